@@ -1,0 +1,141 @@
+"""Frames by index, wherever they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from pipeline.types import FrameRGB
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+
+class FrameError(Exception):
+    """One frame cannot be had (not found, not an image, wrong size). The other frames are not affected."""
+
+    def __init__(self, frame_index: int, reason: str) -> None:
+        super().__init__(f"frame {frame_index}: {reason}")
+        self.frame_index = frame_index
+        self.reason = reason
+
+
+class FrameSource(Protocol):
+    """A video as frames by 0-based index. Safe to read from several threads."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def size_hw_px(self) -> tuple[int, int]:
+        """Height and width that all frames share.
+
+        Raises:
+            FrameError: no frame can be read.
+        """
+        ...
+
+    def frame(self, frame_index: int) -> FrameRGB:
+        """One frame.
+
+        Raises:
+            FrameError: this frame cannot be fetched or decoded, or its size is not ``size_hw_px``.
+            IndexError: ``frame_index`` is outside the video.
+        """
+        ...
+
+
+def decode_image(data: bytes, frame_index: int) -> FrameRGB:
+    """Decode an encoded image into RGB.
+
+    Raises:
+        FrameError: the bytes are not an image OpenCV can read.
+    """
+    # EXIF orientation is ignored on purpose: Label Studio reports sizes and draws masks in the stored pixel order.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    bgr = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags) if data else None
+    if bgr is None:
+        raise FrameError(frame_index, f"{len(data)} bytes that are not a readable image (JPEG, PNG, WebP, BMP or TIFF)")
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+class ImageFileFrames:
+    """A list of image files as a video."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = list(paths)
+        self._size_hw_px: tuple[int, int] | None = None
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> ImageFileFrames:
+        """All images of a folder in the order of their names.
+
+        Raises:
+            FileNotFoundError: the folder holds no image.
+        """
+        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not paths:
+            raise FileNotFoundError(f"{folder} holds no image; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+        return cls(paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    @property
+    def size_hw_px(self) -> tuple[int, int]:
+        """Height and width of the first readable frame, which all others must share."""
+        if self._size_hw_px is None:
+            self._size_hw_px = first_readable_size_hw_px(len(self), self._read)
+        return self._size_hw_px
+
+    def frame(self, frame_index: int) -> FrameRGB:
+        """One frame, see `FrameSource.frame`."""
+        return require_size(self._read(frame_index), self.size_hw_px, frame_index)
+
+    def _read(self, frame_index: int) -> FrameRGB:
+        if not 0 <= frame_index < len(self._paths):
+            raise IndexError(f"frame {frame_index} of a video of {len(self._paths)} frames")
+        path = self._paths[frame_index]
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise FrameError(frame_index, f"{path} cannot be read: {error.strerror}") from error
+        return decode_image(data, frame_index)
+
+
+class ReadFrame(Protocol):
+    """Reads one frame of any size."""
+
+    def __call__(self, frame_index: int, /) -> FrameRGB: ...
+
+
+def first_readable_size_hw_px(n_frames: int, read: ReadFrame) -> tuple[int, int]:
+    """Height and width of the first frame that can be read.
+
+    Raises:
+        FrameError: none can be read; it carries the first frame's reason.
+    """
+    first_error: FrameError | None = None
+    for frame_index in range(n_frames):
+        try:
+            image = read(frame_index)
+        except FrameError as error:
+            first_error = first_error or error
+            continue
+        return int(image.shape[0]), int(image.shape[1])
+    raise first_error or FrameError(0, "the video has no frames")
+
+
+def require_size(image: FrameRGB, size_hw_px: tuple[int, int], frame_index: int) -> FrameRGB:
+    """Return the image if it has the video's size.
+
+    Raises:
+        FrameError: it has another size.
+    """
+    height_px, width_px = size_hw_px
+    if image.shape[:2] != (height_px, width_px):
+        arrived = f"{image.shape[1]}x{image.shape[0]}"
+        raise FrameError(frame_index, f"is {arrived} px, but the video is {width_px}x{height_px} px; re-extract it")
+    return image
