@@ -1,4 +1,4 @@
-"""HTTP towards Label Studio and media servers: one `requests` session with retries, time limits and Label Studio's tokens."""
+"""HTTP towards Label Studio and media servers: `requests` with retries, time limits and Label Studio's tokens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REFRESH_EARLY_S = 30.0
 
 
 def retrying_session(retries: int) -> requests.Session:
-    """A session that repeats GET after connection errors and 429/5xx answers, waiting 0.2, 0.4, 0.8 ... s in between."""
+    """A session that repeats GET after connection errors and 429/5xx answers, waiting 0.2, 0.4, 0.8 ... s."""
     retry = Retry(
         total=retries,
         backoff_factor=0.2,
@@ -54,8 +54,8 @@ class _AccessToken:
 class LabelStudioAuth(AuthBase):
     """Adds the right ``Authorization`` header for Label Studio, and only for Label Studio's own address.
 
-    A legacy token (40 hexadecimal digits) is sent as ``Token``. A personal access token is a refresh JWT: it is traded at
-    ``/api/token/refresh/`` for a short-lived access token, sent as ``Bearer``. Thread-safe.
+    A legacy token (40 hexadecimal digits) is sent as ``Token``. A personal access token is a refresh JWT: it is traded
+    at ``/api/token/refresh/`` for a short-lived access token, sent as ``Bearer``. Thread-safe.
     """
 
     def __init__(self, host_url: str, token: str, *, timeout_s: float = 20.0) -> None:

@@ -1,4 +1,4 @@
-"""Clips for tests: real ones with ground truth from ../shared, or one the project renders itself where there is no ../shared."""
+"""Clips for tests: real ones with ground truth from ../shared, or one the project renders where that is missing."""
 
 from __future__ import annotations
 

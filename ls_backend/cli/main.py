@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
-import typer
+from importlib import import_module
+from typing import Any
 
-app = typer.Typer(name="ivos", no_args_is_help=True, add_completion=False, help=__doc__)
+import typer
+from typer.core import TyperGroup
+
+COMMANDS = ("demo", "serve", "export")
+"""Sub-commands. Each is a function in the module of its name beside this one."""
+
+
+class LazyGroup(TyperGroup):
+    """Imports a sub-command when it is called by name (or when help lists them all)."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names of all sub-commands."""
+        return [*COMMANDS, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """One sub-command, or None where there is none of this name."""
+        if cmd_name not in COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        module = import_module(f"ls_backend.cli.{cmd_name}")
+        single = typer.Typer(add_completion=False)
+        single.command(cmd_name)(getattr(module, cmd_name))
+        return typer.main.get_command(single)
+
+
+app = typer.Typer(name="ivos", cls=LazyGroup, no_args_is_help=True, add_completion=False, help=__doc__)
 
 
 @app.callback()

@@ -1,0 +1,122 @@
+"""The web application: label-studio-ml's routes with the ones replaced that would fail, fork or leak a trace.
+
+Why each is replaced (label-studio-ml 1.0.9): /predict answers 500 until the worker saw /setup and forgets which
+project's config came with the request; /webhook forks a process and rebuilds the model per event; /train and /versions
+need a training server; and every error of theirs sends the stack trace to the client.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+
+from flask import Flask, Response, jsonify, request
+from label_studio_ml import api
+from werkzeug.exceptions import HTTPException
+
+from ls_backend.auth import is_allowed
+from ls_backend.errors import RequestError
+from ls_backend.model import EXTENSION, IvosModel
+from ls_backend.payloads import Json, SetupRequest, parse
+from ls_backend.service import PredictionService
+from ls_backend.settings import Settings
+
+logger = logging.getLogger(__name__)
+MAX_BODY_BYTES = 250 * 1024 * 1024
+"""Label Studio's own limit."""
+
+
+def create_app(settings: Settings) -> Flask:
+    """Build the application with its service. Loads what the method needs, so that the first click does not wait."""
+    app = Flask("ls_backend")
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    service = app.extensions[EXTENSION] = PredictionService(settings)
+
+    @app.before_request
+    def require_credentials() -> tuple[Response, int, dict[str, str]] | None:
+        if is_allowed(request.path, request.authorization, settings):
+            return None
+        body = _error_body("unauthorized", "expected HTTP Basic authentication with the backend's user and password")
+        return body, 401, {"WWW-Authenticate": 'Basic realm="ivos"'}
+
+    _mount(app, _own_views(service))
+    app.register_error_handler(RequestError, _request_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unexpected_error)
+    return app
+
+
+def _mount(app: Flask, own_views: dict[str, Callable[[], Response]]) -> None:
+    """Give the app label-studio-ml's routes, with our views where we have one for the path."""
+    server = api.init_app(IvosModel)
+    for rule in server.url_map.iter_rules():
+        if rule.rule not in own_views and rule.endpoint != "static":
+            methods = sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
+            app.add_url_rule(rule.rule, rule.endpoint, server.view_functions[rule.endpoint], methods=methods)
+    for path, view in own_views.items():
+        # Label Studio asks /versions with GET, the library only knows POST.
+        methods = ["GET", "POST"] if path == "/versions" else ["POST"]
+        app.add_url_rule(path, f"ivos{path.replace('/', '_')}", view, methods=methods)
+
+
+def _own_views(service: PredictionService) -> dict[str, Callable[[], Response]]:
+    model = IvosModel()
+
+    def predict() -> Response:
+        body = _json_object()
+        params = body.get("params") or {}
+        if not isinstance(params, dict):
+            raise RequestError(f'"params" must be an object, but got {type(params).__name__}')
+        results = model.predict(
+            body.get("tasks") or [],
+            context=params.get("context"),
+            project=body.get("project") or "",
+            label_config=body.get("label_config") or "",
+        )
+        return jsonify({"results": results, "model_version": service.model_version})
+
+    def setup() -> Response:
+        return jsonify(service.setup(parse(SetupRequest, _json_object(), "the request")))
+
+    def webhook() -> Response:
+        event = _json_object()
+        logger.info("webhook: %s", event.get("action"))
+        service.webhook(event)
+        return jsonify({})
+
+    def train() -> Response:
+        return jsonify(model.fit())
+
+    def versions() -> Response:
+        return jsonify({"versions": [service.model_version]})
+
+    return {"/predict": predict, "/setup": setup, "/webhook": webhook, "/train": train, "/versions": versions}
+
+
+def _json_object() -> Json:
+    body = request.get_json(force=True)
+    if not isinstance(body, dict):
+        raise RequestError(f"expected a JSON object, but got {type(body).__name__}")
+    return body
+
+
+def _error_body(code: str, message: str) -> Response:
+    return jsonify({"error": {"code": code, "message": message}})
+
+
+def _request_error(error: RequestError) -> tuple[Response, int]:
+    logger.warning("%s %s: %s", request.method, request.path, error, exc_info=error)
+    return _error_body(error.code, str(error)), error.status
+
+
+def _http_error(error: HTTPException) -> tuple[Response, int]:
+    logger.warning("%s %s: %s", request.method, request.path, error, exc_info=error)
+    return _error_body(error.name.lower().replace(" ", "_"), error.description or error.name), error.code or 500
+
+
+def _unexpected_error(error: Exception) -> tuple[Response, int]:
+    reference = secrets.token_hex(4)
+    logger.error("%s %s failed, reference %s", request.method, request.path, reference, exc_info=error)
+    message = f"the backend failed; its log has the trace under the reference {reference}. Prompts are kept: try again"
+    return _error_body("internal_error", message), 500

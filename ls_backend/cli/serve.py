@@ -1,0 +1,23 @@
+"""`ivos serve`."""
+
+from __future__ import annotations
+
+import typer
+
+
+def serve() -> None:
+    """Serve the backend with the settings of the IVOS_* environment variables."""
+    import os
+
+    from pydantic import ValidationError
+
+    from ls_backend.serving import gunicorn_command, settings_message
+    from ls_backend.settings import current
+
+    try:
+        command = gunicorn_command(current())
+    except ValidationError as error:
+        typer.echo(f"ivos serve: the settings are not complete or not valid.\n{settings_message(error)}", err=True)
+        raise typer.Exit(2) from None
+    # The server takes this process's place, so that signals and exit codes are its own.
+    os.execv(command[0], command)

@@ -1,0 +1,186 @@
+"""The demo's clip as image files in Label Studio's media folder: drawn, decoded from a video, or the user's frames."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from ls_backend.demo.errors import DemoError
+from ls_backend.demo.processes import Progress, silent
+from pipeline.sample_clip import render_sample_clip
+from pipeline.video import IMAGE_SUFFIXES
+
+CLIPS_FOLDER = "clips"
+"""All clips lie below this folder of the media root, so that one storage covers them."""
+
+JPEG_QUALITY = 92
+_SHOWN_BY_BROWSERS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+
+@dataclass(frozen=True)
+class DemoClip:
+    """A clip ready to be served. ``key`` is its folder's name, and the same source gives the same key."""
+
+    key: str
+    file_names: tuple[str, ...]
+
+    @property
+    def frame_addresses(self) -> list[str]:
+        """What a task's ``frames`` holds: one address per frame, relative to Label Studio."""
+        return [f"/data/local-files/?d={CLIPS_FOLDER}/{self.key}/{name}" for name in self.file_names]
+
+
+def sample_clip(media_root: Path, on_progress: Progress = silent, n_frames: int = 60) -> DemoClip:
+    """The project's own clip, drawn on first use."""
+    key = f"sample-{n_frames}"
+    with _new_folder(media_root, key) as folder:
+        if folder:
+            on_progress("drawing the sample clip")
+            _write_jpegs(folder, render_sample_clip(n_frames).frames, on_progress, n_frames)
+    return _finished(media_root, key)
+
+
+def clip_from_video(media_root: Path, video: Path, on_progress: Progress = silent) -> DemoClip:
+    """A video file's frames, decoded on first use.
+
+    Raises:
+        DemoError: the file cannot be read or decoded, or the frames cannot be written.
+    """
+    video = video.expanduser()
+    if not video.is_file():
+        raise DemoError(f"--video {video}: there is no such file")
+    key = _key(video.stem, [video])
+    with _new_folder(media_root, key) as folder:
+        if folder:
+            reader = cv2.VideoCapture(str(video))
+            try:
+                n_frames = int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
+                if _write_jpegs(folder, _decoded(reader), on_progress, n_frames) == 0:
+                    raise DemoError(
+                        f"--video {video}: no frame can be decoded. Convert it first, "
+                        "for example with `ffmpeg -i FILE -pix_fmt yuv420p converted.mp4`"
+                    )
+            finally:
+                reader.release()
+    return _finished(media_root, key)
+
+
+def clip_from_frames(media_root: Path, source: Path, on_progress: Progress = silent) -> DemoClip:
+    """The images of a folder in natural order of their names (``2`` before ``10``); linked where possible, else copied.
+
+    Raises:
+        DemoError: there are no images, one is unreadable or of another size, or they cannot be written.
+    """
+    source = source.expanduser()
+    if not source.is_dir():
+        raise DemoError(f"--frames {source}: there is no such folder")
+    images = sorted((p for p in source.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
+    if not images:
+        raise DemoError(f"--frames {source}: no image in it; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+    key = _key(source.resolve().name, images)
+    with _new_folder(media_root, key) as folder:
+        if folder:
+            _require_one_size(images)
+            for frame_index, image in enumerate(images):
+                on_progress(f"frame {frame_index + 1} of {len(images)}")
+                _take(image, folder, frame_index)
+    return _finished(media_root, key)
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
+def _key(name: str, files: Iterable[Path]) -> str:
+    """A folder name that only changes with the source: path, size or time of change of any file."""
+    digest = hashlib.sha256()
+    for file in files:
+        state = file.stat()
+        digest.update(f"{file.resolve()}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40] or "clip"
+    return f"{readable}-{digest.hexdigest()[:8]}"
+
+
+@contextmanager
+def _new_folder(media_root: Path, key: str) -> Iterator[Path | None]:
+    """A folder to fill, or None where it was filled before. It takes its final name only when all went well."""
+    final = media_root / CLIPS_FOLDER / key
+    if final.is_dir():
+        yield None
+        return
+    part = final.with_name(f"{key}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        yield part
+        part.rename(final)
+    except OSError as error:
+        raise DemoError(f"the clip cannot be written to {final}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _finished(media_root: Path, key: str) -> DemoClip:
+    names = sorted(path.name for path in (media_root / CLIPS_FOLDER / key).iterdir())
+    return DemoClip(key, tuple(names))
+
+
+def _decoded(reader: cv2.VideoCapture) -> Iterator[NDArray[np.uint8]]:
+    """Frames as (H, W, 3) uint8 RGB."""
+    while True:
+        arrived, bgr = reader.read()
+        if not arrived:
+            return
+        yield np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def _write_jpegs(folder: Path, frames: Iterable[NDArray[np.uint8]], on_progress: Progress, n_frames: int) -> int:
+    """Write frames as numbered JPEGs; ``n_frames`` may be 0 for unknown. Returns how many were written."""
+    written = 0
+    for frame_index, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / f"{frame_index:05d}.jpg", quality=JPEG_QUALITY)
+        written = frame_index + 1
+        # The count in a video's header is a guess, and sometimes too low.
+        on_progress(f"frame {written}" + (f" of {n_frames}" if n_frames >= written else ""))
+    return written
+
+
+def _require_one_size(images: list[Path]) -> None:
+    first_size: tuple[int, int] | None = None
+    for path in images:
+        try:
+            with Image.open(path) as image:
+                size = image.size
+        except (OSError, UnidentifiedImageError) as error:
+            raise DemoError(f"--frames: {path} is not a readable image; remove or replace it") from error
+        first_size = first_size or size
+        if size != first_size:
+            arrived, expected = "{}x{}".format(*size), "{}x{}".format(*first_size)
+            raise DemoError(
+                f"--frames: {path} is {arrived} px, but the first image is {expected} px; make them one size"
+            )
+
+
+def _take(image: Path, folder: Path, frame_index: int) -> None:
+    suffix = image.suffix.lower()
+    if suffix not in _SHOWN_BY_BROWSERS:
+        with Image.open(image) as opened:
+            opened.convert("RGB").save(folder / f"{frame_index:05d}.png")
+        return
+    target = folder / f"{frame_index:05d}{suffix}"
+    try:
+        os.link(image.resolve(), target)
+    except OSError:  # Another file system, or one without links.
+        shutil.copyfile(image, target)

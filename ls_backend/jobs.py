@@ -1,0 +1,68 @@
+"""Rounds in the background: a request waits for its round as long as its budget lasts, then the round goes on alone."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+
+from pipeline.types import FrameResult
+
+logger = logging.getLogger(__name__)
+
+
+class RoundJob:
+    """One round running in a thread of its own. Its masks land in the pipeline session, not here.
+
+    Args:
+        name: names the thread and the log lines.
+        run: starts the round; it must stop soon after the given ``cancelled`` returns True.
+        slots: how many rounds may compute at the same time in this process.
+    """
+
+    def __init__(
+        self, name: str, run: Callable[[Callable[[], bool]], Iterator[FrameResult]], slots: threading.Semaphore
+    ) -> None:
+        self._run = run
+        self._slots = slots
+        self._cancelled = threading.Event()
+        self._finished = threading.Event()
+        self.error: Exception | None = None
+        self.masks_done = 0
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start computing."""
+        self._thread.start()
+
+    def cancel(self) -> None:
+        """Ask the round to stop; finished frames stay."""
+        self._cancelled.set()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until the round ended, at most ``timeout_s``; returns whether it did.
+
+        Raises:
+            Exception: what the round raised.
+        """
+        finished = self._finished.wait(timeout_s)
+        if finished and self.error is not None:
+            raise self.error
+        return finished
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the round has neither finished nor failed."""
+        return not self._finished.is_set()
+
+    def _work(self) -> None:
+        try:
+            with self._slots:
+                for _ in self._run(self._cancelled.is_set):
+                    self.masks_done += 1
+        except Exception as error:
+            # The request that waits for this round raises it; one whose budget is spent finds it here in the log.
+            logger.exception("%s failed after %d masks", self._thread.name, self.masks_done)
+            self.error = error
+        finally:
+            self._finished.set()

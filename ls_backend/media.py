@@ -1,0 +1,190 @@
+"""Frames of a task: fetched with the right token, kept in a bounded disk cache, decoded into a bounded RAM cache."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+from cachetools import LRUCache, TTLCache
+from diskcache import Cache
+
+from ls_backend.errors import TaskError
+from ls_backend.http_client import LabelStudioAuth, retrying_session, same_origin
+from ls_backend.payloads import TaskPayload
+from ls_backend.settings import Settings
+from pipeline.types import FrameRGB
+from pipeline.video import FrameError, decode_image, first_readable_size_hw_px, require_size
+
+logger = logging.getLogger(__name__)
+MIB = 1024 * 1024
+CHUNK_BYTES = 256 * 1024
+KEEP_S = 7 * 24 * 3600
+"""A frame on disk is fetched again after a week, in case the file behind its address was replaced."""
+UNREACHABLE_S = 10.0
+"""A server that cannot be reached is left alone this long: a task of 3,000 frames must not wait 3,000 times."""
+
+
+def frame_urls(task: TaskPayload, frames_field: str) -> tuple[str, ...]:
+    """The addresses of a task's frames, in order.
+
+    Raises:
+        TaskError: the field is missing, empty, or not a list of addresses.
+    """
+    urls = task.data.get(frames_field)
+    if not isinstance(urls, list) or not urls or not all(isinstance(url, str) and url for url in urls):
+        raise TaskError(
+            f'task {task.id} has no frames: its data needs "{frames_field}": a list with one address per frame, '
+            f"but it has {_shown(urls)}"
+        )
+    return tuple(urls)
+
+
+def _shown(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+class MediaFetcher:
+    """Fetches frame files for all sessions and owns both caches. Thread-safe."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self._settings = settings
+        self._http = retrying_session(settings.fetch_retries)
+        self._disk = Cache(
+            str(folder),
+            size_limit=settings.frame_disk_mib * MIB,
+            eviction_policy="least-recently-used",
+            cull_limit=64,
+        )
+        self._ram: LRUCache[str, FrameRGB] = LRUCache(
+            settings.frame_ram_mib * MIB, getsizeof=lambda image: image.nbytes
+        )
+        self._ram_lock = threading.Lock()
+        self._unreachable: TTLCache[str, str] = TTLCache(maxsize=64, ttl=UNREACHABLE_S)
+
+    def image(self, url: str, auth: LabelStudioAuth, frame_index: int) -> FrameRGB:
+        """One decoded frame of any size.
+
+        Raises:
+            FrameError: it cannot be fetched or decoded; says why and what to do.
+        """
+        address = self._absolute(url, auth, frame_index)
+        with self._ram_lock:
+            cached = self._ram.get(address)
+        if cached is not None:
+            return cached
+        image = decode_image(self._bytes(address, auth, frame_index), frame_index)
+        image.setflags(write=False)
+        with self._ram_lock:
+            if image.nbytes <= self._ram.maxsize:
+                self._ram[address] = image
+        return image
+
+    def _absolute(self, url: str, auth: LabelStudioAuth, frame_index: int) -> str:
+        scheme = urlsplit(url).scheme
+        if scheme in ("http", "https"):
+            return url
+        if scheme or not url.startswith("/"):
+            raise FrameError(
+                frame_index, f"{url} is not an address this backend can fetch; expected http(s):// or /data/..."
+            )
+        if not auth.host_url:
+            raise FrameError(
+                frame_index,
+                f"{url} lies in Label Studio, whose address is not known yet; reload the project's page or set "
+                "IVOS_LABEL_STUDIO_URL and IVOS_LABEL_STUDIO_TOKEN",
+            )
+        return auth.host_url + url
+
+    def _bytes(self, address: str, auth: LabelStudioAuth, frame_index: int) -> bytes:
+        cached = self._disk.get(address)
+        if isinstance(cached, bytes):
+            return cached
+        data = self._download(address, auth, frame_index)
+        # Only what decodes is kept: an error page served as 200 must not stay for a week.
+        decode_image(data, frame_index)
+        try:
+            self._disk.set(address, data, expire=KEEP_S)
+        except OSError as error:
+            logger.warning("frame %d could not be kept on disk: %s", frame_index, error)
+        return data
+
+    def _download(self, address: str, auth: LabelStudioAuth, frame_index: int) -> bytes:
+        limit_bytes = self._settings.fetch_max_mib * MIB
+        shown = address.split("?X-Amz")[0]
+        server = urlsplit(address).netloc
+        with self._ram_lock:
+            known_reason = self._unreachable.get(server)
+        if known_reason:
+            raise FrameError(frame_index, f"{shown} cannot be fetched: {known_reason}")
+        try:
+            with self._http.get(address, auth=auth, timeout=self._settings.fetch_timeout_s, stream=True) as answer:
+                if answer.status_code != requests.codes.ok:
+                    raise FrameError(frame_index, _refusal(shown, answer.status_code, auth))
+                data = bytearray()
+                for chunk in answer.iter_content(CHUNK_BYTES):
+                    data += chunk
+                    if len(data) > limit_bytes:
+                        raise FrameError(
+                            frame_index, f"{shown} is larger than IVOS_FETCH_MAX_MIB={self._settings.fetch_max_mib}"
+                        )
+                return bytes(data)
+        except requests.RequestException as error:
+            reason = f"{type(error).__name__}: {error}"
+            if isinstance(error, requests.ConnectionError | requests.Timeout):
+                with self._ram_lock:
+                    self._unreachable[server] = reason
+            raise FrameError(frame_index, f"{shown} cannot be fetched: {reason}") from error
+
+    @property
+    def ram_bytes(self) -> int:
+        """How much the decoded frames in memory take."""
+        with self._ram_lock:
+            return int(self._ram.currsize)
+
+    def close(self) -> None:
+        """Close the connections and the disk cache."""
+        self._http.close()
+        self._disk.close()
+
+
+def _refusal(address: str, status: int, auth: LabelStudioAuth) -> str:
+    refusal = f"{address} answered {status}"
+    if status in (401, 403) and same_origin(address, auth.host_url):
+        return f"{refusal}: Label Studio refused the token; set IVOS_LABEL_STUDIO_TOKEN to a valid one of yours"
+    if status == requests.codes.not_found and same_origin(address, auth.host_url):
+        return f"{refusal}: no such file, or no storage of the project covers it"
+    return refusal
+
+
+class TaskFrames:
+    """The frames of one task as the pipeline's `FrameSource`."""
+
+    def __init__(self, urls: Sequence[str], fetcher: MediaFetcher, auth: LabelStudioAuth) -> None:
+        self.urls = tuple(urls)
+        self._fetcher = fetcher
+        self._auth = auth
+        self._size_hw_px: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.urls)
+
+    @property
+    def size_hw_px(self) -> tuple[int, int]:
+        """Height and width of the first readable frame, which the others must share."""
+        if self._size_hw_px is None:
+            self._size_hw_px = first_readable_size_hw_px(len(self), self._read)
+        return self._size_hw_px
+
+    def frame(self, frame_index: int) -> FrameRGB:
+        """One frame, read-only; see `pipeline.video.FrameSource.frame`."""
+        return require_size(self._read(frame_index), self.size_hw_px, frame_index)
+
+    def _read(self, frame_index: int) -> FrameRGB:
+        if not 0 <= frame_index < len(self.urls):
+            raise IndexError(f"frame {frame_index} of a task of {len(self.urls)} frames")
+        return self._fetcher.image(self.urls[frame_index], self._auth, frame_index)

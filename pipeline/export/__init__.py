@@ -1,0 +1,1 @@
+"""Finished masks as files other tools read."""

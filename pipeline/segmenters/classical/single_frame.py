@@ -1,0 +1,252 @@
+"""The mask of one frame from a person's prompts: a box, clicks, or a mask to correct."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.segmenters.classical.appearance import Appearance, Region, pixel_features
+from pipeline.segmenters.classical.boundary import geodesic_distance, graph_cut
+from pipeline.segmenters.classical.features import ClassicalEmbedding
+from pipeline.segmenters.classical.memory import Projection, nearest_distance
+from pipeline.segmenters.classical.pixel_model import LOGIT_LIMIT as PIXEL_LIMIT
+from pipeline.segmenters.classical.pixel_model import PixelModel
+from pipeline.segmenters.classical.work_prompts import WorkPrompts, distance_to
+from pipeline.types import BoolMask
+
+STAGE_STEPS = 120
+REFINEMENTS = 2
+CLICK_DISCS_PX = (14, 22, 34, 52, 80)
+GEODESIC_REACH_PX = 40.0
+FLIP = 1.2
+"""Strength of a click, in logits, from which a pixel changes sides in a mask that the click corrects."""
+DOUBT_FROM, DOUBT_TO = 0.15, 0.6
+BOX_DOUBT = 1.5
+LIKENESS_TEMPERATURE = 0.3
+LIKENESS_LIMIT = 2.0
+
+
+def segment_prompted(
+    embedding: ClassicalEmbedding,
+    prompts: WorkPrompts,
+    prior: NDArray[np.float32] | None,
+    appearance: Appearance | None,
+    *,
+    device: str,
+) -> tuple[BoolMask, NDArray[np.float32]]:
+    """Mask and evidence logits, both (h, w), that obey a person's prompts.
+
+    Args:
+        embedding: of this frame.
+        prompts: clicks and box at work size.
+        prior: (h, w) logits of the mask to correct, or None.
+        appearance: what other prompted frames taught, or None.
+        device: where the networks train.
+    """
+    solver = _Solver(embedding, prompts, appearance, device)
+    if prior is not None and (prior > 0).any() and prompts.box is None:
+        return solver.correct(prior)
+    if prompts.box is not None:
+        return solver.refine(solver.start_from_box(), solver.box_prior())
+    if not len(prompts.positive_xy):
+        nothing = np.zeros(embedding.work_size_hw_px, np.bool_)
+        return nothing, np.full(nothing.shape, -6.0, np.float32)
+    return solver.start_from_clicks()
+
+
+class _Solver:
+    """The steps of one prompted frame; holds what they share."""
+
+    def __init__(
+        self, embedding: ClassicalEmbedding, prompts: WorkPrompts, appearance: Appearance | None, device: str
+    ) -> None:
+        self.embedding, self.prompts, self.device = embedding, prompts, device
+        self.size = embedding.work_size_hw_px
+        self.whole = Region.whole(self.size)
+        projection = appearance.projection if appearance is not None else Projection.fit([embedding])
+        self.features = pixel_features(embedding, projection(embedding), self.whole)
+        self.smooth_lab = self.features[..., 3:6]
+        self.outside = self._forbidden()
+        self.remembered = np.zeros(self.size, np.float32)
+        if appearance is not None:
+            cells, pixels = appearance.read(embedding, self.whole, None)
+            self.remembered = 0.5 * cells + 0.5 * pixels
+        self.clicks = self._click_logits()
+
+    def _forbidden(self) -> BoolMask:
+        """Pixels the mask may not have: outside the box, unless a positive click lies out there and widens it."""
+        forbidden = np.zeros(self.size, np.bool_)
+        if self.prompts.box is not None:
+            x0, y0, x1, y1 = self.prompts.box
+            for x, y in self.prompts.positive_xy:
+                if not (x0 <= x < x1 and y0 <= y < y1):
+                    x0, y0, x1, y1 = min(x0, x - 12), min(y0, y - 12), max(x1, x + 12), max(y1, y + 12)
+            forbidden[:] = True
+            forbidden[max(0, y0) : y1, max(0, x0) : x1] = False
+        return forbidden
+
+    def _click_logits(self) -> NDArray[np.float32]:
+        """Log-ratio of the geodesic distances to negative and positive clicks, fading with distance."""
+        positive = geodesic_distance(self.prompts.positive, self.smooth_lab)
+        negative = geodesic_distance(self.prompts.negative, self.smooth_lab)
+        pull = 3.0 * np.exp(-positive / GEODESIC_REACH_PX) - 3.0 * np.exp(-negative / GEODESIC_REACH_PX)
+        return np.asarray(pull, np.float32)
+
+    def cut(self, logits: NDArray[Any]) -> BoolMask:
+        outside = self.outside | self.prompts.negative
+        return graph_cut(
+            logits.astype(np.float32), self.embedding.lab_u8, inside=self.prompts.positive, outside=outside
+        )
+
+    def box_prior(self) -> NDArray[np.float32]:
+        """An ellipse in the box as logits: +1.5 at the centre, 0 at the border, down to -3."""
+        assert self.prompts.box is not None
+        x0, y0, x1, y1 = self.prompts.box
+        ys, xs = np.mgrid[: self.size[0], : self.size[1]].astype(np.float32)
+        across = (xs + 0.5 - (x0 + x1) / 2) / ((x1 - x0) / 2)
+        down = (ys + 0.5 - (y0 + y1) / 2) / ((y1 - y0) / 2)
+        radius = across**2 + down**2
+        return np.asarray(np.clip(1.5 * (1.0 - radius), -3.0, 1.5), np.float32)
+
+    def start_from_box(self) -> BoolMask:
+        """Colour inside the box against colour around it; the ellipse is the prior, clicks' colours are examples."""
+        assert self.prompts.box is not None
+        x0, y0, x1, y1 = self.prompts.box
+        near = np.zeros(self.size, np.bool_)
+        near[Region.around((x0, y0, x1, y1), 0.5, self.size).slices] = True
+        model = self._train(~self.outside, near, channels=9)
+        # The box's own pixels are mostly background, yet the network was told that they are all object.
+        logits = 0.7 * self._logits(model, 9, near) + 0.7 * self.box_prior() - BOX_DOUBT
+        logits = logits + self.like_clicks(near) + self.clicks + self.remembered
+        return self.cut(logits)
+
+    def like_clicks(self, near: BoolMask) -> NDArray[np.float32]:
+        """Logits: nearer in colour to the positive clicks than to what is known to be background?"""
+        logits = np.zeros(self.size, np.float32)
+        known = near & (self.outside | self.prompts.negative)
+        if not self.prompts.positive.any() or not known.any():
+            return logits
+        colours = self.features[..., :6]
+        rng = np.random.default_rng(2)
+        background = colours[known]
+        background = background[rng.choice(len(background), min(800, len(background)), replace=False)]
+        query = colours[near]
+        to_object = nearest_distance(query, colours[self.prompts.positive])
+        to_background = nearest_distance(query, background)
+        logits[near] = np.clip((to_background - to_object) / LIKENESS_TEMPERATURE, -LIKENESS_LIMIT, LIKENESS_LIMIT)
+        return logits
+
+    def refine(self, mask: BoolMask, prior: NDArray[np.float32]) -> tuple[BoolMask, NDArray[np.float32]]:
+        """Twice: GrabCut, a fresh network on all features, and a cut over both and the prior."""
+        logits = np.where(mask, 1.0, -1.0).astype(np.float32)
+        for _ in range(REFINEMENTS):
+            near = cv2.dilate(mask.astype(np.uint8), np.ones((61, 61), np.uint8)).astype(bool) | ~self.outside
+            model = self._train(mask, near, channels=self.features.shape[2])
+            grab = self._grab_cut(mask, near)
+            logits = (
+                0.4 * np.where(mask, 1.0, -1.0)
+                + 0.6 * prior
+                + self._logits(model, self.features.shape[2], near)
+                + 1.5 * np.where(grab, 1.0, -1.0)
+                + self.clicks
+                + self.remembered
+            ).astype(np.float32)
+            refined = self.cut(logits)
+            if not refined.any():
+                break
+            mask = refined
+        return mask, logits
+
+    def start_from_clicks(self) -> tuple[BoolMask, NDArray[np.float32]]:
+        """Try discs of several sizes around the positive clicks and keep the mask with the best contrast."""
+        best: tuple[float, BoolMask, NDArray[np.float32]] | None = None
+        reach = distance_to(self.size, self.prompts.positive_xy)
+        for radius_px in CLICK_DISCS_PX:
+            prior = np.clip(2.0 * (1.0 - reach / radius_px), -3.0, 2.0).astype(np.float32)
+            disc = (reach <= radius_px) & ~self.prompts.negative
+            near = reach <= 3 * radius_px + 20
+            model = self._train(disc, near, channels=9)
+            mask = self.cut(0.7 * self._logits(model, 9, near) + prior + self.clicks + self.remembered)
+            score = self._contrast(mask)
+            if best is None or score > best[0]:
+                best = (score, mask, prior)
+        assert best is not None  # at least one disc was tried
+        return self.refine(best[1], best[2])
+
+    def correct(self, prior: NDArray[np.float32]) -> tuple[BoolMask, NDArray[np.float32]]:
+        """Let clicks change an existing mask where they contradict it, and keep it elsewhere."""
+        mask = prior > 0
+        base = np.where(mask, 2.0, -2.0).astype(np.float32)
+        wrong = (self.prompts.negative & mask) | (self.prompts.positive & ~mask)
+        if not wrong.any():
+            return self.cut(base + self.clicks), base
+        wanted = self._relabel(mask)
+        near = cv2.dilate((mask | wanted).astype(np.uint8), np.ones((41, 41), np.uint8)).astype(bool)
+        # Between what a click surely flips and what it surely leaves, the network decides, so it may not learn there.
+        doubt = np.clip((np.abs(self.clicks) - DOUBT_FROM) / (DOUBT_TO - DOUBT_FROM), 0.0, 1.0)
+        sure = (doubt < 0.5) | (np.abs(self.clicks) > FLIP)
+        model = self._train(wanted, near & sure, channels=self.features.shape[2])
+        logits = self._logits(model, self.features.shape[2], near) + self.clicks + self.remembered * (1.0 - doubt)
+        logits += np.where(wanted, 1.0, -1.0) * sure + 0.5 * base * (1.0 - doubt)
+        return self.cut(logits), logits.astype(np.float32)
+
+    def _relabel(self, mask: BoolMask) -> BoolMask:
+        """The prior with the neighbourhoods of contradicting clicks flipped."""
+        wanted = mask.copy()
+        wanted[self.clicks < -FLIP] = False
+        wanted[self.clicks > FLIP] = True
+        return np.asarray((wanted | self.prompts.positive) & ~self.prompts.negative)
+
+    def _train(self, labels: BoolMask, near: BoolMask, *, channels: int) -> PixelModel | None:
+        rng = np.random.default_rng(1)
+        rows = []
+        for group in (labels & near, ~labels & near):
+            candidates = np.flatnonzero(group)
+            if not len(candidates):
+                return None
+            rows.append(rng.choice(candidates, 2500, replace=len(candidates) < 2500))
+        picked = np.concatenate(rows)
+        x = self.features.reshape(-1, self.features.shape[2])[picked, :channels]
+        return PixelModel.train(np.ascontiguousarray(x), labels.ravel()[picked], steps=STAGE_STEPS, device=self.device)
+
+    def _logits(self, model: PixelModel | None, channels: int, near: BoolMask | None = None) -> NDArray[np.float32]:
+        if model is None:
+            return np.zeros(self.size, np.float32)
+        logits = np.full(self.size, -PIXEL_LIMIT, np.float32)
+        where = near if near is not None else np.ones(self.size, np.bool_)
+        logits[where] = model.logits(np.ascontiguousarray(self.features[where][:, :channels]))
+        return logits
+
+    def _grab_cut(self, mask: BoolMask, near: BoolMask) -> BoolMask:
+        labels = np.where(mask, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+        labels[self.outside] = cv2.GC_BGD
+        labels[self.prompts.negative] = cv2.GC_BGD
+        labels[self.prompts.positive] = cv2.GC_FGD
+        ys, xs = np.nonzero(near)
+        part = (slice(int(ys.min()), int(ys.max()) + 1), slice(int(xs.min()), int(xs.max()) + 1))
+        inner = np.ascontiguousarray(labels[part])
+        object_pixels = np.isin(inner, (cv2.GC_FGD, cv2.GC_PR_FGD))
+        if object_pixels.sum() < 10 or (~object_pixels).sum() < 10:
+            return mask
+        cv2.setRNGSeed(0)  # its k-means draws from this thread's generator
+        models = np.zeros((1, 65)), np.zeros((1, 65))
+        image = np.ascontiguousarray(self.embedding.bgr_u8[part])
+        cv2.grabCut(image, inner, (0, 0, 1, 1), *models, 3, cv2.GC_INIT_WITH_MASK)
+        result = np.zeros(self.size, np.bool_)
+        result[part] = np.isin(inner, (cv2.GC_FGD, cv2.GC_PR_FGD))
+        return result
+
+    def _contrast(self, mask: BoolMask) -> float:
+        """How much colour differs across the border of a mask, against how much it differs inside."""
+        inner = mask & ~cv2.erode(mask.astype(np.uint8), np.ones((7, 7), np.uint8)).astype(bool)
+        outer = cv2.dilate(mask.astype(np.uint8), np.ones((7, 7), np.uint8)).astype(bool) & ~mask
+        if not outer.any() or not inner.any():
+            return -1.0
+        colours = self.features[..., 3:6]
+        across = float(np.linalg.norm(colours[inner].mean(axis=0) - colours[outer].mean(axis=0)))
+        spread = float(colours[mask].std(axis=0).mean())
+        touching = float(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean())
+        return across / (spread + 0.1) - touching

@@ -1,0 +1,52 @@
+"""A real Label Studio for the end-to-end tests, installed and started by the same code as `ivos demo`."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ls_backend.demo.environment import label_studio_python
+from ls_backend.demo.label_studio_server import LabelStudioServer
+from ls_backend.label_studio_api import LabelStudioAPI
+
+
+def free_port() -> int:
+    """A port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def label_studio_environment() -> Path:
+    """The interpreter of Label Studio's environment, which the demo uses too; made once per user and lock."""
+    return label_studio_python()
+
+
+@pytest.fixture(scope="session")
+def label_studio(
+    label_studio_environment: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LabelStudioServer]:
+    """Label Studio with an empty database. Media go below ``media_root``, each clip in a folder of its own."""
+    folder = tmp_path_factory.mktemp("label_studio")
+    server = LabelStudioServer(
+        folder / "data",
+        free_port(),
+        python=label_studio_environment,
+        media_root=folder / "media",
+        email="annotator@example.com",
+        password=secrets.token_urlsafe(16),
+        token=secrets.token_hex(20),
+    )
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def api(label_studio: LabelStudioServer) -> LabelStudioAPI:
+    """A client with the administrator's token."""
+    return LabelStudioAPI(label_studio.url, label_studio.token)

@@ -1,0 +1,103 @@
+"""A project in a real Label Studio with a real backend behind it, and one browser that is logged in."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ls_backend.demo.backend_server import BackendServer
+from ls_backend.demo.label_studio_server import LabelStudioServer
+from ls_backend.label_config import recommended_label_config
+from ls_backend.label_studio_api import LabelStudioAPI
+from ls_backend.results.brush import brush_rle_to_mask
+from tests.e2e.browser import open_page
+from tests.e2e.conftest import free_port
+from tests.e2e.editor import Editor
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCREENSHOTS = REPOSITORY / "build" / "e2e"
+LABELS = ("obj1", "obj2")
+
+Masks = dict[int, NDArray[np.bool_]]
+"""One object's masks by frame, (H, W) bool."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What a test drives and what it reads back from."""
+
+    api: LabelStudioAPI
+    backend: BackendServer
+    editor: Editor
+    media_root: Path
+    project_id: int
+
+    def import_clip(self, name: str, image_paths: Sequence[Path]) -> int:
+        """Copy a clip below Label Studio's document root and import it; returns the task's id."""
+        folder = self.media_root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in image_paths:
+            shutil.copyfile(path, folder / path.name)
+        self.api.add_local_storage(self.project_id, folder)
+        frames = [f"/data/local-files/?d={name}/{path.name}" for path in image_paths]
+        return self.api.import_tasks(self.project_id, [{"data": {"frames": frames}}])[0]
+
+    def open_task(self, task_id: int) -> Editor:
+        """The editor with a task in it."""
+        self.editor.open_task(self.project_id, task_id)
+        return self.editor
+
+    def submitted(self, task_id: int) -> list[dict[str, Any]]:
+        """The regions of the task's only annotation, through the API."""
+        (annotation,) = self.api.annotations(task_id)
+        return list(annotation["result"])
+
+
+@contextmanager
+def workplace(label_studio: LabelStudioServer, api: LabelStudioAPI, folder: Path) -> Iterator[Workplace]:
+    """Start a backend, make a project for it and log in; everything but Label Studio's data is gone afterwards."""
+    password = secrets.token_urlsafe(16)
+    backend = BackendServer(
+        folder / "backend",
+        free_port(),
+        user="label-studio",
+        password=password,
+        label_studio_url=label_studio.url,
+        label_studio_token=label_studio.token,
+    )
+    with backend, open_page() as page:
+        project_id = api.create_project(folder.name, recommended_label_config(list(LABELS)))
+        api.connect_backend(project_id, backend.url, backend.user, password)
+        editor = Editor(page, label_studio.url)
+        editor.login(label_studio.email, label_studio.password)
+        yield Workplace(api, backend, editor, label_studio.media_root, project_id)
+
+
+def masks_of(regions: Sequence[dict[str, Any]], label: str) -> Masks:
+    """The masks of a label by frame.
+
+    Raises:
+        AssertionError: a frame has two masks of the label.
+    """
+    found: Masks = {}
+    for region in regions:
+        if region["type"] != "brushlabels" or region["value"]["brushlabels"] != [label]:
+            continue
+        frame_index = int(region["item_index"])
+        assert frame_index not in found, f"two masks of {label} on frame {frame_index}"
+        size_hw_px = region["original_height"], region["original_width"]
+        found[frame_index] = brush_rle_to_mask(region["value"]["rle"], *size_hw_px)
+    return found
+
+
+def prompt_ids(regions: Sequence[dict[str, Any]]) -> list[str]:
+    """Ids of the clicks and boxes among regions."""
+    return [region["id"] for region in regions if region["type"] in ("keypointlabels", "rectanglelabels")]

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from ls_backend.settings import Settings
+from tests.ls_backend.conftest import PASSWORD
+
+
+def test_credentials_are_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("IVOS_BASIC_AUTH_USER", raising=False)
+    with pytest.raises(ValidationError, match="IVOS_AUTH_DISABLED=true"):
+        Settings()
+    monkeypatch.setenv("IVOS_AUTH_DISABLED", "true")
+    assert Settings().auth_disabled
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("IVOS_PROT", "1", "unknown setting IVOS_PROT; known are .*IVOS_PORT"),
+        ("IVOS_PORT", "70000", "less than or equal to 65535"),
+        ("IVOS_RESPONSE_BUDGET_S", "100", "less than 100"),
+        ("IVOS_BOX_TRACKER", "magic", "unknown name 'magic'; known are .*opencv_mil"),
+        ("IVOS_METHOD", "magic", "known are joint_tracking"),
+        ("IVOS_SEGMENTER", "magic", "known are classical"),
+    ],
+)
+def test_bad_values_are_named(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    assert settings.port == 9090
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError, match=message):
+        Settings()
+
+
+def test_secrets_are_not_printed(settings: Settings) -> None:
+    assert settings.basic_auth_pass.get_secret_value() == PASSWORD
+    assert PASSWORD not in repr(settings)

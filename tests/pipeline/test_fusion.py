@@ -1,0 +1,47 @@
+"""Fusion over time and over objects."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import fusion
+
+
+@pytest.mark.parametrize(
+    ("frame", "current", "previous", "weight"),
+    [(0, 0, 10, 1.0), (10, 0, 10, 0.0), (5, 0, 10, 0.5), (2, 0, 10, 0.8), (8, 10, 0, 0.8), (6, 8, 4, 0.5)],
+)
+def test_linear_weight_follows_the_equation(frame: int, current: int, previous: int, weight: float) -> None:
+    assert fusion.linear_weight(frame, current, previous) == pytest.approx(weight)
+
+
+@pytest.mark.parametrize(("frame", "current", "previous"), [(11, 0, 10), (-1, 0, 10), (4, 4, 4)])
+def test_a_frame_that_is_not_between_is_refused(frame: int, current: int, previous: int) -> None:
+    with pytest.raises(ValueError, match="between"):
+        fusion.linear_weight(frame, current, previous)
+
+
+@given(st.integers(0, 50), st.integers(1, 50), st.data())
+def test_the_two_weights_sum_to_one(low: int, length: int, data: st.DataObject) -> None:
+    frame = data.draw(st.integers(low, low + length))
+    here = fusion.linear_weight(frame, low, low + length)
+    assert here + fusion.linear_weight(frame, low + length, low) == pytest.approx(1.0)
+
+
+def test_fuse_is_the_weighted_sum() -> None:
+    current, previous = np.full((2, 3), 0.9, np.float32), np.full((2, 3), 0.1, np.float32)
+    fused = fusion.fuse(current, previous, 3, 4, 0)
+    assert fused == pytest.approx(np.full((2, 3), 0.75 * 0.9 + 0.25 * 0.1))
+
+
+def test_every_pixel_has_one_owner_and_prompted_masks_win() -> None:
+    first = np.array([[0.9, 0.9, 0.6, 0.2]], np.float32)
+    second = np.array([[0.1, 0.95, 0.9, 0.9]], np.float32)
+    prompted = np.array([[False, False, False, True]])
+    masks = fusion.one_owner({1: first, 5: second}, {9: prompted})
+    assert masks[1].tolist() == [[True, False, False, False]]
+    assert masks[5].tolist() == [[False, True, True, False]]
+    assert fusion.one_owner({}, {9: prompted}) == {}
