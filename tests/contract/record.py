@@ -156,6 +156,8 @@ def record_submission(stage: Stage) -> None:
 
 def record_batches(stage: Stage) -> None:
     """Requests without a context: a task opened without predictions, and all tasks at once."""
+    # The page of the first task would ask for predictions too, sooner or later.
+    stage.editor.page.goto("about:blank")
     stage.api.update_project(stage.project_id, {"show_collab_predictions": True, "model_version": BACKEND_TITLE})
     stage.keep_webhook("PROJECT_UPDATED")
     stage.backend.requests.clear()

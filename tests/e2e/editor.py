@@ -88,7 +88,6 @@ class Editor:
         self.use_tool(control)
 
         def drag() -> None:
-            self._aim(x1, y1)
             self._aim(x0, y0)
             mouse = self.page.mouse
             mouse.down()
@@ -153,6 +152,8 @@ class Editor:
     def screenshot(self, path: Path) -> None:
         """Write what the annotator sees as PNG."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Masks are painted a moment after their frame.
+        self.page.wait_for_timeout(700)
         self.page.screenshot(path=path)
 
     # --- ending a round or a task --------------------------------------------------------------------------------
@@ -182,16 +183,25 @@ class Editor:
 
     # --- details -------------------------------------------------------------------------------------------------
     def _canvas_px(self, x: float, y: float) -> tuple[float, float]:
+        """Where a point of the image is on the page. Label Studio may open a task slightly zoomed and moved."""
         box = self.page.locator(".konvajs-content").first.bounding_box()
         assert box is not None, "the canvas is not visible"
-        size = self.page.evaluate(f"{_IMAGE}.canvasSize")
-        return box["x"] + x * size["width"], box["y"] + y * size["height"]
+        view = self.page.evaluate(f"""(image => ({{
+            left: image.zoomingPositionX, top: image.zoomingPositionY,
+            width: image.stageWidth * image.zoomScale, height: image.stageHeight * image.zoomScale,
+        }}))({_IMAGE})""")
+        return box["x"] + view["left"] + x * view["width"], box["y"] + view["top"] + y * view["height"]
 
     def _aim(self, x: float, y: float) -> None:
-        """Move the mouse over a point of the image, once nothing (the list of smart tools) covers it any more."""
+        """Move the mouse over a point of the image, once the list of smart tools does not cover it any more.
+
+        Raises:
+            playwright.sync_api.TimeoutError: something covers the point for good; the toolbar may cover the right 6 %.
+        """
         self.page.mouse.move(1, 1)
         at_px = ", ".join(str(px) for px in self._canvas_px(x, y))
-        self._wait_for(f"document.elementFromPoint({at_px})?.closest('.konvajs-content')")
+        is_free_js = f"document.elementFromPoint({at_px})?.closest('.konvajs-content')"
+        self.page.wait_for_function(is_free_js, timeout=5_000)
         self.page.mouse.move(*self._canvas_px(x, y))
 
     @contextmanager

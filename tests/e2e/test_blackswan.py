@@ -17,6 +17,7 @@ from tests.e2e.person import BoolMask, Click, box_around, correction, jaccard
 from tests.e2e.workplace import SCREENSHOTS, Masks, Workplace, masks_of, workplace
 
 MEAN_J_WANTED = 0.80
+NEAR_PX = 20.0
 FIRST, SECOND = "obj1", "obj2"
 Regions = list[dict[str, Any]]
 
@@ -76,6 +77,7 @@ def story(
         story.box("second object", SECOND, second_box(clip))
         editor.submit()
         story.submitted = place.submitted(story.task_id)
+        place.open_task(story.task_id)
         for frame_index in (0, story.n_frames // 2, story.n_frames - 1):
             editor.go_to_frame(frame_index)
             editor.screenshot(SCREENSHOTS / f"{clip.name}-{frame_index:05d}.png")
@@ -93,7 +95,7 @@ def largest_leak(masks: Masks, clip: Clip) -> tuple[int, Click]:
 
 def second_box(clip: Clip) -> tuple[float, float, float, float]:
     """The clip's second object, or in a clip with one object a part of the bank behind it."""
-    return box_around(clip.mask(0, 2)) if (clip.labels[0] == 2).any() else (0.72, 0.14, 0.97, 0.36)
+    return box_around(clip.mask(0, 2)) if (clip.labels[0] == 2).any() else (0.70, 0.14, 0.93, 0.36)
 
 
 def j_of(masks: Masks, clip: Clip) -> list[float]:
@@ -138,9 +140,10 @@ def test_prompts_stay_visible_and_are_saved(story: Story) -> None:
 def test_a_negative_click_removes_what_was_wrongly_covered(story: Story) -> None:
     frame_index, click = story.clicks["negative click"]
     before, after = story.masks("box")[frame_index], story.masks("negative click")[frame_index]
-    covered_before_px, covered_after_px = (int((mask & click.region).sum()) for mask in (before, after))
-    assert covered_before_px == click.region.sum()
-    assert covered_after_px <= covered_before_px / 2
+    # The leak may be a thin rim around the whole object; a click is about the part of it that lies near.
+    near = click.region & within(NEAR_PX, click)
+    assert (before & near).sum() == near.sum() > 0
+    assert (after & near).sum() <= 0.2 * near.sum()
     assert not pixel(after, click)
     truth = story.clip.mask(frame_index)
     assert jaccard(after, truth) >= jaccard(before, truth)
@@ -153,6 +156,13 @@ def test_a_positive_click_adds_what_was_missed(story: Story) -> None:
     assert pixel(after, click)
     truth = story.clip.mask(frame_index)
     assert jaccard(after, truth) >= jaccard(before, truth) - 0.02
+
+
+def within(radius_px: float, click: Click) -> BoolMask:
+    """The disc around a click, (H, W) bool."""
+    height_px, width_px = click.region.shape
+    rows, columns = np.mgrid[:height_px, :width_px]
+    return np.asarray(np.hypot(rows - click.y * height_px, columns - click.x * width_px) <= radius_px)
 
 
 def pixel(mask: BoolMask, click: Click) -> bool:

@@ -39,7 +39,9 @@ def test_an_interaction_outside_the_clip_is_refused(interaction: int) -> None:
 
 
 @given(st.integers(1, 60).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1), min_size=1))))
-def test_the_ranges_of_all_prompted_frames_cover_the_rest_and_never_touch_each_other(case: tuple[int, set[int]]) -> None:
+def test_the_ranges_of_all_prompted_frames_cover_the_rest_and_never_touch_each_other(
+    case: tuple[int, set[int]],
+) -> None:
     n_frames, prompted = case
     covered: set[int] = set()
     for frame in prompted:

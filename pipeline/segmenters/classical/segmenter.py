@@ -25,6 +25,7 @@ DISTANCE_WEIGHT = 0.7
 REGION_MARGIN = 0.6
 SEARCH_DOUBT = 1.0
 MIN_OVERLAP_SHARE = 0.3
+MIN_KEPT_SHARE = 0.7
 POINT_HINT = 1.0
 POINT_SIGMA_PX = 3.0
 MIN_AREA_SHARE = 0.05
@@ -113,21 +114,26 @@ def follow(
     unary = unary - DISTANCE_WEIGHT * penalty
     unary += _point_hints(prompts, embedding, region)
     evidence[region.slices] = unary
-    mask = np.zeros((h, w), np.bool_)
+    mask: BoolMask = np.zeros((h, w), np.bool_)
     mask[region.slices] = graph_cut(unary, embedding.lab_u8[region.slices])
-    mask = _continued(mask, warped)
+    mask = _continued(mask, warped, appearance.area_share * h * w)
     if mask.sum() < MIN_AREA_SHARE * appearance.area_share * h * w:
         mask[:] = False
     return mask, evidence
 
 
-def _continued(mask: BoolMask, warped: BoolMask) -> BoolMask:
-    """The mask without those parts that nothing of the warped mask leads to."""
+def _continued(mask: BoolMask, warped: BoolMask, usual_area_px: float) -> BoolMask:
+    """The mask without parts that the warped mask does not lead to, unless too little of the object would be left.
+
+    Little is left when the object moved far or came out from behind something; then every part may be it.
+    """
     _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     area_px = np.bincount(labels.ravel())
     common_px = np.bincount(labels[warped], minlength=len(area_px))
     keep = common_px >= MIN_OVERLAP_SHARE * area_px
     keep[0] = False
+    if area_px[keep].sum() < MIN_KEPT_SHARE * usual_area_px:
+        return mask
     return np.asarray(keep[labels])
 
 

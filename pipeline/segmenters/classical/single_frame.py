@@ -14,19 +14,21 @@ from pipeline.segmenters.classical.features import ClassicalEmbedding
 from pipeline.segmenters.classical.memory import Projection, nearest_distance
 from pipeline.segmenters.classical.pixel_model import LOGIT_LIMIT as PIXEL_LIMIT
 from pipeline.segmenters.classical.pixel_model import PixelModel
-from pipeline.segmenters.classical.work_prompts import WorkPrompts, distance_to
+from pipeline.segmenters.classical.work_prompts import CLICK_RADIUS_PX, WorkPrompts, distance_to
 from pipeline.types import BoolMask
 
 STAGE_STEPS = 120
 REFINEMENTS = 2
 CLICK_DISCS_PX = (14, 22, 34, 52, 80)
 GEODESIC_REACH_PX = 40.0
+MIN_REACH_PX = 8.0
+DEPTHS_REACHED = 4.0
 FLIP = 1.2
 """Strength of a click, in logits, from which a pixel changes sides in a mask that the click corrects."""
 DOUBT_FROM, DOUBT_TO = 0.15, 0.6
 BOX_DOUBT = 1.5
 LIKENESS_TEMPERATURE = 0.3
-LIKENESS_LIMIT = 2.0
+LIKENESS_LIMIT = 1.2
 
 
 def segment_prompted(
@@ -88,12 +90,28 @@ class _Solver:
             forbidden[max(0, y0) : y1, max(0, x0) : x1] = False
         return forbidden
 
-    def _click_logits(self) -> NDArray[np.float32]:
-        """Log-ratio of the geodesic distances to negative and positive clicks, fading with distance."""
-        positive = geodesic_distance(self.prompts.positive, self.smooth_lab)
-        negative = geodesic_distance(self.prompts.negative, self.smooth_lab)
-        pull = 3.0 * np.exp(-positive / GEODESIC_REACH_PX) - 3.0 * np.exp(-negative / GEODESIC_REACH_PX)
-        return np.asarray(pull, np.float32)
+    def _click_logits(self, prior: BoolMask | None = None) -> NDArray[np.float32]:
+        """+-3 at the clicks, fading with geodesic distance.
+
+        Args:
+            prior: the mask that the clicks correct. A click close to its border reaches less far: what is wrong there
+                is a strip along the border, and a wide reach would cut into what is right.
+        """
+        pull = np.zeros((2, *self.size), np.float32)
+        for sign, centres in enumerate((self.prompts.negative_xy, self.prompts.positive_xy)):
+            depth = None
+            if prior is not None:
+                wrong = prior if sign == 0 else ~prior
+                depth = cv2.distanceTransform(np.pad(wrong, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+            for x, y in centres:
+                seed = np.zeros(self.size, np.bool_)
+                seed[y, x] = True
+                reach = GEODESIC_REACH_PX
+                if depth is not None and depth[y, x] > 0:
+                    reach = float(np.clip(DEPTHS_REACHED * depth[y, x], MIN_REACH_PX, GEODESIC_REACH_PX))
+                distance = np.maximum(geodesic_distance(seed, self.smooth_lab) - CLICK_RADIUS_PX, 0.0)
+                pull[sign] = np.maximum(pull[sign], 3.0 * np.exp(-distance / reach))
+        return np.asarray(pull[1] - pull[0], np.float32)
 
     def cut(self, logits: NDArray[Any]) -> BoolMask:
         outside = self.outside | self.prompts.negative
@@ -183,6 +201,7 @@ class _Solver:
         wrong = (self.prompts.negative & mask) | (self.prompts.positive & ~mask)
         if not wrong.any():
             return self.cut(base + self.clicks), base
+        self.clicks = self._click_logits(mask)
         wanted = self._relabel(mask)
         near = cv2.dilate((mask | wanted).astype(np.uint8), np.ones((41, 41), np.uint8)).astype(bool)
         # Between what a click surely flips and what it surely leaves, the network decides, so it may not learn there.
