@@ -17,7 +17,7 @@ from ls_backend.http_client import LabelStudioAuth, retrying_session, same_origi
 from ls_backend.payloads import TaskPayload
 from ls_backend.settings import Settings
 from pipeline.types import FrameRGB
-from pipeline.video import FrameError, decode_image, first_readable_size_hw_px, require_size
+from pipeline.video import FrameError, UniformFrames, decode_image
 
 logger = logging.getLogger(__name__)
 MIB = 1024 * 1024
@@ -161,30 +161,17 @@ def _refusal(address: str, status: int, auth: LabelStudioAuth) -> str:
     return refusal
 
 
-class TaskFrames:
-    """The frames of one task as the pipeline's `FrameSource`."""
+class TaskFrames(UniformFrames):
+    """The frames of one task, read-only, as the pipeline's `FrameSource`."""
 
     def __init__(self, urls: Sequence[str], fetcher: MediaFetcher, auth: LabelStudioAuth) -> None:
         self.urls = tuple(urls)
         self._fetcher = fetcher
         self._auth = auth
-        self._size_hw_px: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.urls)
 
-    @property
-    def size_hw_px(self) -> tuple[int, int]:
-        """Height and width of the first readable frame, which the others must share."""
-        if self._size_hw_px is None:
-            self._size_hw_px = first_readable_size_hw_px(len(self), self._read)
-        return self._size_hw_px
-
-    def frame(self, frame_index: int) -> FrameRGB:
-        """One frame, read-only; see `pipeline.video.FrameSource.frame`."""
-        return require_size(self._read(frame_index), self.size_hw_px, frame_index)
-
-    def _read(self, frame_index: int) -> FrameRGB:
-        if not 0 <= frame_index < len(self.urls):
-            raise IndexError(f"frame {frame_index} of a task of {len(self.urls)} frames")
+    def read(self, frame_index: int) -> FrameRGB:
+        """One fetched frame, see `UniformFrames.read`."""
         return self._fetcher.image(self.urls[frame_index], self._auth, frame_index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -53,20 +54,68 @@ def decode_image(data: bytes, frame_index: int) -> FrameRGB:
     Raises:
         FrameError: the bytes are not an image OpenCV can read.
     """
-    # EXIF orientation is ignored on purpose: Label Studio reports sizes and draws masks in the stored pixel order.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    bgr = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags) if data else None
+    # OpenCV turns the image as its EXIF orientation says, and so do browsers: masks lie on what the annotator sees.
+    bgr = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR) if data else None
     if bgr is None:
         raise FrameError(frame_index, f"{len(data)} bytes that are not a readable image (JPEG, PNG, WebP, BMP or TIFF)")
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-class ImageFileFrames:
+class UniformFrames(ABC):
+    """A `FrameSource` over frames that may differ in size: the first readable one says what the size is."""
+
+    _size_hw_px: tuple[int, int] | None = None
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def read(self, frame_index: int) -> FrameRGB:
+        """One frame of any size; the index is inside the video.
+
+        Raises:
+            FrameError: it cannot be fetched or decoded.
+        """
+
+    @property
+    def size_hw_px(self) -> tuple[int, int]:
+        """Height and width of the first readable frame, which the others must share.
+
+        Raises:
+            FrameError: none can be read; it carries the first frame's reason.
+        """
+        if self._size_hw_px is None:
+            self._size_hw_px = self._first_readable_size_hw_px()
+        return self._size_hw_px
+
+    def frame(self, frame_index: int) -> FrameRGB:
+        """One frame, see `FrameSource.frame`."""
+        if not 0 <= frame_index < len(self):
+            raise IndexError(f"frame {frame_index} of a video of {len(self)} frames")
+        image = self.read(frame_index)
+        height_px, width_px = self.size_hw_px
+        if image.shape[:2] != (height_px, width_px):
+            arrived = f"{image.shape[1]}x{image.shape[0]}"
+            raise FrameError(frame_index, f"is {arrived} px, but the video is {width_px}x{height_px} px; re-extract it")
+        return image
+
+    def _first_readable_size_hw_px(self) -> tuple[int, int]:
+        first_error: FrameError | None = None
+        for frame_index in range(len(self)):
+            try:
+                image = self.read(frame_index)
+            except FrameError as error:
+                first_error = first_error or error
+                continue
+            return int(image.shape[0]), int(image.shape[1])
+        raise first_error or FrameError(0, "the video has no frames")
+
+
+class ImageFileFrames(UniformFrames):
     """A list of image files as a video."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = list(paths)
-        self._size_hw_px: tuple[int, int] | None = None
 
     @classmethod
     def from_folder(cls, folder: Path) -> ImageFileFrames:
@@ -83,59 +132,11 @@ class ImageFileFrames:
     def __len__(self) -> int:
         return len(self._paths)
 
-    @property
-    def size_hw_px(self) -> tuple[int, int]:
-        """Height and width of the first readable frame, which all others must share."""
-        if self._size_hw_px is None:
-            self._size_hw_px = first_readable_size_hw_px(len(self), self._read)
-        return self._size_hw_px
-
-    def frame(self, frame_index: int) -> FrameRGB:
-        """One frame, see `FrameSource.frame`."""
-        return require_size(self._read(frame_index), self.size_hw_px, frame_index)
-
-    def _read(self, frame_index: int) -> FrameRGB:
-        if not 0 <= frame_index < len(self._paths):
-            raise IndexError(f"frame {frame_index} of a video of {len(self._paths)} frames")
+    def read(self, frame_index: int) -> FrameRGB:
+        """One image file, see `UniformFrames.read`."""
         path = self._paths[frame_index]
         try:
             data = path.read_bytes()
         except OSError as error:
             raise FrameError(frame_index, f"{path} cannot be read: {error.strerror}") from error
         return decode_image(data, frame_index)
-
-
-class ReadFrame(Protocol):
-    """Reads one frame of any size."""
-
-    def __call__(self, frame_index: int, /) -> FrameRGB: ...
-
-
-def first_readable_size_hw_px(n_frames: int, read: ReadFrame) -> tuple[int, int]:
-    """Height and width of the first frame that can be read.
-
-    Raises:
-        FrameError: none can be read; it carries the first frame's reason.
-    """
-    first_error: FrameError | None = None
-    for frame_index in range(n_frames):
-        try:
-            image = read(frame_index)
-        except FrameError as error:
-            first_error = first_error or error
-            continue
-        return int(image.shape[0]), int(image.shape[1])
-    raise first_error or FrameError(0, "the video has no frames")
-
-
-def require_size(image: FrameRGB, size_hw_px: tuple[int, int], frame_index: int) -> FrameRGB:
-    """Return the image if it has the video's size.
-
-    Raises:
-        FrameError: it has another size.
-    """
-    height_px, width_px = size_hw_px
-    if image.shape[:2] != (height_px, width_px):
-        arrived = f"{image.shape[1]}x{image.shape[0]}"
-        raise FrameError(frame_index, f"is {arrived} px, but the video is {width_px}x{height_px} px; re-extract it")
-    return image

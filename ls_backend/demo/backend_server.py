@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from pydantic import SecretStr, ValidationError
 
 from ls_backend.demo.errors import DemoError
-from ls_backend.demo.processes import Progress, ServerProcess, clean_environment, silent
+from ls_backend.demo.local_server import HOST, LocalServer, local_url
+from ls_backend.demo.processes import ServerProcess, clean_environment
 from ls_backend.serving import gunicorn_command, settings_message
 from ls_backend.settings import PREFIX, Settings
 
 START_TIMEOUT_S = 120.0
 
 
-class BackendServer:
+class BackendServer(LocalServer):
     """The backend on 127.0.0.1. As a context manager it is started on entry and stopped on exit.
 
     ``IVOS_*`` variables of the caller apply, except for those the arguments stand for.
@@ -37,12 +37,11 @@ class BackendServer:
     def __init__(
         self, data_dir: Path, port: int, *, user: str, password: str, label_studio_url: str, label_studio_token: str
     ) -> None:
-        self.port = port
         self.user = user
         self.password = password
         data_dir = data_dir.resolve()
         settings = _settings(
-            host="127.0.0.1",
+            host=HOST,
             port=port,
             basic_auth_user=user,
             basic_auth_pass=SecretStr(password),
@@ -51,56 +50,14 @@ class BackendServer:
             label_studio_token=SecretStr(label_studio_token),
             cache_dir=data_dir / "cache",
         )
-        self.process = ServerProcess(
+        process = ServerProcess(
             "the backend",
             gunicorn_command(settings),
             self._environment(settings),
             data_dir / "backend.log",
-            f"{self.url}/health",
+            f"{local_url(port)}/health",
         )
-
-    @property
-    def url(self) -> str:
-        """Address without a slash at the end."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def __enter__(self) -> BackendServer:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def start(self, on_progress: Progress = silent) -> None:
-        """Start it and wait until it answers.
-
-        Raises:
-            DemoError: it ended or did not answer in time; the message shows the end of its log.
-        """
-        self.launch()
-        try:
-            self.wait(on_progress)
-        except BaseException:
-            self.stop()
-            raise
-
-    def launch(self) -> None:
-        """Start it without waiting.
-
-        Raises:
-            DemoError: the program cannot be started.
-        """
-        self.process.start()
-
-    def wait(self, on_progress: Progress = silent) -> None:
-        """Wait until it answers; see `start`."""
-        self.process.wait_until_healthy(START_TIMEOUT_S, on_progress)
-
-    def stop(self) -> None:
-        """Stop it and everything it started."""
-        self.process.stop()
+        super().__init__(port, process, START_TIMEOUT_S)
 
     def _environment(self, settings: Settings) -> dict[str, str]:
         callers = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
@@ -123,7 +80,7 @@ def require_valid_settings() -> None:
     Raises:
         DemoError: one is unknown or out of range.
     """
-    _settings(host="127.0.0.1", port=1, auth_disabled=True)
+    _settings(host=HOST, port=1, auth_disabled=True)
 
 
 def _settings(**ours: Any) -> Settings:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import TracebackType
 
-from ls_backend.demo.processes import Progress, ServerProcess, clean_environment, silent
+from ls_backend.demo.local_server import HOST, LocalServer, local_url
+from ls_backend.demo.processes import ServerProcess, clean_environment
 
 START_TIMEOUT_S = 240.0
 """The first start creates the database, which takes about 20 s on two cores and longer on a busy machine."""
 
 
-class LabelStudioServer:
+class LabelStudioServer(LocalServer):
     """Label Studio on 127.0.0.1. As a context manager it is started on entry and stopped on exit.
 
     The switches that let it talk to addresses of its own machine are set, because the backend lives there; they belong
@@ -30,43 +30,19 @@ class LabelStudioServer:
     def __init__(
         self, data_dir: Path, port: int, *, python: Path, media_root: Path, email: str, password: str, token: str
     ) -> None:
-        self.port = port
         self.email = email
         self.password = password
         self.token = token
         self.media_root = media_root
         self._data_dir = data_dir.resolve()
-        log_path = self._data_dir / "label_studio.log"
-        self.process = ServerProcess(
-            "Label Studio", self._command(python), self._environment(), log_path, f"{self.url}/health"
+        process = ServerProcess(
+            "Label Studio",
+            _command(python, port),
+            self._environment(port),
+            self._data_dir / "label_studio.log",
+            f"{local_url(port)}/health",
         )
-
-    @property
-    def url(self) -> str:
-        """Address without a slash at the end."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def __enter__(self) -> LabelStudioServer:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def start(self, on_progress: Progress = silent) -> None:
-        """Start it and wait until it answers.
-
-        Raises:
-            DemoError: it ended or did not answer in time; the message shows the end of its log.
-        """
-        self.launch()
-        try:
-            self.wait(on_progress)
-        except BaseException:
-            self.stop()
-            raise
+        super().__init__(port, process, START_TIMEOUT_S)
 
     def launch(self) -> None:
         """Start it without waiting.
@@ -76,25 +52,13 @@ class LabelStudioServer:
         """
         self._data_dir.mkdir(parents=True, exist_ok=True)
         self.media_root.mkdir(parents=True, exist_ok=True)
-        self.process.start()
+        super().launch()
 
-    def wait(self, on_progress: Progress = silent) -> None:
-        """Wait until it answers; see `start`."""
-        self.process.wait_until_healthy(START_TIMEOUT_S, on_progress)
-
-    def stop(self) -> None:
-        """Stop it and everything it started."""
-        self.process.stop()
-
-    def _command(self, python: Path) -> list[str]:
-        address = ["--internal-host", "127.0.0.1", "--port", str(self.port)]
-        return [str(python.with_name("label-studio")), "start", "--no-browser", *address, "--log-level", "INFO"]
-
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, port: int) -> dict[str, str]:
         return clean_environment(
             {
                 "LABEL_STUDIO_BASE_DATA_DIR": str(self._data_dir),
-                "LABEL_STUDIO_HOST": self.url,
+                "LABEL_STUDIO_HOST": local_url(port),
                 "LABEL_STUDIO_USERNAME": self.email,
                 "LABEL_STUDIO_PASSWORD": self.password,
                 "LABEL_STUDIO_USER_TOKEN": self.token,
@@ -110,3 +74,8 @@ class LabelStudioServer:
                 "FRONTEND_SENTRY_DSN": "",
             }
         )
+
+
+def _command(python: Path, port: int) -> list[str]:
+    address = ["--internal-host", HOST, "--port", str(port)]
+    return [str(python.with_name("label-studio")), "start", "--no-browser", *address, "--log-level", "INFO"]

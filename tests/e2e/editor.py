@@ -86,6 +86,10 @@ class Editor:
         """Draw a smart box on the current frame and wait for its round."""
         self.choose_label(label, control)
         self.use_tool(control)
+        return self.drag(x0, y0, x1, y1)
+
+    def drag(self, x0: float, y0: float, x1: float, y1: float) -> Round:
+        """Drag from corner to corner with whatever tool and label are chosen, and wait for the round."""
 
         def drag() -> None:
             self._aim(x0, y0)
@@ -120,6 +124,13 @@ class Editor:
         """The same click, for cases in which no request follows or the answer is not to be awaited."""
         self.choose_label(label, control)
         self.use_tool(control)
+        self._press(x, y, negative=negative, through=through)
+
+    def press(self, x: float, y: float, *, negative: bool = False, through: bool = False) -> Round:
+        """Click with whatever tool and label are chosen, and wait for the round."""
+        return self.wait_for_prediction(lambda: self._press(x, y, negative=negative, through=through))
+
+    def _press(self, x: float, y: float, *, negative: bool, through: bool) -> None:
         self._aim(x, y)
         with self._holding(["Alt"] * negative + ["Control"] * through):
             self.page.mouse.click(*self._canvas_px(x, y))
