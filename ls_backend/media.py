@@ -24,8 +24,10 @@ MIB = 1024 * 1024
 CHUNK_BYTES = 256 * 1024
 KEEP_S = 7 * 24 * 3600
 """A frame on disk is fetched again after a week, in case the file behind its address was replaced."""
-UNREACHABLE_S = 10.0
-"""A server that cannot be reached is left alone this long: a task of 3,000 frames must not wait 3,000 times."""
+SHUT_S = 10.0
+"""So long is a server left alone that cannot be reached or refuses a token: 3,000 frames must not ask 3,000 times."""
+REFUSES_ALL = (401, 502, 503, 504)
+"""Answers that say nothing of the one file asked for."""
 
 
 def frame_urls(task: TaskPayload, frames_field: str) -> tuple[str, ...]:
@@ -64,7 +66,7 @@ class MediaFetcher:
             settings.frame_ram_mib * MIB, getsizeof=lambda image: image.nbytes
         )
         self._ram_lock = threading.Lock()
-        self._unreachable: TTLCache[str, str] = TTLCache(maxsize=64, ttl=UNREACHABLE_S)
+        self._shut: TTLCache[tuple[str, int], str] = TTLCache(maxsize=64, ttl=SHUT_S)
 
     def image(self, url: str, auth: LabelStudioAuth, frame_index: int) -> FrameRGB:
         """One decoded frame of any size.
@@ -114,31 +116,34 @@ class MediaFetcher:
         return data
 
     def _download(self, address: str, auth: LabelStudioAuth, frame_index: int) -> bytes:
-        limit_bytes = self._settings.fetch_max_mib * MIB
         shown = address.split("?X-Amz")[0]
-        server = urlsplit(address).netloc
+        door = (urlsplit(address).netloc, id(auth))
         with self._ram_lock:
-            known_reason = self._unreachable.get(server)
-        if known_reason:
-            raise FrameError(frame_index, f"{shown} cannot be fetched: {known_reason}")
+            shut = self._shut.get(door)
+        if shut:
+            raise FrameError(frame_index, f"{shown} was not asked for again: {shut}")
         try:
             with self._http.get(address, auth=auth, timeout=self._settings.fetch_timeout_s, stream=True) as answer:
-                if answer.status_code != requests.codes.ok:
-                    raise FrameError(frame_index, _refusal(shown, answer.status_code, auth))
-                data = bytearray()
-                for chunk in answer.iter_content(CHUNK_BYTES):
-                    data += chunk
-                    if len(data) > limit_bytes:
-                        raise FrameError(
-                            frame_index, f"{shown} is larger than IVOS_FETCH_MAX_MIB={self._settings.fetch_max_mib}"
-                        )
-                return bytes(data)
+                if answer.status_code == requests.codes.ok:
+                    return self._body(answer, shown, frame_index)
+                reason = _refusal(shown, answer.status_code, auth)
+                concerns_all = answer.status_code in REFUSES_ALL
         except requests.RequestException as error:
-            reason = f"{type(error).__name__}: {error}"
-            if isinstance(error, requests.ConnectionError | requests.Timeout):
-                with self._ram_lock:
-                    self._unreachable[server] = reason
-            raise FrameError(frame_index, f"{shown} cannot be fetched: {reason}") from error
+            reason = f"{shown} cannot be fetched: {type(error).__name__}: {error}"
+            concerns_all = isinstance(error, requests.ConnectionError | requests.Timeout | requests.HTTPError)
+        if concerns_all:
+            with self._ram_lock:
+                self._shut[door] = reason
+        raise FrameError(frame_index, reason)
+
+    def _body(self, answer: requests.Response, shown: str, frame_index: int) -> bytes:
+        data = bytearray()
+        for chunk in answer.iter_content(CHUNK_BYTES):
+            data += chunk
+            if len(data) > self._settings.fetch_max_mib * MIB:
+                limit = f"IVOS_FETCH_MAX_MIB={self._settings.fetch_max_mib}"
+                raise FrameError(frame_index, f"{shown} is larger than {limit}")
+        return bytes(data)
 
     @property
     def ram_bytes(self) -> int:

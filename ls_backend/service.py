@@ -51,7 +51,7 @@ class PredictionService:
         )
         self._connections = Connections(settings, settings.cache_dir / "connections.json")
         self._media = MediaFetcher(settings, settings.cache_dir / "frames")
-        self._sessions = SessionRegistry(settings.max_sessions)
+        self._sessions = SessionRegistry(settings.max_sessions, settings.session_ram_mib)
         self._unseen_frames = UnseenFrames(self._sessions, self._connections)
         self._round_slots = threading.Semaphore(settings.parallel_rounds)
 

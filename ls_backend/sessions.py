@@ -134,6 +134,12 @@ class TaskSession:
             return self.is_busy or self._editor.answered_lately()
 
     @property
+    def held_bytes(self) -> int:
+        """Memory this session holds, in bytes: masks, their codings and recently read frames."""
+        with self._lock:
+            return self.pipeline.held_bytes + sum(len(mask.brush_rle) for mask in self._coded.values())
+
+    @property
     def is_busy(self) -> bool:
         """Whether a round is computing."""
         with self._lock:
@@ -144,8 +150,9 @@ class TaskSession:
 
         Label Studio ignores the answer of a request that a newer one overtook, so such an answer notes nothing.
         """
+        masks = self.all_masks()
         with self._lock:
-            changed = tuple(mask for mask in self.all_masks() if not self._editor.has(mask.region_id))
+            changed = tuple(mask for mask in masks if not self._editor.has(mask.region_id))
             if round_number == self._newest_round:
                 prompts = {label: self.prompts(label) for label in self._object_ids}
                 self._editor.note_answer(round_number, [mask.region_id for mask in changed], prompts)
@@ -153,23 +160,26 @@ class TaskSession:
 
     def all_masks(self) -> tuple[LabelMask, ...]:
         """Every mask known now, by label and frame."""
-        with self._lock:
-            return tuple(
-                self._coded_mask(label, result)
-                for object_id, label in self.labels().items()
-                if self.prompts(label)
-                for result in self.pipeline.results(object_id)
-            )
+        return tuple(
+            self._coded_mask(label, result)
+            for object_id, label in self.labels().items()
+            if self.prompts(label)
+            for result in self.pipeline.results(object_id)
+        )
 
     def _coded_mask(self, label: str, result: FrameResult) -> LabelMask:
         mask_id = region_id(label, result.frame_index)
-        known = self._coded.get(mask_id)
-        if known is None or known.mask != result.mask:
-            coding = bytes(mask_to_brush_rle(result.mask.decode()))
-            known = LabelMask(mask_id, label, result.frame_index, result.mask, result.score, coding)
-            self._coded[mask_id] = known
+        with self._lock:
+            known = self._coded.get(mask_id)
+        if known is not None and known.mask == result.mask:
+            return known
+        # Coding takes milliseconds a mask, so others are let in meanwhile.
+        coding = bytes(mask_to_brush_rle(result.mask.decode()))
+        made = LabelMask(mask_id, label, result.frame_index, result.mask, result.score, coding)
+        with self._lock:
+            self._coded[mask_id] = made
             self._editor.forget({mask_id})
-        return known
+        return made
 
     def newer_mask(self, mask_id: str, digest: bytes) -> LabelMask | None:
         """The mask delivered after a version with this digest was saved; None where the saved one is not outdated."""
@@ -182,13 +192,18 @@ SessionKey = tuple[str, str]
 
 
 class SessionRegistry:
-    """Open sessions, one per annotation being made; beyond ``max_sessions`` the least recently used idle ones go.
+    """Open sessions, one per annotation being made; beyond either bound the least recently used idle ones go.
 
     Dropping one loses no work: prompts come back with the annotator's next request, masks are recomputed from them.
+
+    Args:
+        max_sessions: how many are kept.
+        limit_mib: how much memory they may hold together.
     """
 
-    def __init__(self, max_sessions: int) -> None:
+    def __init__(self, max_sessions: int, limit_mib: float) -> None:
         self._max_sessions = max_sessions
+        self._limit_bytes = int(limit_mib * 2**20)
         self._lock = threading.Lock()
         self._by_use: list[tuple[SessionKey, TaskSession]] = []
         """Least recently used first."""
@@ -214,7 +229,9 @@ class SessionRegistry:
             return entry[1]
 
     def _drop_surplus(self) -> None:
-        surplus = len(self._by_use) - self._max_sessions
-        idle = [entry for entry in self._by_use[:-1] if not entry[1].is_busy]
-        for entry in idle[: max(0, surplus)]:
+        held_bytes = sum(session.held_bytes for _, session in self._by_use)
+        for entry in [entry for entry in self._by_use[:-1] if not entry[1].is_busy]:
+            if len(self._by_use) <= self._max_sessions and held_bytes <= self._limit_bytes:
+                return
             self._by_use.remove(entry)
+            held_bytes -= entry[1].held_bytes

@@ -72,6 +72,7 @@ class Settings(ClientSettings):
     embedding_ram_mib: int = Field(
         default=1024, ge=16, description="Bound of image embeddings in memory, all videos together."
     )
+    session_ram_mib: int = Field(default=2048, ge=16, description="Bound of masks and frames held by sessions.")
     max_sessions: int = Field(default=64, ge=1, description="Sessions kept; the least recently used one goes first.")
 
     parallel_rounds: int = Field(default=2, ge=1, description="Rounds computing at the same time; further ones wait.")

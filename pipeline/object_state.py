@@ -23,6 +23,12 @@ class Known:
     prompted: bool
     soft: SoftMask | None = None
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the masks, in bytes, without what Python adds."""
+        soft_bytes = len(self.soft.data) if self.soft is not None else 0
+        return len(self.own.counts) + len(self.shown.counts) + soft_bytes
+
 
 @dataclass
 class ObjectState:

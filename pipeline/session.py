@@ -61,6 +61,13 @@ class Session:
             state = self._objects.get(object_id)
             return () if state is None else tuple(state.result(frame_index) for frame_index in sorted(state.known))
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory this session holds beside the shared embeddings, in bytes: masks and recently read frames."""
+        with self._state_lock:
+            masks = sum(known.held_bytes for state in self._objects.values() for known in state.known.values())
+        return masks + self._frames.held_bytes
+
     def stale_frames(self, object_id: int) -> tuple[int, ...]:
         """Frames of an object that a cancelled round left unfinished."""
         with self._state_lock:

@@ -95,7 +95,20 @@ def test_unreachable_server_is_asked_once(fetcher: MediaFetcher) -> None:
     with pytest.raises(FrameError, match=r"frame 0: .*cannot be fetched"):
         _ = frames.size_hw_px
     with pytest.raises(FrameError, match=r"frame 499: .*cannot be fetched"):
-        frames.frame(499)
+        frames.read(499)
+
+
+@pytest.mark.parametrize(("status", "asked"), [(401, 1), (404, 50), (503, 3)])
+def test_a_refusal_of_everything_is_not_asked_for_50_times(
+    media: MediaServer, fetcher: MediaFetcher, status: int, asked: int
+) -> None:
+    urls = [media.put(f"{index}", frame(index)) for index in range(50)]
+    media.status = {f"{index}": [status] * 10 for index in range(50)}
+    with pytest.raises(FrameError, match=str(status)):
+        _ = task_frames(media, fetcher, urls).size_hw_px
+    assert len(media.requests) == asked
+    other_project = task_frames(media, fetcher, [media.put("good", frame(9))])
+    assert (other_project.frame(0) == frame(9)).all(), "only this token's requests wait"
 
 
 def test_too_large_a_file_is_refused(media: MediaServer, settings: Settings, tmp_path: Path) -> None:
