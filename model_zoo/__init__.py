@@ -1,0 +1,1 @@
+"""Model weights. Empty as long as every method works without a download."""

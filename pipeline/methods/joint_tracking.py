@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
@@ -43,13 +43,12 @@ class JointTracking:
     box_tracker: BoxTracker
     embeddings: EmbeddingCache[Any]
     settings: JointTrackingSettings = JointTrackingSettings()
+    video_keys: Iterator[int] = field(default_factory=itertools.count, repr=False)
+    """Tells the videos apart in the cache."""
 
     def open(self, frames: FrameSource) -> JointTrackingVideo:
         """Start work on a video."""
         return JointTrackingVideo(self, frames)
-
-
-_video_keys = itertools.count()
 
 
 class JointTrackingVideo:
@@ -57,7 +56,7 @@ class JointTrackingVideo:
 
     def __init__(self, parts: JointTracking, frames: FrameSource) -> None:
         self._parts, self._frames = parts, frames
-        self._key = next(_video_keys)
+        self._key = next(parts.video_keys)
 
     def embedding(self, frame_index: int) -> Any:
         """The segmenter's embedding of a frame, from the cache if it is there."""
