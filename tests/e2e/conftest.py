@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from ls_backend.demo.environment import label_studio_python
 from ls_backend.demo.label_studio_server import LabelStudioServer
@@ -50,3 +51,12 @@ def label_studio(
 def api(label_studio: LabelStudioServer) -> LabelStudioAPI:
     """A client with the administrator's token."""
     return LabelStudioAPI(label_studio.url, label_studio.token)
+
+
+@pytest.fixture(scope="session")
+def personal_token(label_studio: LabelStudioServer) -> str:
+    """The administrator's personal access token, made as the account page makes it. A user can have only one."""
+    headers = {"Authorization": f"Token {label_studio.token}"}
+    made = requests.post(f"{label_studio.url}/api/token/", headers=headers, timeout=30)
+    made.raise_for_status()
+    return str(made.json()["token"])

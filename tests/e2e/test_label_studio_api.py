@@ -88,11 +88,10 @@ def test_a_prediction_is_kept_with_its_frame_number(api: LabelStudioAPI, project
     assert api.task(task_id)["data"] == frames("a.jpg")["data"]
 
 
-def test_a_personal_access_token_works_like_a_legacy_one(label_studio: LabelStudioServer, api: LabelStudioAPI) -> None:
-    headers = {"Authorization": f"Token {label_studio.token}"}
-    answer = requests.post(f"{label_studio.url}/api/token/", headers=headers, timeout=10)
-    assert answer.ok, answer.text
-    personal = LabelStudioAPI(label_studio.url, answer.json()["token"])
+def test_a_personal_access_token_works_like_a_legacy_one(
+    label_studio: LabelStudioServer, api: LabelStudioAPI, personal_token: str
+) -> None:
+    personal = LabelStudioAPI(label_studio.url, personal_token)
     assert personal.whoami()["email"] == api.whoami()["email"] == label_studio.email
 
 

@@ -29,17 +29,6 @@ def images() -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def personal_token(label_studio: LabelStudioServer) -> str:
-    """A personal access token of the administrator, made as the Account & Settings page makes it."""
-    headers = {"Authorization": f"Token {label_studio.token}"}
-    both = {"api_tokens_enabled": True, "legacy_api_tokens_enabled": True}
-    requests.post(f"{label_studio.url}/api/jwt/settings", json=both, headers=headers, timeout=30).raise_for_status()
-    made = requests.post(f"{label_studio.url}/api/token/", headers=headers, timeout=30)
-    made.raise_for_status()
-    return str(made.json()["token"])
-
-
-@pytest.fixture(scope="module")
 def addresses(label_studio: LabelStudioServer, api: LabelStudioAPI) -> dict[str, list[str]]:
     """The same frames as files of a local storage and as uploads."""
     project_id = api.create_project("media", recommended_label_config(["obj1"]))
