@@ -8,17 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from ls_backend.clip_names import clip_names, unique_folders
 from ls_backend.label_config import LabelConfig
+from ls_backend.payloads import Json, none_to_empty
 from ls_backend.stored_masks import EMPTY, PROMPT, StoredMasks, read_regions
 from pipeline.export.clip import ExportedClip
 
 SUBMIT = "that is not submitted (open the task and submit it)"
-Json: TypeAlias = dict[str, Any]
 OTHER_ANNOTATION = "further annotation of a task (--annotation chooses)"
 HARMLESS = (EMPTY, PROMPT, OTHER_ANNOTATION)
 """Left out as a matter of course."""
@@ -56,15 +56,11 @@ class ReadTasks:
     n_tasks: int
 
 
-def _none_to_empty(value: object) -> object:
-    return [] if value is None else value
-
-
 class _Annotation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True)
 
     id: str = ""
-    result: Annotated[list[Any], BeforeValidator(_none_to_empty)] = []
+    result: Annotated[list[Any], BeforeValidator(none_to_empty)] = []
     was_cancelled: Annotated[bool, BeforeValidator(bool)] = False
     ground_truth: Annotated[bool, BeforeValidator(bool)] = False
     updated_at: datetime | None = None
@@ -84,8 +80,8 @@ class _Task(BaseModel):
 
     id: str
     data: Json
-    annotations: Annotated[list[_Annotation], BeforeValidator(_none_to_empty)]
-    drafts: Annotated[list[Any], BeforeValidator(_none_to_empty)] = []
+    annotations: Annotated[list[_Annotation], BeforeValidator(none_to_empty)]
+    drafts: Annotated[list[Any], BeforeValidator(none_to_empty)] = []
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cachetools import LRUCache
+
 from ls_backend.http_client import LabelStudioAuth
 from ls_backend.settings import Settings
 
@@ -35,7 +37,7 @@ class Connections:
         self._file = file
         self._lock = threading.Lock()
         self._by_project = self._load()
-        self._auths: dict[Connection, LabelStudioAuth] = {}
+        self._auths: LRUCache[Connection, LabelStudioAuth] = LRUCache(MAX_CONNECTIONS)
 
     def learn(self, project: str, host_url: str, token: str) -> None:
         """Remember what /setup said of a project; nothing is written when it is known already."""
@@ -63,10 +65,8 @@ class Connections:
         connection = self.connection(project)
         with self._lock:
             if connection not in self._auths:
-                auth = LabelStudioAuth(connection.host_url, connection.token, timeout_s=self._settings.fetch_timeout_s)
-                self._auths = (
-                    {**self._auths, connection: auth} if len(self._auths) < MAX_CONNECTIONS else {connection: auth}
-                )
+                timeout_s = self._settings.fetch_timeout_s
+                self._auths[connection] = LabelStudioAuth(connection.host_url, connection.token, timeout_s=timeout_s)
             return self._auths[connection]
 
     def _load(self) -> dict[str, Connection]:

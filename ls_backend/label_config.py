@@ -106,7 +106,7 @@ def parse_label_config(xml: str) -> LabelConfig:
     image = images[0]
     brushes = _controls(root, "BrushLabels", image)
     if not brushes:
-        raise _config_error("a <BrushLabels> control on the frames is needed to carry the masks", _all_labels(root))
+        raise _config_error("a <BrushLabels> control on the frames is needed to carry the masks", _labels(root))
     brush = brushes[0]
     points = {_name(tag) for tag in _controls(root, "KeyPointLabels", image)}
     boxes = {_name(tag) for tag in _controls(root, "RectangleLabels", image)}
@@ -133,13 +133,9 @@ def _name(element: Element) -> str:
     return element.get("name", "")
 
 
-def _labels(control: Element) -> tuple[str, ...]:
-    values = (label.get("value", "") for label in control.iter("Label"))
+def _labels(element: Element) -> tuple[str, ...]:
+    values = (label.get("value", "") for label in element.iter("Label"))
     return tuple(dict.fromkeys(value for value in values if value))
-
-
-def _all_labels(root: Element) -> Iterable[str]:
-    return tuple(dict.fromkeys(label.get("value", "") for label in root.iter("Label") if label.get("value")))
 
 
 def _config_error(problem: str, labels: Iterable[str]) -> ConfigError:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 
 from ls_backend.http_client import LabelStudioAuth, retrying_session
-
-Json: TypeAlias = dict[str, Any]
+from ls_backend.payloads import Json
 
 PAGE_TASKS = 20
 """Tasks per page where annotations come along: masks of a long video are megabytes."""

@@ -12,11 +12,12 @@ Json: TypeAlias = dict[str, Any]
 MAX_ERRORS_SHOWN = 3
 
 
-def _none_to_empty(value: object) -> object:
+def none_to_empty(value: object) -> object:
+    """Label Studio writes null where a list has nothing in it."""
     return [] if value is None else value
 
 
-Results: TypeAlias = Annotated[list[Json], BeforeValidator(_none_to_empty)]
+Results: TypeAlias = Annotated[list[Json], BeforeValidator(none_to_empty)]
 
 
 class _Payload(BaseModel):
@@ -34,8 +35,8 @@ class TaskPayload(_Payload):
 
     id: str
     data: Json
-    drafts: Annotated[list[SavedResult], BeforeValidator(_none_to_empty)] = []
-    annotations: Annotated[list[SavedResult], BeforeValidator(_none_to_empty)] = []
+    drafts: Annotated[list[SavedResult], BeforeValidator(none_to_empty)] = []
+    annotations: Annotated[list[SavedResult], BeforeValidator(none_to_empty)] = []
 
 
 class Context(_Payload):
