@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -73,6 +73,41 @@ class Session:
         with self._state_lock:
             state = self._objects.get(object_id)
             return () if state is None else tuple(sorted(state.stale))
+
+    def restore(
+        self, prompts: Sequence[Prompt], results: Iterable[FrameResult], *, unreadable: Collection[int] = ()
+    ) -> None:
+        """Go on where another session of this video stopped: the next `run_round` segments only what is missing.
+
+        Prompted frames are segmented again, so that the object is learned from the same masks as before; beyond them
+        propagation starts from the restored masks.
+
+        Args:
+            prompts: all of the other session's prompts, to be given to `run_round` too.
+            results: masks it produced; those of prompted frames are ignored.
+            unreadable: frames it could not read; they are not tried again.
+
+        Raises:
+            ValueError: a prompt is outside the clip or the image, or a result is of an object without prompts.
+            FrameError: no frame of the video can be read.
+        """
+        check_prompts(prompts, len(self._frames), self._frames.size_hw_px)
+        results, object_ids = tuple(results), {prompt.object_id for prompt in prompts}
+        strangers = sorted({result.object_id for result in results} - object_ids)
+        if strangers:
+            raise ValueError(
+                f"masks of objects {strangers} arrived, but the prompts are of objects {sorted(object_ids)}"
+            )
+        with self._round_lock, self._state_lock:
+            self._take_prompts(tuple(prompts), tuple(sorted(object_ids)))
+            for object_id in object_ids:
+                state = self._objects[object_id]
+                state.stale -= set(unreadable) - set(state.prompts)
+            for result in results:
+                state = self._objects[result.object_id]
+                if result.frame_index not in state.prompts:
+                    state.known[result.frame_index] = Known(result.mask, result.mask, result.score, False)
+                    state.stale.discard(result.frame_index)
 
     def run_round(
         self, prompts: Sequence[Prompt], *, object_ids: Collection[int], cancelled: Callable[[], bool] = _never
@@ -207,7 +242,7 @@ class Session:
         from_right = left is None or (right is not None and right.frame_index in state.interaction_frames)
         near, far = (right, left) if from_right else (left, right)
         assert near is not None
-        order = gap[::-1] if from_right else gap
+        start, order = _where_left_off(state, near, gap[::-1] if from_right else gap)
         opposite: dict[int, tuple[SoftMask, float]] = {}
         if far is not None:
             for estimate in self._video.propagate(far, order[::-1], memory):
@@ -215,7 +250,7 @@ class Session:
                 if cancelled():
                     return
         reached: set[int] = set()
-        for estimate in self._video.propagate(near, order, memory):
+        for estimate in self._video.propagate(start, order, memory):
             reached.add(estimate.frame_index)
             other = opposite.pop(estimate.frame_index, None)
             if estimate.frame_index in state.stale:
@@ -255,6 +290,16 @@ class Session:
                     known.own, encoded, known.score, known.prompted, known.soft
                 )
         return changed
+
+
+def _where_left_off(state: ObjectState, near: Anchor, order: range) -> tuple[Anchor, range]:
+    """Where a gap that a stopped round began goes on: its last mask that shows the object, and the frames after it."""
+    n_done = next((n for n, frame_index in enumerate(order) if frame_index in state.stale), len(order))
+    for n in reversed(range(n_done)):
+        known = state.known.get(order[n])
+        if known is not None and known.own.area_px:
+            return Anchor(order[n], known.own.decode()), order[n + 1 :]
+    return near, order
 
 
 def _claim(known: Known, mask: BoolMask) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +47,12 @@ class FrameSource(Protocol):
             IndexError: ``frame_index`` is outside the video.
         """
         ...
+
+
+def natural_order(path: Path) -> list[tuple[int, str]]:
+    """A sorting key that compares the numbers in file names as numbers."""
+    parts = re.split(r"(\d+)", path.name.lower())
+    return [*((int(part), "") if part.isdecimal() else (-1, part) for part in parts), (-1, path.name)]
 
 
 def decode_image(data: bytes, frame_index: int) -> FrameRGB:
@@ -117,14 +124,19 @@ class ImageFileFrames(UniformFrames):
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = list(paths)
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files by frame."""
+        return tuple(self._paths)
+
     @classmethod
     def from_folder(cls, folder: Path) -> ImageFileFrames:
-        """All images of a folder in the order of their names.
+        """All images of a folder in the natural order of their names (``2`` before ``10``).
 
         Raises:
             FileNotFoundError: the folder holds no image.
         """
-        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        paths = sorted((p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=natural_order)
         if not paths:
             raise FileNotFoundError(f"{folder} holds no image; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
         return cls(paths)

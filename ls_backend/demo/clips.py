@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
@@ -19,7 +18,8 @@ from PIL import Image, UnidentifiedImageError
 from ls_backend.demo.errors import DemoError
 from ls_backend.demo.processes import Progress, silent
 from pipeline.sample_clip import render_sample_clip
-from pipeline.video import IMAGE_SUFFIXES
+from pipeline.video import IMAGE_SUFFIXES, natural_order
+from pipeline.video_file import VideoError, VideoReader
 
 CLIPS_FOLDER = "clips"
 """All clips lie below this folder of the media root, so that one storage covers them."""
@@ -63,16 +63,11 @@ def clip_from_video(media_root: Path, video: Path, on_progress: Progress = silen
     key = _key(video.stem, [video])
     with _new_folder(media_root, key) as folder:
         if folder:
-            reader = cv2.VideoCapture(str(video))
             try:
-                n_frames = int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
-                if _write_jpegs(folder, _decoded(reader), on_progress, n_frames) == 0:
-                    raise DemoError(
-                        f"--video {video}: no frame can be decoded. Convert it first, "
-                        "for example with `ffmpeg -i FILE -pix_fmt yuv420p converted.mp4`"
-                    )
-            finally:
-                reader.release()
+                with VideoReader(video) as reader:
+                    _write_jpegs(folder, reader.frames(), on_progress, reader.announced_frames)
+            except VideoError as error:
+                raise DemoError(f"--video {error}") from error
     return _finished(media_root, key)
 
 
@@ -85,7 +80,7 @@ def clip_from_frames(media_root: Path, source: Path, on_progress: Progress = sil
     source = source.expanduser()
     if not source.is_dir():
         raise DemoError(f"--frames {source}: there is no such folder")
-    images = sorted((p for p in source.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
+    images = sorted((p for p in source.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=natural_order)
     if not images:
         raise DemoError(f"--frames {source}: no image in it; expected files ending in {', '.join(IMAGE_SUFFIXES)}")
     key = _key(source.resolve().name, images)
@@ -96,11 +91,6 @@ def clip_from_frames(media_root: Path, source: Path, on_progress: Progress = sil
                 on_progress(f"frame {frame_index + 1} of {len(images)}")
                 _take(image, folder, frame_index)
     return _finished(media_root, key)
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    parts = re.split(r"(\d+)", path.name.lower())
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def _key(name: str, files: Iterable[Path]) -> str:
@@ -137,24 +127,13 @@ def _finished(media_root: Path, key: str) -> DemoClip:
     return DemoClip(key, tuple(names))
 
 
-def _decoded(reader: cv2.VideoCapture) -> Iterator[NDArray[np.uint8]]:
-    """Frames as (H, W, 3) uint8 RGB."""
-    while True:
-        arrived, bgr = reader.read()
-        if not arrived:
-            return
-        yield np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-
-
-def _write_jpegs(folder: Path, frames: Iterable[NDArray[np.uint8]], on_progress: Progress, n_frames: int) -> int:
-    """Write frames as numbered JPEGs; ``n_frames`` may be 0 for unknown. Returns how many were written."""
-    written = 0
+def _write_jpegs(folder: Path, frames: Iterable[NDArray[np.uint8]], on_progress: Progress, n_frames: int) -> None:
+    """Write frames as numbered JPEGs; ``n_frames`` may be 0 for unknown."""
     for frame_index, frame in enumerate(frames):
         Image.fromarray(frame).save(folder / f"{frame_index:05d}.jpg", quality=JPEG_QUALITY)
         written = frame_index + 1
         # The count in a video's header is a guess, and sometimes too low.
         on_progress(f"frame {written}" + (f" of {n_frames}" if n_frames >= written else ""))
-    return written
 
 
 def _require_one_size(images: list[Path]) -> None:

@@ -8,7 +8,7 @@ Layout and palette: Pont-Tuset et al., The 2017 DAVIS Challenge on Video Object 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.export.clip import ExportedClip
+from pipeline.types import BoolMask
 
 MAX_OBJECT_ID = 255
 
@@ -62,9 +63,14 @@ def write_davis(
 
 def paint(clip: ExportedClip, frame_index: int) -> tuple[NDArray[np.uint8], int]:
     """One frame's labels, (H, W) uint8 with 0 as background, and how many mask pixels a higher object id took."""
-    labels = np.zeros(clip.frame_sizes_hw_px[frame_index], dtype=np.uint8)
+    return paint_masks(clip.decoded(frame_index), clip.frame_sizes_hw_px[frame_index])
+
+
+def paint_masks(masks: Iterable[tuple[int, BoolMask]], size_hw_px: tuple[int, int]) -> tuple[NDArray[np.uint8], int]:
+    """Labels of one frame from its masks by ascending object id, see `paint`."""
+    labels = np.zeros(size_hw_px, dtype=np.uint8)
     lost_px = 0
-    for object_id, mask in clip.decoded(frame_index):
+    for object_id, mask in masks:
         lost_px += int(np.count_nonzero(labels[mask]))
         labels[mask] = object_id
     return labels, lost_px

@@ -29,6 +29,13 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
     assert frames.frame(0)[0, 0].tolist() == [10, 0, 0], "channels are red, green, blue"
 
 
+def test_numbers_in_names_count_as_numbers(tmp_path: Path) -> None:
+    names = ["shot1-9.png", "shot1-10.png", "shot1-100.png", "shot2-1.png", "shot10-1.png", "take1.png"]
+    for value, name in enumerate(names):
+        write(tmp_path / name, value)
+    assert [path.name for path in ImageFileFrames.from_folder(tmp_path).paths] == names
+
+
 def test_a_folder_without_images_says_what_is_expected(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"holds no image; expected files ending in \.jpg"):
         ImageFileFrames.from_folder(tmp_path)

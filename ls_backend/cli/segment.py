@@ -1,0 +1,82 @@
+"""`ivos segment`: a video and a prompts file in, a mask of every object on every frame out. No Label Studio."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from ls_backend.demo.stopping import Stopped, StopSignals
+from ls_backend.segment_run import DEVICE, EMBEDDING_RAM_MIB, Options, Run, SegmentError, console, say
+from pipeline.methods import BOX_TRACKERS, METHODS, SEGMENTERS
+from pipeline.prompt_file import PromptFileError, json_schema
+from pipeline.run_summary import RunFolderError
+from pipeline.video import FrameError
+from pipeline.video_file import FRAME_DISK_MIB, VideoError
+
+EXIT_INTERRUPTED = 130
+
+
+class Interrupts(StopSignals):
+    """Ctrl-C and SIGTERM end the run after the frame at hand; the second one ends it at once."""
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        super()._note(number, frame)
+
+
+def _print_schema(wanted: bool) -> None:
+    if wanted:
+        typer.echo(json.dumps(json_schema(), indent=2))
+        raise typer.Exit
+
+
+def segment(
+    video: Annotated[Path, typer.Argument(help="A video file, or a folder of images, one per frame.")],
+    prompts: Annotated[Path, typer.Option("--prompts", "-p", help="JSON file of clicks, boxes and masks.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for masks/ and summary.json.")],
+    method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = METHODS[0],
+    segmenter: Annotated[str, typer.Option(help=f"One of {', '.join(SEGMENTERS)}.")] = SEGMENTERS[0],
+    box_tracker: Annotated[str, typer.Option(help=f"One of {', '.join(BOX_TRACKERS)}.")] = BOX_TRACKERS[0],
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = DEVICE,
+    embedding_ram_mib: Annotated[
+        int, typer.Option(min=16, help="Bound of image embeddings in memory.")
+    ] = EMBEDDING_RAM_MIB,
+    frame_disk_mib: Annotated[
+        int, typer.Option(min=16, help="Bound of a video file's decoded frames in the temporary folder.")
+    ] = FRAME_DISK_MIB,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run's masks and summary.")] = False,
+    _schema: Annotated[
+        bool, typer.Option("--schema", callback=_print_schema, is_eager=True, help="Print the prompts' JSON schema.")
+    ] = False,
+) -> None:
+    """Segment a clip from a file of prompts: masks as DAVIS palette PNGs, and a summary. Ctrl-C keeps what is done."""
+    options = Options(
+        video.expanduser(),
+        prompts.expanduser(),
+        output.expanduser(),
+        method,
+        segmenter,
+        box_tracker,
+        device,
+        embedding_ram_mib,
+        frame_disk_mib,
+        resume,
+        overwrite,
+    )
+    with Interrupts() as stop:
+        run = Run(options, stop)
+        try:
+            run.go()
+        except (Stopped, KeyboardInterrupt):
+            say(f"interrupted: {run.standing()}")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except (SegmentError, PromptFileError, RunFolderError, VideoError, FrameError) as error:
+            console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+            raise typer.Exit(1) from error
