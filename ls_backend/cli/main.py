@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-COMMANDS = ("demo", "serve", "export", "segment")
+COMMANDS = ("demo", "serve", "export", "segment", "bench")
 """Sub-commands. Each is a function in the module of its name beside this one."""
 
 

@@ -1,0 +1,284 @@
+"""`ivos bench`: rounds of a simulated annotator on clips with ground truth, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ls_backend.cli.bench_table import show_tables
+from pipeline.evaluation.annotator import AnnotatorSettings, NextFrame, Start
+from pipeline.evaluation.clicks import ClickStrategy
+from pipeline.evaluation.datasets import ClipFiles, DatasetError, Objects, find_clips, read_truth
+from pipeline.evaluation.plot import plot_report, supported_suffixes
+from pipeline.evaluation.report import clip_entry, report, write_json
+from pipeline.evaluation.runner import ClipScore, run_clip
+from pipeline.evaluation.single_frames import SingleFrameScore, score_single_frames
+from pipeline.methods import BOX_TRACKERS, METHODS, SEGMENTERS, build_method, resolve_device
+from pipeline.methods.base import Method
+from pipeline.video import FrameError
+
+DEFAULT_DATA = Path("../shared/data/davis")
+EMBEDDING_RAM_MIB = 1024
+INTERRUPTED = 130
+
+console = Console(stderr=True)
+
+
+class BenchError(Exception):
+    """The benchmark cannot run. The message says what was expected, what arrived and what to do."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run and where to write it; ``settings`` stand in the JSON as they are."""
+
+    clips: list[ClipFiles]
+    objects: Objects
+    annotator: AnnotatorSettings
+    n_rounds: int
+    single_frames: tuple[int, ...]
+    settings: dict[str, Any]
+    device: str
+    json: Path | None
+    plot: Path | None
+    masks: Path | None
+
+
+@dataclass
+class Finished:
+    """What is measured so far."""
+
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    single_frames: list[SingleFrameScore] = field(default_factory=list)
+
+    def document(self, plan: Plan, *, complete: bool) -> dict[str, Any]:
+        """The JSON document."""
+        return report(self.entries, self.single_frames, plan.settings, device=plan.device, complete=complete)
+
+
+def bench(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder in the layout of DAVIS.", show_default=f"{DEFAULT_DATA}, where it is there"),
+    ] = None,
+    sequences: Annotated[str, typer.Option(help="Clips by name, separated by commas. Default: all.")] = "",
+    rounds: Annotated[int, typer.Option(min=0, help="Rounds per clip; 0 runs --single-frames only.")] = 8,
+    start: Annotated[Start, typer.Option(help="How round 1 begins, see docs/bench.md.")] = Start.PROMPTS,
+    next_frame: Annotated[NextFrame, typer.Option(help="Which frame later rounds prompt.")] = NextFrame.WORST,
+    first_frame: Annotated[
+        int | None, typer.Option(min=0, help="Frame of round 1, from 0.", show_default="the best frame")
+    ] = None,
+    click_strategy: Annotated[ClickStrategy, typer.Option(help="Where --start clicks clicks.")] = ClickStrategy.A3,
+    method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = METHODS[0],
+    segmenter: Annotated[str, typer.Option(help=f"One of {', '.join(SEGMENTERS)}.")] = SEGMENTERS[0],
+    box_tracker: Annotated[str, typer.Option(help=f"One of {', '.join(BOX_TRACKERS)}.")] = BOX_TRACKERS[0],
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Fixes the annotator's errors and random points.")] = 0,
+    objects: Annotated[Objects, typer.Option(help="What the values of the mask files mean.")] = Objects.AUTO,
+    single_frames: Annotated[
+        str, typer.Option(help="Also score these frames alone, from prompts without propagation: 0,20,40.")
+    ] = "",
+    json: Annotated[Path | None, typer.Option(help="Write all figures into this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw J&F over rounds and seconds into this file.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Write the final masks below this folder, as DAVIS PNGs.")] = None,
+) -> None:
+    """Measure a method on clips with ground truth: J&F per round, AUC, R-AUC, seconds per frame, memory.
+
+    Ctrl-C keeps the finished clips.
+    """
+    annotator = AnnotatorSettings(start, next_frame, first_frame, click_strategy=click_strategy, seed=seed)
+    parts = {"method": method, "segmenter": segmenter, "box_tracker": box_tracker}
+    try:
+        folder = data_folder(data)
+        single = frame_numbers(single_frames)
+        check_request(annotator, rounds, single)
+        settings = {
+            **parts,
+            "device": device,
+            "seed": seed,
+            "data": str(folder),
+            "rounds": rounds,
+            "objects": objects.value,
+            **_annotator_settings(annotator),
+            "single_frames": list(single),
+        }
+        clips = find_clips(folder, [name.strip() for name in sequences.split(",") if name.strip()])
+        check_files(json, plot, masks)
+        built = build(parts, device)
+        plan = Plan(clips, objects, annotator, rounds, single, settings, resolve_device(device), json, plot, masks)
+    except (BenchError, DatasetError) as error:
+        raise failed(error) from error
+    finish(plan, built)
+
+
+def data_folder(given: Path | None) -> Path:
+    """The folder to measure on.
+
+    Raises:
+        BenchError: none is given and the default is not there.
+    """
+    if given is None and not DEFAULT_DATA.is_dir():
+        raise BenchError(f"no clips to measure on: {DEFAULT_DATA} is not here; give --data DIR in the layout of DAVIS")
+    return given or DEFAULT_DATA
+
+
+def frame_numbers(text: str) -> tuple[int, ...]:
+    """Frame indices from a comma-separated list.
+
+    Raises:
+        BenchError: it is something else.
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(part.isdecimal() for part in parts):
+        raise BenchError(f"--single-frames needs frame numbers from 0 such as 0,20,40, but got {text!r}")
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def check_request(annotator: AnnotatorSettings, n_rounds: int, single_frames: tuple[int, ...]) -> None:
+    """Refuse what cannot be meant.
+
+    Raises:
+        BenchError: options contradict each other.
+    """
+    if annotator.start is Start.MASK and annotator.first_frame is not None:
+        raise BenchError("--start mask begins on frame 0; leave out --first-frame, or use --start prompts")
+    if n_rounds == 0 and not single_frames:
+        raise BenchError("--rounds 0 measures nothing by itself; give --single-frames 0,20,40, or at least one round")
+
+
+def check_files(json: Path | None, plot: Path | None, masks: Path | None) -> None:
+    """Refuse now what could not be written after hours.
+
+    Raises:
+        BenchError: a file's folder is not there, its ending is unknown, or the folder for masks is a file.
+    """
+    for option, path in (("--json", json), ("--plot", plot)):
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise BenchError(f"{option} {path} cannot be written: it needs the name of a file in a folder that exists")
+    if plot is not None and plot.suffix.lstrip(".").lower() not in supported_suffixes():
+        raise BenchError(f"--plot {plot} must end in one of {', '.join(supported_suffixes())}")
+    if masks is not None and masks.exists() and not masks.is_dir():
+        raise BenchError(f"--masks {masks} is a file; it needs a folder")
+
+
+def build(parts: dict[str, str], device: str) -> Method:
+    """The method.
+
+    Raises:
+        BenchError: a name or the device is unknown, or the weights cannot be loaded.
+    """
+    try:
+        return build_method(
+            parts["method"],
+            segmenter=parts["segmenter"],
+            box_tracker=parts["box_tracker"],
+            device=device,
+            embedding_ram_mib=EMBEDDING_RAM_MIB,
+        )
+    except (ValueError, OSError) as error:
+        raise BenchError(str(error)) from error
+
+
+def finish(plan: Plan, method: Method) -> None:
+    """Run everything, then show and write what was measured, also after Ctrl-C or an error."""
+    finished = Finished()
+    ended: BaseException | None = None
+    try:
+        run(plan, method, finished)
+    except (KeyboardInterrupt, BenchError, DatasetError, FrameError) as error:
+        ended = error
+    document = finished.document(plan, complete=ended is None)
+    show_tables(document, Console())
+    if plan.json is not None:
+        write_json(document, plan.json)
+    if plan.plot is not None and finished.entries:
+        plot_report(document, plan.plot)
+    if isinstance(ended, KeyboardInterrupt):
+        console.print(
+            f"stopped; {len(finished.entries)} of {len(plan.clips)} clips are finished and kept", highlight=False
+        )
+        raise typer.Exit(INTERRUPTED)
+    if ended is not None:
+        raise failed(ended) from ended
+
+
+def failed(error: BaseException) -> typer.Exit:
+    """Say what went wrong in one line, and the exit to raise."""
+    console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+    return typer.Exit(1)
+
+
+def run(plan: Plan, method: Method, finished: Finished) -> None:
+    """Run all clips into ``finished``; the JSON is brought up to date after each.
+
+    Raises:
+        BenchError: masks cannot be written.
+        DatasetError: a clip cannot be measured on.
+        FrameError: a frame cannot be read.
+    """
+    with _progress() as progress:
+        bar = progress.add_task("", total=len(plan.clips) * (plan.n_rounds + bool(plan.single_frames)))
+        for clip in plan.clips:
+            truth = read_truth(clip, plan.objects)
+            done_before = progress.tasks[0].completed
+            if plan.single_frames:
+                progress.update(bar, description=f"{clip.name}, single frames")
+                scores = list(score_single_frames(clip, truth, method, plan.single_frames, plan.annotator.seed))
+                finished.single_frames += scores
+                done_before += 1
+                progress.update(bar, completed=done_before)
+            if plan.n_rounds:
+
+                def on_frame(number: int, n_frames: int, clip: ClipFiles = clip, done: float = done_before) -> None:
+                    text = f"{clip.name}, round {number}, frame {n_frames}"
+                    progress.update(bar, description=text, completed=done + number - 1)
+
+                score = run_clip(clip, truth, method, plan.annotator, plan.n_rounds, on_frame)
+                if plan.masks is not None:
+                    write_masks(score, clip, plan.masks)
+                finished.entries.append(clip_entry(score))
+                progress.update(bar, completed=done_before + plan.n_rounds)
+            if plan.json is not None:
+                write_json(finished.document(plan, complete=False), plan.json)
+
+
+def write_masks(score: ClipScore, clip: ClipFiles, folder: Path) -> None:
+    """Write the final masks of a clip.
+
+    Raises:
+        BenchError: they cannot be written.
+    """
+    from pipeline.export.davis import write_davis
+
+    try:
+        write_davis([score.exported(clip)], folder)
+    except (OSError, ValueError) as error:
+        raise BenchError(f"the masks cannot be written to {folder}: {error}") from error
+
+
+def _annotator_settings(annotator: AnnotatorSettings) -> dict[str, Any]:
+    return {
+        "start": annotator.start.value,
+        "next_frame": annotator.next_frame.value,
+        "first_frame": annotator.first_frame,
+        "click_strategy": annotator.click_strategy.value,
+        "max_clicks": annotator.max_clicks,
+        "n_positive": annotator.n_positive,
+        "n_negative": annotator.n_negative,
+        "box_noise_px": annotator.box_noise_px,
+    }
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        yield progress

@@ -1,0 +1,1 @@
+"""Measuring: DAVIS' metrics, a simulated annotator, and the runner behind `ivos bench`."""

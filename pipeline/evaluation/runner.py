@@ -1,0 +1,191 @@
+"""One clip of a benchmark: rounds of a simulated annotator on a `Session`, scored against the truth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.evaluation.annotator import Annotator, AnnotatorSettings, Start
+from pipeline.evaluation.datasets import ClipFiles, DatasetError, Truth
+from pipeline.evaluation.metrics import boundary_accuracy, region_similarity
+from pipeline.evaluation.timing import Stopwatch, TimedFrames, timed_method
+from pipeline.export.clip import ExportedClip
+from pipeline.methods.base import Method
+from pipeline.session import Session
+from pipeline.types import BoolMask, Prompt, RunLengthMask
+
+
+@dataclass(frozen=True)
+class RoundScore:
+    """One round of one clip.
+
+    ``j`` and ``f`` are means over the scored frames by object id. ``seconds`` is the annotator's computing and the
+    method's; ``n_segmented`` counts the frames on which the round changed or confirmed an object's mask.
+    """
+
+    round: int
+    frame_index: int
+    n_prompts: int
+    seconds: float
+    n_segmented: int
+    j: Mapping[int, float]
+    f: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class ClipScore:
+    """A finished clip.
+
+    ``part_seconds`` are by `timing.PARTS`; ``jf_per_frame`` (T,) is of the last round, nan where a frame is not scored.
+    """
+
+    name: str
+    n_frames: int
+    size_hw_px: tuple[int, int]
+    object_ids: tuple[int, ...]
+    rounds: tuple[RoundScore, ...]
+    part_seconds: Mapping[str, float]
+    jf_per_frame: NDArray[np.float64]
+    masks: Mapping[int, Mapping[int, RunLengthMask]] = field(repr=False, default_factory=dict)
+
+    def exported(self, clip: ClipFiles) -> ExportedClip:
+        """The final masks for the exporters."""
+        names = tuple(path.name for path in clip.image_paths)
+        return ExportedClip(self.name, names, (self.size_hw_px,) * self.n_frames, self.masks)
+
+
+class MaskScores:
+    """Masks of all objects and frames with their J and F; only frames that changed are scored again.
+
+    A frame without a result has an empty mask. A pixel that several objects claim (a session leaves such pixels to both
+    where a person prompted both) belongs to the one with the highest id, as in the palette PNGs that DAVIS scores.
+    """
+
+    def __init__(self, truth: Truth) -> None:
+        self._truth = truth
+        self._empty = RunLengthMask.encode(np.zeros(truth.labels.shape[1:], np.bool_))
+        n_frames = len(truth.labels)
+        self._given: dict[tuple[int, int], RunLengthMask] = {}
+        self._masks: dict[tuple[int, int], RunLengthMask] = {}
+        self.j = {object_id: np.zeros(n_frames) for object_id in truth.object_ids}
+        self.f = {object_id: np.zeros(n_frames) for object_id in truth.object_ids}
+        self.update({})
+
+    def update(self, masks: Mapping[int, Mapping[int, RunLengthMask]]) -> None:
+        """Take the current masks by object id and frame index."""
+        for frame_index in range(len(self._truth.labels)):
+            given = {i: masks.get(i, {}).get(frame_index, self._empty) for i in self._truth.object_ids}
+            if any(mask != self._given.get((i, frame_index)) for i, mask in given.items()):
+                self._given.update({(i, frame_index): mask for i, mask in given.items()})
+                self._score(frame_index, given)
+
+    def mask(self, object_id: int, frame_index: int) -> BoolMask:
+        """The current mask, (H, W) bool."""
+        return self._masks[object_id, frame_index].decode()
+
+    def masks(self, object_id: int) -> dict[int, RunLengthMask]:
+        """The current masks of an object that are not empty, by frame index."""
+        return {frame: mask for (i, frame), mask in self._masks.items() if i == object_id and mask != self._empty}
+
+    def jf_per_frame(self) -> NDArray[np.float64]:
+        """J&F of every frame, the mean over objects, (T,)."""
+        return np.asarray(np.mean([(self.j[i] + self.f[i]) / 2 for i in self._truth.object_ids], axis=0))
+
+    def _score(self, frame_index: int, given: Mapping[int, RunLengthMask]) -> None:
+        taken = np.zeros(self._truth.labels.shape[1:], np.bool_)
+        for object_id in sorted(given, reverse=True):
+            mask = given[object_id].decode() & ~taken
+            taken |= mask
+            self._masks[object_id, frame_index] = RunLengthMask.encode(mask)
+            truth = self._truth.mask(frame_index, object_id)
+            self.j[object_id][frame_index] = region_similarity(mask, truth)
+            self.f[object_id][frame_index] = boundary_accuracy(mask, truth)
+
+
+def check_first_frame(clip: ClipFiles, truth: Truth, settings: AnnotatorSettings) -> None:
+    """Check that the clip can start on the frame that the settings ask for.
+
+    Raises:
+        DatasetError: the frame is outside the clip or shows no object.
+    """
+    frame_index = 0 if settings.start is Start.MASK else settings.first_frame
+    if frame_index is None:
+        return
+    if not 0 <= frame_index < len(truth.labels):
+        raise DatasetError(
+            f"clip {clip.name} has frames 0 to {len(truth.labels) - 1}, but round 1 was asked for on frame "
+            f"{frame_index}; give another --first-frame"
+        )
+    if not truth.labels[frame_index].any():
+        raise DatasetError(
+            f"clip {clip.name} shows no object on frame {frame_index}, where round 1 was asked for; "
+            "give another --first-frame, or leave the clip out with --sequences"
+        )
+
+
+def run_clip(
+    clip: ClipFiles,
+    truth: Truth,
+    method: Method,
+    settings: AnnotatorSettings,
+    n_rounds: int,
+    on_frame: Callable[[int, int], None] = lambda _round, _n_frames: None,
+) -> ClipScore:
+    """Run all rounds on one clip.
+
+    With ``Start.MASK``, frame 0 is given and not scored, as in DAVIS' semi-supervised track; else all frames are.
+
+    Args:
+        clip: its files.
+        truth: its masks, from `datasets.read_truth`.
+        method: shared by all clips; it is timed from outside.
+        settings: of the annotator.
+        n_rounds: at least 1.
+        on_frame: called with the round and its number of frames so far, for a progress bar.
+
+    Raises:
+        DatasetError: round 1 cannot be on the frame that the settings ask for.
+        FrameError: no frame can be read.
+    """
+    check_first_frame(clip, truth, settings)
+    stopwatch = Stopwatch()
+    annotator = Annotator(truth, clip.name, settings)
+    scores = MaskScores(truth)
+    scored = slice(1 if settings.start is Start.MASK else 0, None)
+    session: Session | None = None
+    given: list[Prompt] = []
+    rounds: list[RoundScore] = []
+    for number in range(1, n_rounds + 1):
+        frame_index = annotator.first_frame() if number == 1 else annotator.next_frame(scores.jf_per_frame())
+        current = None if number == 1 else {i: scores.mask(i, frame_index) for i in truth.object_ids}
+        started_s = time.perf_counter()
+        new = annotator.prompts(frame_index, current)
+        given += new
+        with stopwatch.part("other"):
+            if session is None:
+                session = Session(TimedFrames(clip.frames, stopwatch), timed_method(method, stopwatch))
+            segmented: set[int] = set()
+            for result in session.run_round(given, object_ids=truth.object_ids):
+                segmented.add(result.frame_index)
+                on_frame(number, len(segmented))
+        seconds = time.perf_counter() - started_s
+        scores.update({i: {result.frame_index: result.mask for result in session.results(i)} for i in truth.object_ids})
+        j = {i: float(scores.j[i][scored].mean()) for i in truth.object_ids}
+        f = {i: float(scores.f[i][scored].mean()) for i in truth.object_ids}
+        rounds.append(RoundScore(number, frame_index, len(new), seconds, len(segmented), j, f))
+    jf_per_frame = scores.jf_per_frame()
+    jf_per_frame[: scored.start] = np.nan
+    return ClipScore(
+        name=clip.name,
+        n_frames=len(truth.labels),
+        size_hw_px=clip.size_hw_px,
+        object_ids=truth.object_ids,
+        rounds=tuple(rounds),
+        part_seconds=stopwatch.seconds,
+        jf_per_frame=jf_per_frame,
+        masks={i: scores.masks(i) for i in truth.object_ids},
+    )

@@ -1,0 +1,70 @@
+"""Masks of single frames from prompts alone: an exact box, box and 8 + 1 clicks, one click. Nothing is propagated."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.evaluation.annotator import exact_box, grid_points, random_points
+from pipeline.evaluation.clicks import innermost
+from pipeline.evaluation.datasets import ClipFiles, Truth
+from pipeline.evaluation.metrics import region_similarity
+from pipeline.methods.base import Method
+from pipeline.segmenters.base import ObjectPrompts
+from pipeline.types import BoolMask
+
+KINDS = ("box", "box_clicks", "click")
+"""An exact box; the exact box with 8 positive and 1 negative click; one click on the pixel farthest from the border."""
+
+
+@dataclass(frozen=True)
+class SingleFrameScore:
+    """IoU with the truth, in [0, 1], of one object on one frame for each of `KINDS`."""
+
+    sequence: str
+    frame_index: int
+    object_id: int
+    iou: dict[str, float]
+
+
+def score_single_frames(
+    clip: ClipFiles, truth: Truth, method: Method, frame_indices: Sequence[int], seed: int
+) -> Iterator[SingleFrameScore]:
+    """Score the objects on some frames; frames the clip does not have, and objects not on a frame, are left out.
+
+    Raises:
+        FrameError: a frame cannot be read.
+    """
+    for frame_index in frame_indices:
+        if not 0 <= frame_index < len(truth.labels):
+            continue
+        for object_id in truth.object_ids:
+            mask = truth.mask(frame_index, object_id)
+            if not mask.any():
+                continue
+            chance = np.random.default_rng([seed, zlib.crc32(clip.name.encode()), frame_index, object_id])
+            # A fresh video for each frame: nothing may be remembered from the one before.
+            video = method.open(clip.frames)
+            iou = {}
+            for kind, prompts in prompts_by_kind(mask, chance).items():
+                found = video.segment_prompted(frame_index, prompts, prior=None, memory=None)
+                iou[kind] = region_similarity(np.asarray(found.logits > 0), mask)
+            yield SingleFrameScore(clip.name, frame_index, object_id, iou)
+
+
+def prompts_by_kind(mask: BoolMask, chance: np.random.Generator) -> dict[str, ObjectPrompts]:
+    """The prompts of each of `KINDS` for a mask (H, W) that is not empty."""
+    box = exact_box(mask)
+    inside, outside = grid_points(mask, 8), random_points(~mask, 1, chance)
+    x, y = innermost(mask)
+    points = np.array([*inside, *outside], np.float32).reshape(-1, 2)
+    signs = np.array([True] * len(inside) + [False] * len(outside))
+    click = np.array([[x + 0.5, y + 0.5]], np.float32)
+    return {
+        "box": ObjectPrompts(box_xyxy_px=box),
+        "box_clicks": ObjectPrompts(points, signs, box),
+        "click": ObjectPrompts(click, np.array([True])),
+    }

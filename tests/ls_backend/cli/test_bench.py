@@ -1,0 +1,233 @@
+"""`ivos bench` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from ls_backend.cli.main import app
+from pipeline.evaluation.metrics import region_similarity
+from pipeline.methods import METHODS, SEGMENTERS
+from tests.clips import REPOSITORY
+from tests.pipeline.evaluation.davis_folder import write_rendered_clip
+
+N_FRAMES = 4
+NUMBER = (int, float)
+TOP_KEYS: dict[str, Any] = {
+    "schema_version": int,
+    "complete": bool,
+    "method": str,
+    "segmenter": str,
+    "box_tracker": str,
+    "seed": int,
+    "settings": dict,
+    "frames": int,
+    "objects": int,
+    "rounds": list,
+    "j": NUMBER,
+    "f": NUMBER,
+    "jf": NUMBER,
+    "auc_j": NUMBER,
+    "auc_jf": NUMBER,
+    "r_auc_jf": NUMBER,
+    "j_at_60s": NUMBER,
+    "jf_at_60s": NUMBER,
+    "seconds_per_frame": NUMBER,
+    "seconds_per_frame_by_part": dict,
+    "sequence_mean": dict,
+    "peak_rss_mib": NUMBER,
+    "machine": dict,
+    "versions": dict,
+    "single_frames": (dict, type(None)),
+    "sequences": list,
+}
+CLIP_KEYS: dict[str, Any] = {
+    "name": str,
+    "frames": int,
+    "height_px": int,
+    "width_px": int,
+    "objects": int,
+    "rounds": list,
+    "jf_per_frame": list,
+    "seconds_by_part": dict,
+} | dict.fromkeys(("j", "f", "jf", "auc_j", "auc_jf", "r_auc_jf", "j_at_60s", "jf_at_60s"), NUMBER)
+CLIP_KEYS |= {"seconds_per_frame": NUMBER, "seconds_per_frame_by_part": dict}
+ROUND_KEYS: dict[str, Any] = {"round": int, "j": NUMBER, "f": NUMBER, "jf": NUMBER, "seconds": NUMBER}
+CLIP_ROUND_KEYS = ROUND_KEYS | {"frame_index": int, "prompts": int, "frames_segmented": int, "objects": list}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "davis"
+    write_rendered_clip(folder, "one", N_FRAMES, object_ids=(1,))
+    write_rendered_clip(folder, "two", N_FRAMES)
+    return folder
+
+
+def bench(*arguments: str | Path) -> Result:
+    """Run the command with a screen wide enough that no message is wrapped."""
+    return CliRunner().invoke(app, ["bench", "--device", "cpu", *map(str, arguments)], env={"COLUMNS": "300"})
+
+
+def has_form(document: dict[str, Any], keys: dict[str, Any]) -> bool:
+    return sorted(document) == sorted(keys) and all(isinstance(document[k], kind) for k, kind in keys.items())
+
+
+def test_two_rounds_on_two_clips(data: Path, tmp_path: Path) -> None:
+    file, plot, masks = tmp_path / "x.json", tmp_path / "x.png", tmp_path / "masks"
+    result = bench(
+        *("--data", data, "--rounds", "2", "--seed", "4"),
+        *("--json", file, "--plot", plot, "--masks", masks),
+    )
+    assert result.exit_code == 0, result.output
+    document = json.loads(file.read_text())
+    assert has_form(document, TOP_KEYS)
+    assert document["complete"] is True
+    assert (document["method"], document["segmenter"]) == (METHODS[0], SEGMENTERS[0])
+    assert (document["seed"], document["frames"], document["objects"]) == (4, 2 * N_FRAMES, 3)
+    assert [entry["name"] for entry in document["sequences"]] == ["one", "two"]
+    for entry in document["sequences"]:
+        assert has_form(entry, CLIP_KEYS)
+        assert all(has_form(r, CLIP_ROUND_KEYS) for r in entry["rounds"])
+        assert [len(r["objects"]) for r in entry["rounds"]] == [entry["objects"]] * 2
+        assert len(entry["jf_per_frame"]) == N_FRAMES
+    assert all(has_form(r, ROUND_KEYS) for r in document["rounds"])
+    assert document["rounds"][-1]["jf"] == document["jf"]
+    assert document["jf"] > 0.6
+    assert document["single_frames"] is None
+    for figure in ("R-AUC", "J&F@60s", "s/frame, decode", "peak memory", "mean of objects"):
+        assert figure in result.output
+    assert Image.open(plot).size == (1500, 600)
+    check_masks(document, data, masks)
+
+
+def check_masks(document: dict[str, Any], data: Path, masks: Path) -> None:
+    """The written masks are those that were scored."""
+    for object_score in document["sequences"][1]["rounds"][-1]["objects"]:
+        j = []
+        for index in range(N_FRAMES):
+            found = np.asarray(Image.open(masks / "Annotations" / "two" / f"{index:05d}.png"))
+            truth = np.asarray(Image.open(data / "Annotations" / "480p" / "two" / f"{index:05d}.png"))
+            object_id = object_score["object_id"]
+            j.append(region_similarity(found == object_id, truth == object_id))
+        assert np.mean(j) == pytest.approx(object_score["j"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--start", "mask", "--rounds", "1"),
+        ("--start", "clicks", "--click-strategy", "a2", "--rounds", "2"),
+        ("--next-frame", "random", "--rounds", "1", "--first-frame", "3"),
+        ("--rounds", "0", "--single-frames", "1,99"),
+    ],
+    ids=["one pass from a mask", "clicks", "random frames", "single frames only"],
+)
+def test_other_ways_to_run(data: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    file = tmp_path / "x.json"
+    result = bench("--data", data, "--sequences", "one", "--json", file, *arguments)
+    assert result.exit_code == 0, result.output
+    document = json.loads(file.read_text())
+    for name, value in zip(arguments[::2], arguments[1::2], strict=True):
+        stored = document["settings"][name.lstrip("-").replace("-", "_")]
+        assert stored == (value if isinstance(stored, str) else [1, 99] if isinstance(stored, list) else int(value))
+    if document["settings"]["rounds"]:
+        (entry,) = document["sequences"]
+        assert entry["jf"] > 0.4
+        if "--first-frame" in arguments:
+            assert entry["rounds"][0]["frame_index"] == 3
+    else:
+        assert document["sequences"] == document["rounds"] == []
+        assert document["jf"] is document["seconds_per_frame"] is None
+        assert document["single_frames"]["frames"] == [1]
+        assert document["single_frames"]["masks"] == 1
+        assert set(document["single_frames"]["mean_iou"]) == {"box", "box_clicks", "click"}
+        assert "one click" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--data", "nowhere"), "nowhere has no folder JPEGImages and no folder Annotations; expected the layout"),
+        (("--sequences", "one,swan"), "no sequence swan in"),
+        (("--method", "best"), f"unknown method 'best'; known are {', '.join(METHODS)}"),
+        (("--segmenter", "best"), "unknown segmenter 'best'; known are"),
+        (("--box-tracker", "best"), "unknown box tracker 'best'; known are"),
+        (("--device", "tpu"), "device 'tpu' is none of auto, cpu, cuda, cuda:N, mps"),
+        (("--start", "mask", "--first-frame", "2"), "--start mask begins on frame 0; leave out --first-frame"),
+        (("--first-frame", "50"), "clip one has frames 0 to 3, but round 1 was asked for on frame 50"),
+        (("--rounds", "0"), "--rounds 0 measures nothing by itself"),
+        (("--single-frames", "0,x"), "--single-frames needs frame numbers from 0 such as 0,20,40, but got '0,x'"),
+        (("--json", "no/such/folder/x.json"), "--json no/such/folder/x.json cannot be written"),
+        (("--plot", "x.doc"), "--plot x.doc must end in one of"),
+        (("--masks", __file__), "is a file; it needs a folder"),
+    ],
+)
+def test_what_cannot_be_run_is_said_in_one_line(data: Path, arguments: tuple[str, ...], message: str) -> None:
+    folder = () if "--data" in arguments else ("--data", data)
+    result = bench(*folder, *arguments)
+    assert result.exit_code == 1
+    assert message in result.output
+    assert sum("error:" in line for line in result.output.splitlines()) == 1
+    assert "Traceback" not in result.output
+
+
+def test_without_clips_it_says_what_to_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = bench()
+    assert result.exit_code == 1
+    assert "../shared/data/davis is not here; give --data DIR in the layout of DAVIS" in result.output
+
+
+def test_ctrl_c_keeps_the_finished_clips(tmp_path: Path) -> None:
+    data, file = tmp_path / "davis", tmp_path / "x.json"
+    write_rendered_clip(data, "a-short", 2, object_ids=(1,))
+    write_rendered_clip(data, "b-long", 40)
+    command = [sys.executable, "-c", "from ls_backend.cli.main import app; app()", "bench", "--device", "cpu"]
+    process = subprocess.Popen(
+        [*command, "--data", str(data), "--rounds", "1", "--json", str(file)],
+        cwd=REPOSITORY,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline_s = time.monotonic() + 120
+        while not file.exists() and process.poll() is None and time.monotonic() < deadline_s:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, errors
+    assert "stopped; 1 of 2 clips are finished and kept" in errors
+    assert "Traceback" not in errors
+    assert "a-short" in output
+    assert "b-long" not in output
+    document = json.loads(file.read_text())
+    assert document["complete"] is False
+    assert [entry["name"] for entry in document["sequences"]] == ["a-short"]
+    assert document["jf"] == document["sequences"][0]["jf"]
+
+
+def test_the_document_names_every_key_and_option() -> None:
+    page = (REPOSITORY / "docs" / "bench.md").read_text()
+    keys = TOP_KEYS.keys() | CLIP_KEYS.keys() | CLIP_ROUND_KEYS.keys()
+    assert [key for key in sorted(keys) if not re.search(rf"[`.]{key}`", page)] == []
+    shown = bench("--help").output
+    options = set(re.findall(r"--[a-z][a-z-]+", shown)) - {"--help"}
+    assert len(options) > 15
+    assert [option for option in sorted(options) if f"`{option}" not in page] == []

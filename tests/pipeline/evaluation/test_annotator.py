@@ -1,0 +1,200 @@
+"""The simulated annotator: where it prompts, and which frames it chooses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from pipeline.evaluation.annotator import (
+    Annotator,
+    AnnotatorSettings,
+    NextFrame,
+    Start,
+    best_frame,
+    exact_box,
+    grid_points,
+    noisy_box,
+    random_points,
+)
+from pipeline.evaluation.clicks import ClickStrategy
+from pipeline.evaluation.datasets import Truth
+from pipeline.types import BoolMask, BoxPrompt, MaskPrompt, PointPrompt, Prompt
+from tests.clips import real_or_rendered
+
+
+@st.composite
+def masks(draw: st.DrawFn) -> BoolMask:
+    """Masks of a few rectangles, at least one pixel, up to the image's edges."""
+    height_px, width_px = draw(st.integers(4, 60)), draw(st.integers(4, 60))
+    mask = np.zeros((height_px, width_px), np.bool_)
+    for _ in range(draw(st.integers(1, 3))):
+        x, y = draw(st.integers(0, width_px - 1)), draw(st.integers(0, height_px - 1))
+        mask[y : y + draw(st.integers(1, 30)), x : x + draw(st.integers(1, 30))] = True
+    return mask
+
+
+def truth_of(areas_px: list[tuple[int, ...]]) -> Truth:
+    """One row of labels a frame in which every object has so many pixels."""
+    labels = np.zeros((len(areas_px), 10, 100), np.uint8)
+    for frame_index, areas in enumerate(areas_px):
+        for row, area_px in enumerate(areas):
+            labels[frame_index, 2 * row, :area_px] = row + 1
+    return Truth(labels, tuple(range(1, len(areas_px[0]) + 1)))
+
+
+@given(masks(), st.integers(0, 12), st.integers(0, 2**32 - 1))
+@settings(max_examples=150, deadline=None)
+def test_positives_lie_inside_and_negatives_outside(mask: BoolMask, n_points: int, seed: int) -> None:
+    inside = grid_points(mask, n_points)
+    assert len(set(inside)) == len(inside) == min(n_points, int(mask.sum()))
+    assert all(mask[int(y), int(x)] for x, y in inside)
+    outside = random_points(~mask, n_points, np.random.default_rng(seed))
+    assert len(set(outside)) == len(outside) == min(n_points, int((~mask).sum()))
+    assert not any(mask[int(y), int(x)] for x, y in outside)
+
+
+@given(masks(), st.floats(0, 20), st.integers(0, 2**32 - 1))
+@settings(max_examples=150, deadline=None)
+def test_every_edge_of_the_box_is_off_by_no_more_than_the_error(mask: BoolMask, noise_px: float, seed: int) -> None:
+    x0, y0, x1, y1 = noisy_box(mask, noise_px, np.random.default_rng(seed))
+    assert np.abs(np.subtract((x0, y0, x1, y1), exact_box(mask))).max() <= noise_px + 1e-9
+    assert 0 <= x0 < x1 <= mask.shape[1]
+    assert 0 <= y0 < y1 <= mask.shape[0]
+
+
+def test_the_positives_spread_over_the_object(tmp_path: Path) -> None:
+    mask = real_or_rendered("dog", tmp_path).mask(0)
+    points = np.array(grid_points(mask, 8))
+    assert len(points) == 8
+    x0, y0, x1, y1 = exact_box(mask)
+    assert np.ptp(points, axis=0)[0] > 0.4 * (x1 - x0)
+    assert np.ptp(points, axis=0)[1] > 0.4 * (y1 - y0)
+
+
+@pytest.mark.parametrize(
+    ("areas_px", "frame_index"),
+    [
+        ([(5,), (9,), (9,)], 1),
+        ([(50, 0), (3, 4), (2, 6)], 2),
+        ([(0, 0), (7, 0), (0, 8)], 2),
+    ],
+    ids=["largest, the first of equals", "all objects before one large one", "no frame shows all"],
+)
+def test_the_best_frame(areas_px: list[tuple[int, ...]], frame_index: int) -> None:
+    assert best_frame(truth_of(areas_px).areas_px()) == frame_index
+
+
+def run_rounds(annotator: Annotator, jf: NDArray[np.float64], n_rounds: int) -> list[int]:
+    """Frames chosen when the figures never change."""
+    frames = [annotator.first_frame()]
+    annotator.prompts(frames[0], None)
+    for _ in range(n_rounds - 1):
+        frames.append(annotator.next_frame(jf))
+        annotator.prompts(frames[-1], {1: np.zeros((10, 100), np.bool_)})
+    return frames
+
+
+def test_later_rounds_take_the_worst_frame_with_an_object_that_nobody_prompted() -> None:
+    truth = truth_of([(9,), (5,), (0,), (5,)])
+    annotator = Annotator(truth, "clip", AnnotatorSettings())
+    assert run_rounds(annotator, np.array([0.2, 0.8, 0.1, 0.5]), 5) == [0, 3, 1, 0, 0]
+
+
+def test_random_frames_vary_too_and_depend_on_the_seed() -> None:
+    truth = truth_of([(5,)] * 30)
+    chosen = {
+        seed: run_rounds(
+            Annotator(truth, "clip", AnnotatorSettings(next_frame=NextFrame.RANDOM, seed=seed)), np.zeros(30), 8
+        )
+        for seed in (0, 1)
+    }
+    assert all(len(set(frames)) == 8 for frames in chosen.values())
+    assert chosen[0] != chosen[1]
+
+
+def signature(prompts: list[Prompt]) -> list[tuple[str, int, bool]]:
+    return [(type(p).__name__, p.object_id, isinstance(p, PointPrompt) and p.positive) for p in prompts]
+
+
+def test_a_round_of_prompts_is_a_box_eight_positives_and_one_negative_for_every_object_there(tmp_path: Path) -> None:
+    clip = real_or_rendered("comp-bear-lucia", tmp_path)
+    labels = clip.labels[:3].copy()
+    labels[1][labels[1] == 2] = 0
+    truth = Truth(labels, (1, 2))
+    annotator = Annotator(truth, "clip", AnnotatorSettings())
+    per_object = [("BoxPrompt", False), *[("PointPrompt", True)] * 8, ("PointPrompt", False)]
+    expected = {i: [(kind, i, positive) for kind, positive in per_object] for i in (1, 2)}
+    assert signature(annotator.prompts(0, None)) == expected[1] + expected[2]
+    assert signature(annotator.prompts(1, {i: truth.mask(1, i) for i in (1, 2)})) == expected[1]
+    for prompt in annotator.prompts(2, {i: truth.mask(2, i) for i in (1, 2)}):
+        assert prompt.frame_index == 2
+        mask = truth.mask(2, prompt.object_id)
+        if isinstance(prompt, PointPrompt):
+            assert mask[int(prompt.y_px), int(prompt.x_px)] == prompt.positive
+        elif isinstance(prompt, BoxPrompt):
+            assert np.abs(np.subtract(prompt.box_xyxy_px, exact_box(mask))).max() <= 4.0
+
+
+def test_prompts_depend_on_seed_and_clip_alone(tmp_path: Path) -> None:
+    clip = real_or_rendered("dog", tmp_path)
+    truth = Truth(clip.labels, (1,))
+
+    def prompts(name: str, seed: int) -> list[Prompt]:
+        return Annotator(truth, name, AnnotatorSettings(seed=seed)).prompts(3, None)
+
+    assert prompts("dog", 1) == prompts("dog", 1)
+    assert prompts("dog", 1) != prompts("dog", 2)
+    assert prompts("dog", 1) != prompts("cat", 1)
+
+
+def test_starting_from_a_mask_gives_the_truth_of_frame_0_and_then_prompts() -> None:
+    truth = truth_of([(4, 0), (9, 9)])
+    annotator = Annotator(truth, "clip", AnnotatorSettings(start=Start.MASK))
+    assert annotator.first_frame() == 0
+    (given_mask,) = annotator.prompts(0, None)
+    assert isinstance(given_mask, MaskPrompt)
+    assert (given_mask.mask.decode() == truth.mask(0, 1)).all()
+    empty = np.zeros((10, 100), np.bool_)
+    assert {p.object_id for p in annotator.prompts(1, {1: empty, 2: empty}) if isinstance(p, BoxPrompt)} == {1, 2}
+
+
+@pytest.mark.parametrize("strategy", ClickStrategy)
+def test_clicks_only(strategy: ClickStrategy, tmp_path: Path) -> None:
+    clip = real_or_rendered("comp-bear-lucia", tmp_path)
+    truth = Truth(clip.labels, (1, 2))
+    annotator = Annotator(truth, "c", AnnotatorSettings(start=Start.CLICKS, click_strategy=strategy, max_clicks=3))
+    assert signature(annotator.prompts(0, None)) == [("PointPrompt", 1, True), ("PointPrompt", 2, True)]
+    # The two objects mistaken for each other: every click is on an error, and its sign says which.
+    swapped = {1: truth.mask(5, 2), 2: truth.mask(5, 1)}
+    clicks = annotator.prompts(5, swapped)
+    limit = 1 if strategy is ClickStrategy.A1 else 3
+    for object_id in (1, 2):
+        own = [click for click in clicks if click.object_id == object_id]
+        assert 1 <= len(own) <= limit
+        for click in own:
+            assert isinstance(click, PointPrompt)
+            y, x = int(click.y_px), int(click.x_px)
+            assert truth.mask(5, object_id)[y, x] == click.positive
+            assert swapped[object_id][y, x] != click.positive
+
+
+def test_an_object_that_is_not_there_gets_a_negative_click_where_it_was_seen() -> None:
+    truth = truth_of([(60,), (0,)])
+    annotator = Annotator(truth, "clip", AnnotatorSettings(start=Start.CLICKS))
+    ghost = np.zeros((10, 100), np.bool_)
+    ghost[2:9, 20:40] = True
+    (click,) = annotator.prompts(1, {1: ghost})
+    assert isinstance(click, PointPrompt)
+    assert not click.positive
+    assert ghost[int(click.y_px), int(click.x_px)]
+
+
+def test_a_given_first_frame_is_used() -> None:
+    settings_ = replace(AnnotatorSettings(), first_frame=1)
+    assert Annotator(truth_of([(9,), (5,)]), "clip", settings_).first_frame() == 1

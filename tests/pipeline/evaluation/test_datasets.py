@@ -1,0 +1,141 @@
+"""Clips and ground truth from folders in the layout of DAVIS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.evaluation.datasets import DatasetError, Objects, find_clips, read_truth
+from tests.clips import DAVIS, davis, has_shared_clips
+from tests.pipeline.evaluation.davis_folder import write_clip
+
+
+def labels_with(*values: int) -> NDArray[np.uint8]:
+    """Two frames of 40x20 px: background, and a stripe of each value on the first one."""
+    labels = np.zeros((2, 20, 40), np.uint8)
+    for row, value in enumerate(values):
+        labels[0, 2 * row : 2 * row + 2] = value
+    return labels
+
+
+@pytest.mark.parametrize(
+    ("values", "palette", "objects", "object_ids"),
+    [
+        ((255,), False, Objects.AUTO, (1,)),
+        ((255,), True, Objects.AUTO, (1,)),
+        ((1,), True, Objects.AUTO, (1,)),
+        ((1, 2, 3), True, Objects.AUTO, (1, 2, 3)),
+        ((1, 2), False, Objects.AUTO, (1, 2)),
+        ((1, 2, 255), True, Objects.AUTO, (1, 2)),
+        ((2, 5), True, Objects.AUTO, (2, 5)),
+        ((38, 75, 255), False, Objects.AUTO, (1,)),
+        ((1, 2, 3), True, Objects.SINGLE, (1,)),
+        ((38, 75), False, Objects.INDEXED, (38, 75)),
+    ],
+)
+def test_what_the_values_mean(
+    tmp_path: Path, values: tuple[int, ...], palette: bool, objects: Objects, object_ids: tuple[int, ...]
+) -> None:
+    labels = labels_with(*values)
+    write_clip(tmp_path, "clip", labels, palette=palette)
+    truth = read_truth(find_clips(tmp_path)[0], objects)
+    assert truth.object_ids == object_ids
+    if len(object_ids) > 1 or object_ids == (labels.max(),):
+        for object_id in object_ids:
+            assert (truth.mask(0, object_id) == (labels[0] == object_id)).all()
+        assert not np.isin(truth.labels, (0, *object_ids), invert=True).any()
+    else:
+        assert (truth.mask(0, 1) == (labels[0] > 0)).all()
+    assert truth.areas_px().shape == (2, len(object_ids))
+    assert truth.areas_px()[1].sum() == 0
+
+
+def test_real_clips_are_read_as_the_tests_know_them(tmp_path: Path) -> None:
+    data, names = DAVIS, ["blackswan", "comp-camel-dog-scooter"]
+    if not has_shared_clips():
+        data, names = tmp_path, ["a"]
+        write_clip(data, "a", labels_with(1, 2))
+    for clip in find_clips(data, names):
+        truth = read_truth(clip)
+        if data == DAVIS:
+            known = davis(clip.name)
+            assert (truth.labels == known.labels).all()
+            assert clip.image_paths == known.image_paths
+        assert clip.size_hw_px == truth.labels.shape[1:]
+        assert truth.object_ids == tuple(range(1, int(truth.labels.max()) + 1))
+        assert clip.frames.frame(1).shape[:2] == clip.size_hw_px
+
+
+def test_clips_come_in_the_order_asked_for_or_by_name(tmp_path: Path) -> None:
+    for name in ("b", "a", "c"):
+        write_clip(tmp_path, name, labels_with(1))
+    assert [clip.name for clip in find_clips(tmp_path)] == ["a", "b", "c"]
+    assert [clip.name for clip in find_clips(tmp_path, ["c", "a", "c"])] == ["c", "a"]
+
+
+@pytest.mark.parametrize("resolution", ["", "480p", "Full-Resolution"])
+def test_any_single_resolution_will_do(tmp_path: Path, resolution: str) -> None:
+    write_clip(tmp_path, "clip", labels_with(1), resolution=resolution)
+    assert [clip.name for clip in find_clips(tmp_path)] == ["clip"]
+
+
+def test_of_several_resolutions_480p_is_taken(tmp_path: Path) -> None:
+    for resolution in ("Full-Resolution", "480p"):
+        write_clip(tmp_path, resolution, labels_with(1), resolution=resolution)
+    assert [clip.name for clip in find_clips(tmp_path)] == ["480p"]
+
+
+def spoil_missing_mask(data: Path) -> None:
+    (data / "Annotations" / "480p" / "clip" / "00001.png").unlink()
+
+
+def spoil_size(data: Path) -> None:
+    Image.new("L", (40, 21)).save(data / "Annotations" / "480p" / "clip" / "00001.png")
+
+
+def spoil_image(data: Path) -> None:
+    (data / "JPEGImages" / "480p" / "clip" / "00001.jpg").write_bytes(b"no image")
+
+
+def spoil_images_folder(data: Path) -> None:
+    (data / "JPEGImages").rename(data / "images")
+
+
+def spoil_masks(data: Path) -> None:
+    for path in (data / "Annotations" / "480p" / "clip").iterdir():
+        Image.new("P", (40, 20)).save(path)
+
+
+def spoil_resolutions(data: Path) -> None:
+    write_clip(data, "clip", labels_with(1), resolution="1080p")
+    (data / "JPEGImages" / "480p").rename(data / "JPEGImages" / "720p")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_missing_mask, r"clip clip: expected a mask for every frame, but 2 frames and 1 masks .* 00001"),
+        (spoil_size, r"00001.png is 40x21 px, but the clip's first frame is 40x20 px"),
+        (spoil_image, r"00001.jpg is not a readable image"),
+        (spoil_images_folder, r"has no folder JPEGImages; expected the layout of DAVIS"),
+        (spoil_masks, r"clip clip: no mask shows an object"),
+        (spoil_resolutions, r"holds 1080p, 720p; expected one resolution, or 480p"),
+    ],
+)
+def test_what_does_not_fit_is_said(tmp_path: Path, spoil: object, message: str) -> None:
+    write_clip(tmp_path, "clip", labels_with(1))
+    assert callable(spoil)
+    spoil(tmp_path)
+    with pytest.raises(DatasetError, match=message):
+        read_truth(find_clips(tmp_path)[0])
+
+
+def test_an_unknown_sequence_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+    for index in range(14):
+        write_clip(tmp_path, f"clip{index:02d}", labels_with(1))
+    with pytest.raises(DatasetError, match=r"no sequence swan in .*; there are clip00, .*clip11 and 2 more"):
+        find_clips(tmp_path, ["clip03", "swan"])

@@ -1,0 +1,74 @@
+"""Time is counted once, for the innermost part."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from pipeline.evaluation.timing import PARTS, Stopwatch, TimedFrames, TimedPart, timed_method
+from pipeline.methods.base import Method
+from pipeline.session import Session
+from pipeline.types import BoxPrompt
+from tests.pipeline.frame_sources import ArrayFrames, moving_square
+
+STEP_S = 0.02
+
+
+def test_an_inner_part_stops_the_clock_of_the_outer_one() -> None:
+    stopwatch = Stopwatch()
+    with stopwatch.part("track"):
+        time.sleep(STEP_S)
+        with stopwatch.part("decode"):
+            time.sleep(3 * STEP_S)
+        time.sleep(STEP_S)
+    with pytest.raises(KeyError), stopwatch.part("decode"):
+        raise KeyError
+    seconds = stopwatch.seconds
+    assert tuple(seconds) == PARTS
+    assert seconds["decode"] >= 3 * STEP_S
+    assert 2 * STEP_S <= seconds["track"] < seconds["decode"]
+    assert seconds["embed"] == seconds["segment"] == seconds["other"] == 0.0
+
+
+@dataclass(frozen=True)
+class Sleeper:
+    name: str = "sleeper"
+
+    def embed(self, value: int) -> int:
+        time.sleep(STEP_S)
+        return value + 1
+
+    def segment(self, value: int) -> int:
+        return self.embed(value) * 2
+
+
+def test_a_timed_part_behaves_as_the_part_itself() -> None:
+    stopwatch = Stopwatch()
+    part = TimedPart(Sleeper(), lambda name: "embed" if name == "embed" else "segment", stopwatch)
+    assert isinstance(part, Sleeper)
+    assert part.name == "sleeper"
+    assert part.embed(1) == 2
+    assert part.segment(1) == 4
+    assert stopwatch.seconds["embed"] >= STEP_S
+    assert stopwatch.seconds["segment"] >= STEP_S
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = part.nothing
+
+
+def test_a_round_of_a_real_method_is_split_into_its_parts(method: Method) -> None:
+    images, masks = moving_square()
+    stopwatch = Stopwatch()
+    frames = ArrayFrames(images)
+    ys, xs = masks[0].nonzero()
+    box = BoxPrompt(1, 0, (float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1)))
+    started_s = time.perf_counter()
+    with stopwatch.part("other"):
+        session = Session(TimedFrames(frames, stopwatch), timed_method(method, stopwatch))
+        timed = list(session.run_round([box], object_ids=[1]))
+    elapsed_s = time.perf_counter() - started_s
+    assert min(stopwatch.seconds[part] for part in PARTS) > 0.0
+    assert sum(stopwatch.seconds.values()) == pytest.approx(elapsed_s, abs=0.02)
+    plain = Session(ArrayFrames(images), method)
+    assert timed == list(plain.run_round([box], object_ids=[1]))
