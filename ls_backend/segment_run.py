@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ls_backend.demo.stopping import StopSignals
 from pipeline.methods import BOX_TRACKERS, METHODS, SEGMENTERS, build_method
+from pipeline.methods.options import parse_options
 from pipeline.prompt_file import PromptFile, pipeline_prompts, read_prompt_file
 from pipeline.run_folder import RunFolder
 from pipeline.run_summary import PromptsSummary, RunFolderError, RunInputs, Summary, VideoSummary, read_summary
@@ -54,6 +55,8 @@ class Options:
     frame_disk_mib: int = FRAME_DISK_MIB
     resume: bool = False
     overwrite: bool = False
+    checkpoint: Path | None = None
+    method_options: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Refuse what needs no look at any file.
@@ -83,6 +86,9 @@ class Options:
             ("--frame-disk-mib", self.frame_disk_mib, FRAME_DISK_MIB),
         ):
             words += [option, str(value)] if value != default else []
+        words += [] if self.checkpoint is None else ["--checkpoint", str(self.checkpoint)]
+        for word in self.method_options:
+            words += ["--option", word]
         return shlex.join([*words, "--overwrite" if self.overwrite and not started else "--resume"])
 
 
@@ -190,6 +196,8 @@ class Run:
             method=options.method,
             segmenter=options.segmenter,
             box_tracker=options.box_tracker,
+            checkpoint=None if options.checkpoint is None else options.checkpoint.name,
+            options=sorted(options.method_options),
             device=options.device,
         )
         names = {entry.object_id: entry.name for entry in file.objects}
@@ -207,6 +215,8 @@ class Run:
                 box_tracker=options.box_tracker,
                 device=options.device,
                 embedding_ram_mib=options.embedding_ram_mib,
+                checkpoint=options.checkpoint,
+                options=parse_options(options.method_options),
             )
         except ValueError as error:
             raise SegmentError(str(error)) from error

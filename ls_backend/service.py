@@ -48,6 +48,8 @@ class PredictionService:
             box_tracker=settings.box_tracker,
             device=settings.device,
             embedding_ram_mib=settings.embedding_ram_mib,
+            checkpoint=settings.checkpoint,
+            options=settings.method_options,
         )
         self._connections = Connections(settings, settings.cache_dir / "connections.json")
         self._media = MediaFetcher(settings, settings.cache_dir / "frames")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from platformdirs import user_cache_path
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pipeline.methods import BOX_TRACKERS, METHODS, SEGMENTERS
+from pipeline.methods import require_known
 
 PREFIX = "IVOS_"
 
@@ -59,8 +59,12 @@ class Settings(ClientSettings):
     basic_auth_pass: SecretStr = SecretStr("")
     auth_disabled: bool = Field(default=False, description="Serve without a password. Only for a closed network.")
 
-    method: str = "joint_tracking"
+    method: str = "i_pt"
+    method_options: dict[str, Any] = Field(
+        default_factory=dict, description='The method\'s own settings as JSON: {"refinement_iterations": 1}.'
+    )
     segmenter: str = "classical"
+    checkpoint: Path | None = Field(default=None, description="Weights file of a segmenter that needs one.")
     box_tracker: str = "opencv_template"
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps.")
 
@@ -84,9 +88,7 @@ class Settings(ClientSettings):
     @field_validator("method", "segmenter", "box_tracker")
     @classmethod
     def _require_known_part(cls, value: str, info: ValidationInfo) -> str:
-        known = {"method": METHODS, "segmenter": SEGMENTERS, "box_tracker": BOX_TRACKERS}[str(info.field_name)]
-        if value not in known:
-            raise ValueError(f"unknown name {value!r}; known are {', '.join(known)}")
+        require_known(**{str(info.field_name): value})
         return value
 
     @model_validator(mode="after")

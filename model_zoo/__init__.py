@@ -1,1 +1,1 @@
-"""Model weights. Empty as long as every method works without a download."""
+"""Model weights: how each published model is built from its file."""

@@ -41,6 +41,8 @@ class ObjectState:
     stale: set[int] = field(default_factory=set)
     before_prompts: dict[int, RunLengthMask] = field(default_factory=dict)
     """The propagated mask a frame had before its first prompt: clicks correct that one, however often they change."""
+    round_index: int = 0
+    """How many rounds changed this object's prompts."""
     interaction_frames: set[int] = field(default_factory=set)
     """Where the latest round prompted; results come outward from there."""
 
@@ -61,6 +63,7 @@ class ObjectState:
         for frame_index in lost:
             self.before_prompts.pop(frame_index, None)
         self.prompts = new
+        self.round_index += 1
         self.interaction_frames = changed
         self.stale = {frame for frame in self.stale if new} | (changed | lost if new else set())
         if new:

@@ -5,8 +5,92 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from pipeline.types import BoolMask
+
+STRATEGIES = ("random", "k_medoids", "shi_tomasi", "mixed", "grid")
+"""What `sample` knows: those of SAM-PT (Sec. 3.2, 1) and a regular grid."""
+MAX_CLUSTERED_PX = 2000
+"""`k_medoids` clusters at most that many pixels, and with that holds at most 32 MB of distances."""
+MAX_CLUSTER_STEPS = 20
+
+
+def sample(
+    strategy: str, grey: NDArray[np.uint8], mask: BoolMask, n_points: int, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Exactly ``n_points`` different pixels of the mask, or all where it has fewer, (N, 2) float32 x, y.
+
+    What a strategy is short of (a smooth object has few corners) comes at random from the rest of the mask. A single
+    mixed point is a random one, as in SAM-PT (Sec. 4.3).
+
+    Args:
+        strategy: one of `STRATEGIES`.
+        grey: (H, W) uint8.
+        mask: (H, W) bool.
+        n_points: how many, >= 0.
+        rng: equal generators give equal points.
+
+    Raises:
+        ValueError: the strategy is unknown.
+    """
+    if strategy == "random" or (strategy == "mixed" and n_points == 1):
+        return random_points(mask, n_points, rng)
+    if strategy == "k_medoids":
+        chosen = k_medoids(mask, n_points, rng)
+    elif strategy == "shi_tomasi":
+        chosen = shi_tomasi(grey, mask, n_points)
+    elif strategy == "mixed":
+        chosen = mixed(grey, mask, n_points)
+    elif strategy == "grid":
+        chosen = grid(mask, n_points)
+    else:
+        raise ValueError(f"unknown sampling {strategy!r}; known are {', '.join(STRATEGIES)}")
+    _, first = np.unique(chosen, axis=0, return_index=True)
+    chosen = chosen[np.sort(first)]
+    rest = mask.copy()
+    columns, rows = chosen.astype(int).T
+    rest[rows, columns] = False
+    return np.concatenate([chosen, random_points(rest, n_points - len(chosen), rng)])
+
+
+def random_points(mask: BoolMask, n_points: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """At most ``n_points`` different pixels of the mask, all equally likely, (N, 2) float32 x, y."""
+    ys, xs = np.nonzero(mask)
+    chosen = rng.choice(len(xs), min(max(0, n_points), len(xs)), replace=False)
+    return np.column_stack([xs[chosen], ys[chosen]]).astype(np.float32)
+
+
+def k_medoids(mask: BoolMask, n_points: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """The medoids of ``n_points`` clusters of the mask's pixels, (N, 2) float32 x, y: they cover the whole object.
+
+    Pixels are assigned to the nearest medoid, then each cluster's medoid is moved to where its distances sum up to the
+    least, until nothing moves (Park and Jun 2009, the algorithm SAM-PT names). The start is spread out as in k-means++.
+    Of a mask larger than `MAX_CLUSTERED_PX` pixels so many random ones stand for all, and are the most one can get.
+    """
+    pixels = random_points(mask, MAX_CLUSTERED_PX, rng)
+    if len(pixels) <= n_points or n_points <= 0:
+        return pixels[: max(0, n_points)]
+    distances = cdist(pixels, pixels)
+    medoids = _spread_out(distances, n_points, rng)
+    for _ in range(MAX_CLUSTER_STEPS):
+        nearest = distances[:, medoids].argmin(axis=1)
+        # A medoid is at distance 0 from itself alone, so that no cluster is empty and no two share a medoid.
+        clusters = [np.flatnonzero(nearest == cluster) for cluster in range(n_points)]
+        moved = np.array([members[distances[np.ix_(members, members)].sum(axis=0).argmin()] for members in clusters])
+        if (moved == medoids).all():
+            break
+        medoids = moved
+    return pixels[medoids]
+
+
+def _spread_out(distances: NDArray[np.float64], n_points: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Rows chosen one after the other, with a chance that grows with the square of the distance to those chosen."""
+    chosen = [int(rng.integers(len(distances)))]
+    for _ in range(n_points - 1):
+        weights = distances[:, chosen].min(axis=1) ** 2
+        chosen.append(int(rng.choice(len(distances), p=weights / weights.sum())))
+    return np.array(chosen, np.intp)
 
 
 def grid(mask: BoolMask, n_points: int) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import fusion
-from pipeline.methods.base import Anchor, Estimate, Method
+from pipeline.methods.base import Anchor, Estimate, Method, ObjectRound
 from pipeline.object_state import Known, ObjectState, check_prompts, given_mask, merge_prompts
 from pipeline.recent_frames import RecentFrames
 from pipeline.soft_masks import SoftMask
@@ -66,7 +66,7 @@ class Session:
         """Memory this session holds beside the shared embeddings, in bytes: masks and recently read frames."""
         with self._state_lock:
             masks = sum(known.held_bytes for state in self._objects.values() for known in state.known.values())
-        return masks + self._frames.held_bytes
+        return masks + self._frames.held_bytes + self._video.held_bytes
 
     def stale_frames(self, object_id: int) -> tuple[int, ...]:
         """Frames of an object that a cancelled round left unfinished."""
@@ -203,7 +203,7 @@ class Session:
         if before is not None and before.area_px:
             prior = np.where(before.decode(), 4.0, -4.0).astype(np.float32)
         anchors = [anchor for anchor in self._anchors(state) if anchor.frame_index != frame_index and anchor.mask.any()]
-        memory = self._video.learn(anchors) if anchors else None
+        memory = self._video.begin_round(self._object_round(state, anchors))
         estimate = self._video.segment_prompted(frame_index, merged, prior=prior, memory=memory)
         mask = RunLengthMask.encode(np.asarray(estimate.logits > 0))
         return Known(mask, mask, estimate.score, True, SoftMask.pack(estimate.logits))
@@ -212,14 +212,24 @@ class Session:
         """The prompted frames whose masks are up to date."""
         with self._state_lock:
             done = [frame for frame in sorted(state.prompts) if frame in state.known and frame not in state.stale]
-            return [Anchor(frame, state.known[frame].own.decode()) for frame in done]
+            return [
+                Anchor(frame, state.known[frame].own.decode(), merge_prompts(state.prompts[frame])) for frame in done
+            ]
+
+    def _object_round(self, state: ObjectState, anchors: Sequence[Anchor]) -> ObjectRound:
+        def others(frame_index: int) -> list[BoolMask]:
+            with self._state_lock:
+                present = [s.known.get(frame_index) for i, s in sorted(self._objects.items()) if i != state.object_id]
+            return [known.own.decode() for known in present if known is not None]
+
+        return ObjectRound(state.object_id, state.round_index, tuple(anchors), frozenset(state.stale), others)
 
     def _propagate(self, state: ObjectState, cancelled: Callable[[], bool]) -> Iterator[FrameResult]:
         """Segment an object's stale frames between its prompted ones, outward from the latest interaction frames."""
         anchors = self._anchors(state)
         if not anchors or cancelled():
             return
-        memory = self._video.learn(anchors)
+        memory = self._video.begin_round(self._object_round(state, anchors))
         bounds: list[Anchor | None] = [None, *anchors, None]
         gaps = []
         for left, right in itertools.pairwise(bounds):

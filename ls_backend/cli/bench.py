@@ -23,6 +23,7 @@ from pipeline.evaluation.runner import ClipScore, run_clip
 from pipeline.evaluation.single_frames import SingleFrameScore, score_single_frames
 from pipeline.methods import BOX_TRACKERS, METHODS, SEGMENTERS, build_method, resolve_device
 from pipeline.methods.base import Method
+from pipeline.methods.options import parse_options
 from pipeline.video import FrameError
 
 DEFAULT_DATA = Path("../shared/data/davis")
@@ -80,6 +81,10 @@ def bench(
     method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = METHODS[0],
     segmenter: Annotated[str, typer.Option(help=f"One of {', '.join(SEGMENTERS)}.")] = SEGMENTERS[0],
     box_tracker: Annotated[str, typer.Option(help=f"One of {', '.join(BOX_TRACKERS)}.")] = BOX_TRACKERS[0],
+    checkpoint: Annotated[Path | None, typer.Option(help="Weights file of the sam_ segmenters.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="One of the method's own settings, as NAME=VALUE; may be repeated.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Fixes the annotator's errors and random points.")] = 0,
     objects: Annotated[Objects, typer.Option(help="What the values of the mask files mean.")] = Objects.AUTO,
@@ -102,6 +107,8 @@ def bench(
         check_request(annotator, rounds, single)
         settings = {
             **parts,
+            "checkpoint": None if checkpoint is None else checkpoint.name,
+            "options": list(option or []),
             "device": device,
             "seed": seed,
             "data": str(folder),
@@ -112,7 +119,7 @@ def bench(
         }
         clips = find_clips(folder, [name.strip() for name in sequences.split(",") if name.strip()])
         check_files(json, plot, masks)
-        built = build(parts, device)
+        built = build(parts, device, checkpoint, option or [])
         plan = Plan(clips, objects, annotator, rounds, single, settings, resolve_device(device), json, plot, masks)
     except (BenchError, DatasetError) as error:
         raise failed(error) from error
@@ -169,11 +176,11 @@ def check_files(json: Path | None, plot: Path | None, masks: Path | None) -> Non
         raise BenchError(f"--masks {masks} is a file; it needs a folder")
 
 
-def build(parts: dict[str, str], device: str) -> Method:
+def build(parts: dict[str, str], device: str, checkpoint: Path | None, options: list[str]) -> Method:
     """The method.
 
     Raises:
-        BenchError: a name or the device is unknown, or the weights cannot be loaded.
+        BenchError: a name, option or the device is unknown, or the weights cannot be loaded.
     """
     try:
         return build_method(
@@ -182,6 +189,8 @@ def build(parts: dict[str, str], device: str) -> Method:
             box_tracker=parts["box_tracker"],
             device=device,
             embedding_ram_mib=EMBEDDING_RAM_MIB,
+            checkpoint=checkpoint,
+            options=parse_options(options),
         )
     except (ValueError, OSError) as error:
         raise BenchError(str(error)) from error

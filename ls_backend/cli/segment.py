@@ -43,6 +43,10 @@ def segment(
     method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = METHODS[0],
     segmenter: Annotated[str, typer.Option(help=f"One of {', '.join(SEGMENTERS)}.")] = SEGMENTERS[0],
     box_tracker: Annotated[str, typer.Option(help=f"One of {', '.join(BOX_TRACKERS)}.")] = BOX_TRACKERS[0],
+    checkpoint: Annotated[Path | None, typer.Option(help="Weights file of the sam_ segmenters.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="One of the method's own settings, as NAME=VALUE; may be repeated.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = DEVICE,
     embedding_ram_mib: Annotated[
         int, typer.Option(min=16, help="Bound of image embeddings in memory.")
@@ -69,6 +73,8 @@ def segment(
         frame_disk_mib,
         resume,
         overwrite,
+        None if checkpoint is None else checkpoint.expanduser(),
+        tuple(option or ()),
     )
     with Interrupts() as stop:
         run = Run(options, stop)

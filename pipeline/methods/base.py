@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,10 +16,30 @@ from pipeline.video import FrameSource
 
 @dataclass(frozen=True)
 class Anchor:
-    """A frame of one object whose mask is known: ``mask`` is (H, W) bool at the frame's size."""
+    """A prompted frame of one object: its mask (H, W) bool at the frame's size, and the clicks and box on it."""
 
     frame_index: int
     mask: BoolMask
+    prompts: ObjectPrompts = field(default_factory=ObjectPrompts)
+
+
+def _nobody(_frame_index: int) -> Sequence[BoolMask]:
+    return ()
+
+
+@dataclass(frozen=True)
+class ObjectRound:
+    """What a method is told when one object's round begins.
+
+    ``round_index`` counts the object's rounds from 1. ``frame_indices`` are the frames to be segmented anew.
+    ``others`` gives the masks (H, W) bool that the other objects have on a frame by now.
+    """
+
+    object_id: int
+    round_index: int
+    anchors: tuple[Anchor, ...]
+    frame_indices: frozenset[int]
+    others: Callable[[int], Sequence[BoolMask]] = _nobody
 
 
 @dataclass(frozen=True)
@@ -34,8 +54,17 @@ class Estimate:
 class OpenVideo(Protocol):
     """A method at work on one video. One thread at a time."""
 
-    def learn(self, anchors: Sequence[Anchor]) -> Any:
-        """What the prompted frames of one object teach; handed back as ``memory``."""
+    @property
+    def held_bytes(self) -> int:
+        """What the method remembers of this video beside the shared embeddings, in bytes."""
+        ...
+
+    def begin_round(self, task: ObjectRound) -> Any:
+        """Learn from the prompted frames and forget what the round will replace; the answer is handed back below.
+
+        Raises:
+            FrameError: a prompted frame cannot be read.
+        """
         ...
 
     def segment_prompted(
@@ -47,7 +76,7 @@ class OpenVideo(Protocol):
             frame_index: the prompted frame.
             prompts: clicks and box on it.
             prior: logits (H, W) of the mask the frame had before anyone prompted it, or None.
-            memory: of the object's other prompted frames, or None.
+            memory: from `begin_round` with the object's other prompted frames, or None.
 
         Raises:
             FrameError: the frame cannot be read.

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from ls_backend.label_config import parse_label_config
 from ls_backend.settings import PREFIX, Settings
+from pipeline.methods.i_pt import IPtSettings
+from pipeline.methods.sam_pd import SamPdSettings
+from pipeline.methods.sam_pt import SamPtSettings
 from tests.clips import REPOSITORY
 
 DOCUMENTS = sorted(
@@ -39,3 +43,18 @@ def test_the_documented_labelling_config_works() -> None:
 def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
         assert "://" in target or (document.parent / target).exists(), f"{document}: {target}"
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("i_pt", IPtSettings()), ("sam_pt", SamPtSettings()), ("sam_pd", SamPdSettings())]
+)
+def test_every_option_of_a_method_is_documented_with_its_default(name: str, settings: object) -> None:
+    text = (REPOSITORY / "docs" / "methods.md").read_text()
+    section = text.split(f"### {name}\n")[1].split("\n#")[0]
+    documented: dict[str, str] = {}
+    for cell, defaults in re.findall(r"^\| (`.*?`) \| (.*?) \|", section, re.M):
+        names = re.findall(r"`(\w+)`", cell)
+        values = defaults.split(", ") if len(names) > 1 else [defaults]
+        documented |= dict(zip(names, values, strict=True))
+    shown = {field.name: getattr(settings, field.name) for field in fields(settings)}  # type: ignore[arg-type]
+    assert documented == {key: str(list(v) if isinstance(v, tuple) else v) for key, v in shown.items()}

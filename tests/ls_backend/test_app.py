@@ -39,7 +39,7 @@ def test_predict_right_after_a_start(client: FlaskClient) -> None:
     assert answer.status_code == 200
     body = answer.get_json()
     assert [item["result"] for item in body["results"]] == [[], []]
-    assert body["model_version"] == "joint_tracking+classical"
+    assert body["model_version"] == "i_pt+classical"
 
 
 @pytest.mark.parametrize("params", [None, {}, {"context": None}, {"login": None, "password": None}])
@@ -55,9 +55,9 @@ def test_setup_health_and_versions(client: FlaskClient) -> None:
         "access_token": "t",
         "extra_params": None,
     }
-    assert client.post("/setup", json=body, headers=AUTH).get_json() == {"model_version": "joint_tracking+classical"}
+    assert client.post("/setup", json=body, headers=AUTH).get_json() == {"model_version": "i_pt+classical"}
     assert client.get("/health").get_json()["status"] == "UP"
-    assert client.get("/versions", headers=AUTH).get_json() == {"versions": ["joint_tracking+classical"]}
+    assert client.get("/versions", headers=AUTH).get_json() == {"versions": ["i_pt+classical"]}
     assert client.get("/metrics", headers=AUTH).status_code == 200
 
 

@@ -23,9 +23,7 @@ URLS = ("/a.png",)
 def idle_session(settings: Settings) -> TaskSession:
     """A session nobody has prompted."""
     frames = TaskFrames(URLS, MediaFetcher(settings, settings.cache_dir / "frames"), LabelStudioAuth("", ""))
-    method = build_method(
-        "joint_tracking", segmenter="classical", box_tracker="mask_box", device="cpu", embedding_ram_mib=16
-    )
+    method = build_method("i_pt", segmenter="classical", box_tracker="mask_box", device="cpu", embedding_ram_mib=16)
     return TaskSession(frames, Session(frames, method))
 
 

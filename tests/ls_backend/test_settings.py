@@ -21,8 +21,8 @@ def test_credentials_are_required(monkeypatch: pytest.MonkeyPatch) -> None:
         ("IVOS_PROT", "1", "unknown setting IVOS_PROT; known are .*IVOS_PORT"),
         ("IVOS_PORT", "70000", "less than or equal to 65535"),
         ("IVOS_RESPONSE_BUDGET_S", "100", "less than 100"),
-        ("IVOS_BOX_TRACKER", "magic", "unknown name 'magic'; known are .*opencv_mil"),
-        ("IVOS_METHOD", "magic", "known are joint_tracking"),
+        ("IVOS_BOX_TRACKER", "magic", "unknown box tracker 'magic'; known are .*opencv_mil"),
+        ("IVOS_METHOD", "magic", "known are i_pt"),
         ("IVOS_SEGMENTER", "magic", "known are classical"),
     ],
 )

@@ -11,5 +11,5 @@ from pipeline.methods.base import Method
 @pytest.fixture(scope="package")
 def method() -> Method:
     return build_method(
-        "joint_tracking", segmenter="classical", box_tracker="opencv_template", device="cpu", embedding_ram_mib=256
+        "i_pt", segmenter="classical", box_tracker="opencv_template", device="cpu", embedding_ram_mib=256
     )

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.cuda
 def masks_on(device: str, clip: SampleClip) -> tuple[list[np.ndarray], float]:
     """Masks of object 1 from a box on frame 0, and seconds per frame."""
     method = build_method(
-        "joint_tracking",
+        "i_pt",
         segmenter="classical",
         box_tracker="opencv_template",
         device=device,

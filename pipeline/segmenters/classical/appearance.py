@@ -1,22 +1,34 @@
-"""What prompted frames teach about one object: cell memory and pixel network, read together on a new frame."""
+"""What prompted frames teach about one object: a network that tells its pixels from the others'."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.segmenters.classical.features import STRIDE_PX, ClassicalEmbedding
-from pipeline.segmenters.classical.memory import KeyMemory, Projection, keys
+from pipeline.segmenters.classical.features import STRIDE_PX, ClassicalEmbedding, embed_reduced
+from pipeline.segmenters.classical.memory import Projection
 from pipeline.segmenters.classical.pixel_model import PixelModel
 from pipeline.types import BoolMask
 
 TRAINING_PIXELS = 6000
 TRAINING_STEPS = 400
 NEAR_PX = 25
+SCALES = (0.67, 1.5)
+"""The prompted object is also shown to the network from farther off and from nearer by."""
+JITTER_LAB = (0.1, 0.05, 0.05)
+RECENT_FRAMES = 6
+RECENT_PIXELS = 500
+ADAPTATION_STEPS = 12
+SURE_INSIDE_PX = 2.0
+SURE_OUTSIDE_PX = 4.0
+FAR_PX, FARTHEST_PX = 20.0, 90.0
+HARD_PIXELS = 100
+"""Of the pixels far from the mask those that the network takes most for the object: a distractor, before they meet."""
+AREA_RATE = 0.1
 
 
 @dataclass(frozen=True)
@@ -82,62 +94,147 @@ def training_rows(mask: BoolMask, rng: np.random.Generator, n_pixels: int = TRAI
     return np.concatenate(picked)
 
 
+def recent_rows(mask: BoolMask, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Flat indices of pixels whose label is safe although nobody vouches for the mask: none close to its border.
+
+    Returns:
+        Pixels of and around the object, and pixels so far from it that what resembles it there must be something else.
+    """
+    reach = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
+    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
+    picked = []
+    for group, limit in (
+        (depth > SURE_INSIDE_PX, RECENT_PIXELS // 2),
+        ((reach > SURE_OUTSIDE_PX) & (reach < NEAR_PX), RECENT_PIXELS * 3 // 10),
+        ((reach > FAR_PX) & (reach < FARTHEST_PX), 10 * HARD_PIXELS),
+    ):
+        candidates = np.flatnonzero(group)
+        picked.append(candidates if len(candidates) <= limit else rng.choice(candidates, limit, replace=False))
+    if not len(picked[0]) or not len(picked[1]):
+        return np.zeros(0, np.intp), np.zeros(0, np.intp)
+    return np.concatenate(picked[:2]), picked[2]
+
+
+def features_at(
+    embedding: ClassicalEmbedding, projected: NDArray[np.float32], rows: NDArray[np.intp]
+) -> NDArray[np.float32]:
+    """(N, 35) float32: what `pixel_features` of the whole frame holds at N flat indices."""
+    ys, xs = np.divmod(rows, embedding.work_size_hw_px[1])
+    map_x, map_y = ((v[:, None] / STRIDE_PX).astype(np.float32) for v in (xs, ys))
+    parts = [
+        # OpenCV's remap takes at most 32767 rows.
+        cv2.remap(projected[..., k : k + 4], map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
+        for k in range(0, projected.shape[2], 4)
+    ]
+    return np.concatenate([embedding.pixels[ys, xs].astype(np.float32), *parts], axis=1)
+
+
+def rescaled(embedding: ClassicalEmbedding, mask: BoolMask, factor: float) -> tuple[ClassicalEmbedding, BoolMask]:
+    """The surroundings of the object as they would look from another distance."""
+    region = Region.around(bounding_box(mask), 0.5, embedding.work_size_hw_px)
+    interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    h, w = region.y1 - region.y0, region.x1 - region.x0
+    size = max(8, round(w * factor)), max(8, round(h * factor))
+    bgr = cv2.resize(embedding.bgr_u8[region.slices], size, interpolation=interpolation)
+    share = cv2.resize(mask[region.slices].astype(np.float32), size, interpolation=interpolation)
+    return embed_reduced(np.asarray(bgr, np.uint8), embedding.frame_size_hw_px), np.asarray(share > 0.5)
+
+
+def bounding_box(mask: BoolMask) -> tuple[float, float, float, float]:
+    """x0, y0, x1, y1 of a mask that is not empty."""
+    ys, xs = np.nonzero(mask)
+    return float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1)
+
+
+def light_changes(n_features: int) -> NDArray[np.float32]:
+    """(3, n_features): how pixel features move when lightness or a chroma changes, in Lab and its blurs alike."""
+    directions = np.zeros((3, n_features), np.float32)
+    for channel, amount in enumerate(JITTER_LAB):
+        directions[channel, channel:12:3] = amount
+    return directions
+
+
+Pixels = tuple[NDArray[np.float32], NDArray[np.bool_]]
+"""Features (N, C) and labels (N,) of pixels to learn from."""
+
+
 @dataclass(frozen=True)
 class Appearance:
-    """The memory of one object in this segmenter. ``area_share`` is the object's mean share of the frame."""
+    """What the prompted frames of one object taught.
+
+    ``area_share`` is the object's usual share of the frame. ``prompted`` and ``recent`` are what `adapt` learns from.
+    """
 
     projection: Projection
-    cells: KeyMemory | None
     model: PixelModel | None
     area_share: float
+    prompted: Pixels
+    recent: tuple[Pixels, ...] = ()
+    n_adaptations: int = 0
 
     @classmethod
     def learn(
-        cls, frames: Sequence[tuple[ClassicalEmbedding, BoolMask]], *, device: str, steps: int = TRAINING_STEPS
+        cls,
+        frames: Sequence[tuple[ClassicalEmbedding, BoolMask]],
+        *,
+        device: str,
+        projection: Projection | None = None,
+        steps: int = TRAINING_STEPS,
     ) -> Appearance:
-        """Learn from frames given as (embedding, work-size mask)."""
+        """Learn from frames given as (embedding, work-size mask); ``projection`` is kept if there is one."""
         rng = np.random.default_rng(0)
-        projection = Projection.fit([embedding for embedding, _ in frames])
-        projected = [projection(embedding) for embedding, _ in frames]
-        triples = [(e, m, p) for (e, m), p in zip(frames, projected, strict=True)]
-        cells = KeyMemory.build(triples, rng)
+        projection = projection or Projection.fit([embedding for embedding, _ in frames])
+        triples = [(embedding, mask, projection(embedding)) for embedding, mask in frames]
+        scaled = [rescaled(e, m, factor) for e, m in frames if m.any() for factor in SCALES]
+        n_pixels = TRAINING_PIXELS if len(frames) == 1 else TRAINING_PIXELS * 2 // len(frames)
         features, labels = [], []
-        for embedding, mask, grid in triples:
-            rows = training_rows(mask, rng, TRAINING_PIXELS if len(frames) == 1 else TRAINING_PIXELS * 2 // len(frames))
-            whole = pixel_features(embedding, grid, Region.whole(mask.shape))
-            features.append(whole.reshape(-1, whole.shape[2])[rows])
+        for k, (embedding, mask) in enumerate([*frames, *scaled]):
+            rows = training_rows(mask, rng, n_pixels if k < len(frames) else n_pixels // 3)
+            grid = triples[k][2] if k < len(frames) else projection(embedding)
+            features.append(features_at(embedding, grid, rows))
             labels.append(mask.ravel()[rows])
-        y = np.concatenate(labels)
+        x, y = np.concatenate(features), np.concatenate(labels)
         model = None
         if y.any() and not y.all():
-            model = PixelModel.train(np.concatenate(features), y, steps=steps, device=device)
+            model = PixelModel.train(x, y, steps=steps, device=device, jitter=light_changes(x.shape[1]))
         shares = [float(mask.mean()) for _, mask in frames if mask.any()]
-        return cls(projection, cells, model, float(np.mean(shares)) if shares else 0.0)
+        return cls(projection, model, float(np.mean(shares)) if shares else 0.0, (x, y))
+
+    def adapt(self, embedding: ClassicalEmbedding, mask: BoolMask) -> Appearance:
+        """This appearance after one more frame, with a work-size mask that nobody vouches for.
+
+        The network learns a little from pixels well inside and well outside that mask and those of a few frames
+        before it, always together with the prompted pixels (after OnAVOS, Voigtlaender & Leibe 2017).
+        """
+        if self.model is None or not mask.any():
+            return self
+        area_share = (1 - AREA_RATE) * self.area_share + AREA_RATE * float(mask.mean())
+        rows, far = recent_rows(mask, np.random.default_rng(self.n_adaptations))
+        if not len(rows):
+            return replace(self, area_share=area_share)
+        projected = self.projection(embedding)
+        features, far_features = features_at(embedding, projected, rows), features_at(embedding, projected, far)
+        mistaken = np.argsort(-self.model.logits(far_features), kind="stable")[:HARD_PIXELS]
+        features = np.concatenate([features, far_features[mistaken]])
+        newest = features, np.concatenate([mask.ravel()[rows], np.zeros(len(mistaken), np.bool_)])
+        recent = (*self.recent[-(RECENT_FRAMES - 1) :], newest)
+        x, y = (np.concatenate(parts) for parts in zip(self.prompted, *recent, strict=True))
+        model = self.model.adapted(x, y, steps=ADAPTATION_STEPS, seed=self.n_adaptations)
+        return replace(self, area_share=area_share, model=model, recent=recent, n_adaptations=self.n_adaptations + 1)
 
     def read(
-        self, embedding: ClassicalEmbedding, region: Region, centre_xy: tuple[float, float] | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Logits of the cell memory and of the pixel network over a region, each (rows, columns) float32.
+        self, embedding: ClassicalEmbedding, region: Region, projected: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Logits of the pixel network over a region, (rows, columns) float32.
 
         Args:
             embedding: of the frame to read.
             region: the part of interest.
-            centre_xy: where the object's centre is expected, in cells; None searches without position.
+            projected: (gh, gw, 20), the embedding's projected grid, if the caller has it.
         """
         rows, columns = region.y1 - region.y0, region.x1 - region.x0
-        if self.cells is None or self.model is None:
-            nothing = np.full((rows, columns), -3.0, np.float32)
-            return nothing, nothing
-        projected = self.projection(embedding)
-        gh, gw = projected.shape[:2]
-        where = np.zeros((gh, gw), np.bool_)
-        grid_y = slice(region.y0 // STRIDE_PX, min(gh, -(-region.y1 // STRIDE_PX) + 1))
-        grid_x = slice(region.x0 // STRIDE_PX, min(gw, -(-region.x1 // STRIDE_PX) + 1))
-        where[grid_y, grid_x] = True
-        read = self.cells.read(keys(embedding, projected), centre_xy, where)[grid_y, grid_x]
-        cell_logits = cv2.resize(
-            read, (read.shape[1] * STRIDE_PX, read.shape[0] * STRIDE_PX), interpolation=cv2.INTER_LINEAR
-        )[:rows, :columns]
-        features = pixel_features(embedding, projected, region)
-        pixel_logits = self.model.logits(features.reshape(-1, features.shape[2])).reshape(rows, columns)
-        return np.asarray(cell_logits, np.float32), pixel_logits
+        if self.model is None:
+            return np.full((rows, columns), -3.0, np.float32)
+        grid = self.projection(embedding) if projected is None else projected
+        features = pixel_features(embedding, grid, region)
+        return self.model.logits(features.reshape(-1, features.shape[2])).reshape(rows, columns)

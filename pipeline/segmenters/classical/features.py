@@ -12,8 +12,9 @@ from pipeline.types import FrameRGB
 
 WORK_LONG_SIDE_PX = 428
 STRIDE_PX = 4
+FINE_FACTOR = 2
 
-_LAB_SCALE = np.array([50.0, 25.0, 25.0], np.float32)
+LAB_SCALE = np.array([50.0, 25.0, 25.0], np.float32)
 _BLUR_SIGMAS_PX = (1.5, 4.0, 10.0)
 _ORIENTATIONS = 8
 _HISTOGRAM_SIGMAS_PX = (3.0, 6.0)
@@ -34,11 +35,12 @@ class ClassicalEmbedding:
     lab_u8: NDArray[np.uint8]
     pixels: NDArray[np.float16]
     grid: NDArray[np.float16]
+    fine_lab_u8: NDArray[np.uint8]
 
     @property
     def nbytes(self) -> int:
         """Memory held, in bytes."""
-        return self.bgr_u8.nbytes + self.lab_u8.nbytes + self.pixels.nbytes + self.grid.nbytes
+        return self.bgr_u8.nbytes + self.lab_u8.nbytes + self.pixels.nbytes + self.grid.nbytes + self.fine_lab_u8.nbytes
 
     @property
     def work_size_hw_px(self) -> tuple[int, int]:
@@ -63,17 +65,30 @@ def embed(frame_rgb: FrameRGB) -> ClassicalEmbedding:
     height_px, width_px = frame_rgb.shape[:2]
     h, w = work_size_hw_px((height_px, width_px))
     bgr = cv2.cvtColor(cv2.resize(frame_rgb, (w, h), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
+    fine = None
+    if max(height_px, width_px) > 1.5 * max(h, w):
+        enlarged = cv2.resize(frame_rgb, (w * FINE_FACTOR, h * FINE_FACTOR), interpolation=cv2.INTER_AREA)
+        fine = np.asarray(cv2.cvtColor(enlarged, cv2.COLOR_RGB2LAB), np.uint8)
+    return embed_reduced(np.asarray(bgr, np.uint8), (height_px, width_px), fine)
+
+
+def embed_reduced(
+    bgr: NDArray[np.uint8], frame_size_hw_px: tuple[int, int], fine_lab_u8: NDArray[np.uint8] | None = None
+) -> ClassicalEmbedding:
+    """As `embed`, of a frame already at work size, (h, w, 3) BGR uint8."""
     lab = cv2.cvtColor(bgr.astype(np.float32) / 255.0, cv2.COLOR_BGR2LAB)
-    scaled = np.asarray(lab / _LAB_SCALE, np.float32)
+    scaled = np.asarray(lab / LAB_SCALE, np.float32)
     blurred = [cv2.GaussianBlur(scaled, (0, 0), sigma) for sigma in _BLUR_SIGMAS_PX]
     mean, mean_square = cv2.GaussianBlur(scaled, (0, 0), 3.0), cv2.GaussianBlur(scaled * scaled, (0, 0), 3.0)
     deviation = np.sqrt(np.maximum(mean_square - mean * mean, 0.0))
+    lab_u8 = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2LAB), np.uint8)
     return ClassicalEmbedding(
-        frame_size_hw_px=(height_px, width_px),
-        bgr_u8=np.asarray(bgr, np.uint8),
-        lab_u8=np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2LAB), np.uint8),
+        frame_size_hw_px=frame_size_hw_px,
+        bgr_u8=bgr,
+        lab_u8=lab_u8,
         pixels=np.dstack([scaled, *blurred, 2.0 * deviation]).astype(np.float16),
         grid=_orientation_histograms(np.asarray(lab[..., 0], np.float32)),
+        fine_lab_u8=lab_u8 if fine_lab_u8 is None else fine_lab_u8,
     )
 
 

@@ -1,4 +1,4 @@
-"""The space-time memory: labelled cells of prompted frames, read by nearest neighbours (after I-PT, Eq. 2-5)."""
+"""Keys and values of the space-time memory: features of grid cells, and whether a cell is object (I-PT, III-D)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.segmenters.base import MemoryEntry, MemoryQuery, MemoryReadout
 from pipeline.segmenters.classical.features import STRIDE_PX, ClassicalEmbedding
 from pipeline.types import BoolMask
 
 PRINCIPAL_COMPONENTS = 20
-MAX_CELLS = 1000
+MAX_CELLS = 600
 NEIGHBOURS = 3
 TEMPERATURE = 0.15
 LOGIT_LIMIT = 3.0
 POSITION_WEIGHT = 0.02
+REACH = 0.3
+MIN_REACH_PX = 16.0
+"""How far around a mask the memory is asked: a share of its longer side, and this at least."""
 
 
 @dataclass(frozen=True)
@@ -65,58 +69,74 @@ def centre_cell(mask: BoolMask) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class KeyMemory:
-    """Reference cells (N, 28) of object and background."""
+class Cells:
+    """The cells a memory query is about: the frame's ``keys`` (gh, gw, 26), ``where`` (gh, gw) bool those asked for."""
 
-    foreground: NDArray[np.float32]
-    background: NDArray[np.float32]
+    keys: NDArray[np.float32]
+    where: BoolMask
 
     @classmethod
-    def build(
-        cls, frames: Sequence[tuple[ClassicalEmbedding, BoolMask, NDArray[np.float32]]], rng: np.random.Generator
-    ) -> KeyMemory | None:
-        """Memorise frames given as (embedding, work-size mask, projected grid); None when no frame shows the object."""
-        foreground, background = [], []
-        budget = MAX_CELLS // max(1, len(frames))
-        for embedding, mask, projected in frames:
-            if not mask.any():
-                continue
-            gh, gw = projected.shape[:2]
-            share = cv2.resize(mask.astype(np.float32), (gw, gh), interpolation=cv2.INTER_AREA)
-            is_object = share >= min(0.5, float(share.max()))
-            centre = centre_cell(mask)
-            both = np.concatenate([keys(embedding, projected), _positions((gh, gw), centre)], axis=2)
-            near = cv2.dilate(is_object.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
-            foreground.append(_sample(both[is_object], budget // 2, rng))
-            background.append(_sample(both[near & (share < 0.5)], budget // 3, rng))
-            background.append(_sample(both[~near], budget // 6, rng))
-        if not foreground or not sum(len(part) for part in background):
-            return None
-        return cls(np.concatenate(foreground), np.concatenate(background))
+    def of(cls, embedding: ClassicalEmbedding, projection: Projection, mask: BoolMask) -> Cells:
+        """The cells of a frame; those around a work-size mask (h, w) are asked for, or all if it is empty."""
+        projected = projection(embedding)
+        where = np.ones(projected.shape[:2], np.bool_)
+        if mask.any():
+            gh, gw = where.shape
+            ys, xs = np.nonzero(mask)
+            reach = REACH * max(np.ptp(xs), np.ptp(ys)) + MIN_REACH_PX
+            low = max(0, int((ys.min() - reach) / STRIDE_PX)), max(0, int((xs.min() - reach) / STRIDE_PX))
+            high = min(gh, int((ys.max() + reach) / STRIDE_PX) + 1), min(gw, int((xs.max() + reach) / STRIDE_PX) + 1)
+            where[:] = False
+            where[low[0] : high[0], low[1] : high[1]] = True
+        return cls(keys(embedding, projected), where)
 
-    def read(
-        self, query_keys: NDArray[np.float32], centre_xy: tuple[float, float] | None, where: BoolMask
-    ) -> NDArray[np.float32]:
-        """Logits (gh, gw) in +-`LOGIT_LIMIT` at the cells of ``where``, the lower limit elsewhere.
+    def query(self, centre_xy: tuple[float, float] | None) -> MemoryQuery:
+        """Ask for the cells of ``where``.
 
         Args:
-            query_keys: (gh, gw, 26) from `keys`.
             centre_xy: where the object's centre is expected, in cells; None leaves position out of the comparison.
-            where: (gh, gw) cells to read.
         """
-        logits = np.full(where.shape, -LOGIT_LIMIT, np.float32)
-        selected = query_keys[where]
-        if not len(selected):
-            return logits
-        foreground, background = self.foreground, self.background
-        if centre_xy is None:
-            foreground, background = foreground[:, : selected.shape[1]], background[:, : selected.shape[1]]
-        else:
-            selected = np.concatenate([selected, _positions(where.shape, centre_xy)[where]], axis=1)
-        query = np.ascontiguousarray(selected)
-        difference = nearest_distance(query, background) - nearest_distance(query, foreground)
-        logits[where] = np.clip(difference / TEMPERATURE, -LOGIT_LIMIT, LOGIT_LIMIT)
-        return logits
+        rows = self.keys[self.where]
+        if centre_xy is not None:
+            rows = np.concatenate([rows, _positions(self.where.shape, centre_xy)[self.where]], axis=1)
+        return MemoryQuery(_columns(rows), self)
+
+    def entry(self, mask: BoolMask) -> MemoryEntry:
+        """What to remember of the frame: a sample of the object's cells, of those around it and of the rest.
+
+        Args:
+            mask: (h, w) at work size; must not be empty.
+        """
+        gh, gw = self.where.shape
+        share = cv2.resize(mask.astype(np.float32), (gw, gh), interpolation=cv2.INTER_AREA)
+        is_object = share >= min(0.5, float(share.max()))
+        near = cv2.dilate(is_object.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(np.bool_)
+        both = np.concatenate([self.keys, _positions((gh, gw), centre_cell(mask))], axis=2)
+        rng = np.random.default_rng(0)
+        groups = (is_object, MAX_CELLS // 2), (near & ~is_object, MAX_CELLS // 3), (~near, MAX_CELLS // 6)
+        parts = [_sample(both[group], limit, rng) for group, limit in groups]
+        values = np.repeat(np.array([1, 0, 0], np.float32), [len(part) for part in parts])
+        return MemoryEntry(_columns(np.concatenate(parts)), torch.from_numpy(values[None]))
+
+
+def readout_logits(readout: MemoryReadout, own: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits (gh, gw) in +-`LOGIT_LIMIT` that the memory gives its cells; 0 where it was not asked.
+
+    Args:
+        readout: values are probabilities of being object.
+        own: (gh, gw) the frame's own probabilities, mixed in by I-PT's Eq. 6.
+    """
+    where = readout.query.cells.where
+    probability = readout.alpha * own[where] + (1.0 - readout.alpha) * readout.values[0].cpu().numpy()
+    logits = np.zeros(where.shape, np.float32)
+    limited = np.clip(probability, 1e-3, 1 - 1e-3)
+    logits[where] = np.clip(np.log(limited / (1.0 - limited)), -LOGIT_LIMIT, LOGIT_LIMIT)
+    return logits
+
+
+def _columns(rows: NDArray[np.float32]) -> torch.Tensor:
+    """Keys (N, C) as the memory wants them: (C, N), scaled so that the softmax has the right temperature."""
+    return torch.from_numpy(np.ascontiguousarray(rows.T, dtype=np.float32)) / float(np.sqrt(TEMPERATURE))
 
 
 def _sample(rows: NDArray[np.float32], limit: int, rng: np.random.Generator) -> NDArray[np.float32]:

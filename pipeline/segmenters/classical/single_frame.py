@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from pipeline.segmenters.classical.appearance import Appearance, Region, pixel_features
 from pipeline.segmenters.classical.boundary import geodesic_distance, graph_cut
-from pipeline.segmenters.classical.features import ClassicalEmbedding
+from pipeline.segmenters.classical.box_evidence import box_evidence, geodesic_ratio
+from pipeline.segmenters.classical.features import STRIDE_PX, ClassicalEmbedding
 from pipeline.segmenters.classical.memory import Projection, nearest_distance
 from pipeline.segmenters.classical.pixel_model import LOGIT_LIMIT as PIXEL_LIMIT
 from pipeline.segmenters.classical.pixel_model import PixelModel
@@ -27,6 +28,14 @@ FLIP = 1.2
 """Strength of a click, in logits, from which a pixel changes sides in a mask that the click corrects."""
 DOUBT_FROM, DOUBT_TO = 0.15, 0.6
 BOX_DOUBT = 1.5
+RING_SHARE = 0.3
+WIDENING_PX = 12
+VOTE_MAJORITY, VOTE_SLOPE = 0.45, 4.0
+PREVIOUS_WEIGHT, SHAPE_WEIGHT, GRAB_CUT_WEIGHT, RATIO_WEIGHT = 0.4, 0.6, 1.5, 0.7
+RATIO_LIMIT = 2.0
+TRUST = 4.0
+"""Logits deep inside an earlier mask that agrees with the prompts in full; how deep, in square roots of its area."""
+TRUST_DEPTH = 0.1
 LIKENESS_TEMPERATURE = 0.3
 LIKENESS_LIMIT = 1.2
 
@@ -48,15 +57,54 @@ def segment_prompted(
         appearance: what other prompted frames taught, or None.
         device: where the networks train.
     """
-    solver = _Solver(embedding, prompts, appearance, device)
-    if prior is not None and (prior > 0).any() and prompts.box is None:
-        return solver.correct(prior)
     if prompts.box is not None:
-        return solver.refine(solver.start_from_box(), solver.box_prior())
+        return _segment_box(embedding, prompts, prior, appearance, device)
+    solver = _Solver(embedding, prompts, appearance, device)
+    if prior is not None and (prior > 0).any():
+        return solver.correct(prior)
     if not len(prompts.positive_xy):
         nothing = np.zeros(embedding.work_size_hw_px, np.bool_)
         return nothing, np.full(nothing.shape, -6.0, np.float32)
     return solver.start_from_clicks()
+
+
+def _segment_box(
+    embedding: ClassicalEmbedding,
+    prompts: WorkPrompts,
+    prior: NDArray[np.float32] | None,
+    appearance: Appearance | None,
+    device: str,
+) -> tuple[BoolMask, NDArray[np.float32]]:
+    """Solve the box's surroundings alone: nothing farther off can be object, and small objects come quickly."""
+    assert prompts.box is not None
+    size = embedding.work_size_hw_px
+    reach = prompts.positive_xy
+    limits = np.array([prompts.box, (*reach.min(axis=0), *(reach.max(axis=0) + 1))] if len(reach) else [prompts.box])
+    (x0, y0), (x1, y1) = limits[:, :2].min(axis=0).tolist(), limits[:, 2:].max(axis=0).tolist()
+    widened = (x0 - WIDENING_PX, y0 - WIDENING_PX, x1 + WIDENING_PX, y1 + WIDENING_PX)
+    region = Region.around(widened, RING_SHARE, size)
+    solver = _Solver(_crop(embedding, region), prompts.within(region.slices), appearance, device)
+    if prior is not None:
+        solver.trust_prior(prior[region.slices], int((prior > 0).sum()))
+    mask, logits = np.zeros(size, np.bool_), np.full(size, -6.0, np.float32)
+    mask[region.slices], logits[region.slices] = solver.refine(solver.start_from_box(), solver.box_prior())
+    return mask, logits
+
+
+def _crop(embedding: ClassicalEmbedding, region: Region) -> ClassicalEmbedding:
+    """The features of a part of the frame; its corner must lie on the grid."""
+    cells = (
+        slice(region.y0 // STRIDE_PX, -(-region.y1 // STRIDE_PX)),
+        slice(region.x0 // STRIDE_PX, -(-region.x1 // STRIDE_PX)),
+    )
+    return ClassicalEmbedding(
+        frame_size_hw_px=embedding.frame_size_hw_px,
+        bgr_u8=np.ascontiguousarray(embedding.bgr_u8[region.slices]),
+        lab_u8=np.ascontiguousarray(embedding.lab_u8[region.slices]),
+        pixels=embedding.pixels[region.slices],
+        grid=embedding.grid[cells],
+        fine_lab_u8=np.ascontiguousarray(embedding.lab_u8[region.slices]),
+    )
 
 
 class _Solver:
@@ -72,11 +120,38 @@ class _Solver:
         self.features = pixel_features(embedding, projection(embedding), self.whole)
         self.smooth_lab = self.features[..., 3:6]
         self.outside = self._forbidden()
-        self.remembered = np.zeros(self.size, np.float32)
+        self.remembered: NDArray[np.float32] = np.zeros(self.size, np.float32)
         if appearance is not None:
-            cells, pixels = appearance.read(embedding, self.whole, None)
-            self.remembered = 0.5 * cells + 0.5 * pixels
+            self.remembered = np.asarray(0.5 * appearance.read(embedding, self.whole), np.float32)
         self.clicks = self._click_logits()
+        self.near = np.ones(self.size, np.bool_)
+        self.ratio: NDArray[np.float32] = np.zeros(self.size, np.float32)
+        if prompts.box is not None:
+            self.near[:] = False
+            self.near[Region.around(prompts.box, RING_SHARE, self.size).slices] = True
+            known = self.near & self.outside
+            if prompts.positive.any() and known.any():
+                background = known | prompts.negative
+                self.ratio = geodesic_ratio(prompts.positive, background, self.smooth_lab, limit=RATIO_LIMIT)
+
+    def trust_prior(self, prior: NDArray[np.float32], area_px: int) -> None:
+        """Take an earlier mask as evidence, as far as it agrees with the box and the clicks."""
+        assert self.prompts.box is not None
+        mask = prior > 0
+        if not mask.any():
+            return
+        ys, xs = np.nonzero(mask)
+        x0, y0, x1, y1 = self.prompts.box
+        ax, ay, bx, by = xs.min(), ys.min(), xs.max() + 1, ys.max() + 1
+        common = max(0, min(x1, bx) - max(x0, ax)) * max(0, min(y1, by) - max(y0, ay))
+        agreement = common / ((x1 - x0) * (y1 - y0) + (bx - ax) * (by - ay) - common) * mask.sum() / area_px
+        for points, wanted in ((self.prompts.positive_xy, True), (self.prompts.negative_xy, False)):
+            if len(points):
+                agreement *= float((mask[points[:, 1], points[:, 0]] == wanted).mean())
+        within, without = (cv2.distanceTransform(m.astype(np.uint8), cv2.DIST_L2, 5) for m in (mask, ~mask))
+        depth = within - without
+        certainty = np.clip(depth / (TRUST_DEPTH * np.sqrt(mask.sum())), -1.0, 1.0)
+        self.remembered = (self.remembered + TRUST * agreement**2 * certainty).astype(np.float32)
 
     def _forbidden(self) -> BoolMask:
         """Pixels the mask may not have: outside the box, unless a positive click lies out there and widens it."""
@@ -85,7 +160,12 @@ class _Solver:
             x0, y0, x1, y1 = self.prompts.box
             for x, y in self.prompts.positive_xy:
                 if not (x0 <= x < x1 and y0 <= y < y1):
-                    x0, y0, x1, y1 = min(x0, x - 12), min(y0, y - 12), max(x1, x + 12), max(y1, y + 12)
+                    x0, y0, x1, y1 = (
+                        min(x0, x - WIDENING_PX),
+                        min(y0, y - WIDENING_PX),
+                        max(x1, x + WIDENING_PX),
+                        max(y1, y + WIDENING_PX),
+                    )
             forbidden[:] = True
             forbidden[max(0, y0) : y1, max(0, x0) : x1] = False
         return forbidden
@@ -131,14 +211,15 @@ class _Solver:
 
     def start_from_box(self) -> BoolMask:
         """Colour inside the box against colour around it; the ellipse is the prior, clicks' colours are examples."""
-        assert self.prompts.box is not None
-        x0, y0, x1, y1 = self.prompts.box
-        near = np.zeros(self.size, np.bool_)
-        near[Region.around((x0, y0, x1, y1), 0.5, self.size).slices] = True
-        model = self._train(~self.outside, near, channels=9)
-        # The box's own pixels are mostly background, yet the network was told that they are all object.
-        logits = 0.7 * self._logits(model, 9, near) + 0.7 * self.box_prior() - BOX_DOUBT
-        logits = logits + self.like_clicks(near) + self.clicks + self.remembered
+        near = self.near
+        ring = near & self.outside
+        contrast = self._logits(self._train(~self.outside, near, channels=9), 9, near)
+        if ring.any():
+            logits = box_evidence(contrast, self.features[..., :6], ring, ~self.outside)
+        else:
+            # The box is the frame: all that is left is where in it the object may be.
+            logits = np.asarray(0.7 * contrast + 0.7 * self.box_prior() - BOX_DOUBT, np.float32)
+        logits = logits + self.like_clicks(near) + self.clicks + self.remembered + self.ratio
         return self.cut(logits)
 
     def like_clicks(self, near: BoolMask) -> NDArray[np.float32]:
@@ -161,16 +242,19 @@ class _Solver:
         """Twice: GrabCut, a fresh network on all features, and a cut over both and the prior."""
         logits = np.where(mask, 1.0, -1.0).astype(np.float32)
         for _ in range(REFINEMENTS):
-            near = cv2.dilate(mask.astype(np.uint8), np.ones((61, 61), np.uint8)).astype(bool) | ~self.outside
+            near = self.near
+            if self.prompts.box is None:
+                near = cv2.dilate(mask.astype(np.uint8), np.ones((61, 61), np.uint8)).astype(bool)
             model = self._train(mask, near, channels=self.features.shape[2])
             grab = self._grab_cut(mask, near)
             logits = (
-                0.4 * np.where(mask, 1.0, -1.0)
-                + 0.6 * prior
+                PREVIOUS_WEIGHT * np.where(mask, 1.0, -1.0)
+                + SHAPE_WEIGHT * prior
                 + self._logits(model, self.features.shape[2], near)
-                + 1.5 * np.where(grab, 1.0, -1.0)
+                + GRAB_CUT_WEIGHT * np.where(grab, 1.0, -1.0)
                 + self.clicks
                 + self.remembered
+                + RATIO_WEIGHT * self.ratio
             ).astype(np.float32)
             refined = self.cut(logits)
             if not refined.any():
@@ -179,20 +263,26 @@ class _Solver:
         return mask, logits
 
     def start_from_clicks(self) -> tuple[BoolMask, NDArray[np.float32]]:
-        """Try discs of several sizes around the positive clicks and keep the mask with the best contrast."""
-        best: tuple[float, BoolMask, NDArray[np.float32]] | None = None
+        """Try discs of several sizes around the positive clicks, and let the masks they lead to vote.
+
+        A mask has more of a say where the others agree with it and where its border lies on edges of the image.
+        """
         reach = distance_to(self.size, self.prompts.positive_xy)
+        masks = []
         for radius_px in CLICK_DISCS_PX:
             prior = np.clip(2.0 * (1.0 - reach / radius_px), -3.0, 2.0).astype(np.float32)
             disc = (reach <= radius_px) & ~self.prompts.negative
             near = reach <= 3 * radius_px + 20
             model = self._train(disc, near, channels=9)
-            mask = self.cut(0.7 * self._logits(model, 9, near) + prior + self.clicks + self.remembered)
-            score = self._contrast(mask)
-            if best is None or score > best[0]:
-                best = (score, mask, prior)
-        assert best is not None  # at least one disc was tried
-        return self.refine(best[1], best[2])
+            masks.append(self.cut(0.7 * self._logits(model, 9, near) + prior + self.clicks + self.remembered))
+        lightness = self.embedding.lab_u8[..., 0].astype(np.float32)
+        gradient = np.abs(cv2.Sobel(lightness, cv2.CV_32F, 1, 0)) + np.abs(cv2.Sobel(lightness, cv2.CV_32F, 0, 1))
+        stack = np.stack(masks).astype(np.float32)
+        says = np.array([_agreement(k, stack) * (_edge_strength(masks[k], gradient) + 0.1) for k in range(len(masks))])
+        share = np.tensordot((says / says.sum()).astype(np.float32), stack, 1)
+        prior = np.clip(VOTE_SLOPE * (share - VOTE_MAJORITY), -2.0, 2.0).astype(np.float32)
+        mask = (share > VOTE_MAJORITY) | self.prompts.positive
+        return self.refine(np.asarray(mask & ~self.prompts.negative), prior)
 
     def correct(self, prior: NDArray[np.float32]) -> tuple[BoolMask, NDArray[np.float32]]:
         """Let clicks change an existing mask where they contradict it, and keep it elsewhere."""
@@ -258,14 +348,15 @@ class _Solver:
         result[part] = np.isin(inner, (cv2.GC_FGD, cv2.GC_PR_FGD))
         return result
 
-    def _contrast(self, mask: BoolMask) -> float:
-        """How much colour differs across the border of a mask, against how much it differs inside."""
-        inner = mask & ~cv2.erode(mask.astype(np.uint8), np.ones((7, 7), np.uint8)).astype(bool)
-        outer = cv2.dilate(mask.astype(np.uint8), np.ones((7, 7), np.uint8)).astype(bool) & ~mask
-        if not outer.any() or not inner.any():
-            return -1.0
-        colours = self.features[..., 3:6]
-        across = float(np.linalg.norm(colours[inner].mean(axis=0) - colours[outer].mean(axis=0)))
-        spread = float(colours[mask].std(axis=0).mean())
-        touching = float(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean())
-        return across / (spread + 0.1) - touching
+
+def _agreement(row: int, masks: NDArray[np.float32]) -> float:
+    """Mean overlap of one of several masks (n, h, w) with the others; a little more than 0 at least."""
+    common = np.minimum(masks[row], masks).sum(axis=(1, 2))
+    union = np.maximum(np.maximum(masks[row], masks).sum(axis=(1, 2)), 1.0)
+    return float((common / union).sum() - 1.0) / max(1, len(masks) - 1) + 1e-3
+
+
+def _edge_strength(mask: BoolMask, gradient: NDArray[np.float32]) -> float:
+    """Mean gradient along the border of a mask, in units of the image's mean."""
+    edge = mask & ~cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(np.bool_)
+    return float(gradient[edge].mean() / (gradient.mean() + 1.0)) if edge.any() else 0.0

@@ -46,6 +46,20 @@ class WorkPrompts:
             positive, negative = positive & (~both | nearer), negative & (~both | ~nearer)
         return cls(positive, negative, positive_xy, negative_xy, box)
 
+    def within(self, part: tuple[slice, slice]) -> WorkPrompts:
+        """The prompts as seen from a part of the frame, given as rows and columns; clicks elsewhere are left out."""
+        top, left = part[0].start, part[1].start
+        positive = self.positive[part]
+        limits_xy = (positive.shape[1], positive.shape[0])
+        kept = []
+        for points in (self.positive_xy - (left, top), self.negative_xy - (left, top)):
+            kept.append(points[((points >= 0) & (points < limits_xy)).all(axis=1)])
+        box = None
+        if self.box is not None:
+            x0, y0, x1, y1 = self.box
+            box = (x0 - left, y0 - top, x1 - left, y1 - top)
+        return WorkPrompts(positive, self.negative[part], kept[0], kept[1], box)
+
 
 def discs(size_hw_px: tuple[int, int], centres_xy: NDArray[np.int_]) -> BoolMask:
     """(h, w) bool discs of `CLICK_RADIUS_PX` around points (N, 2)."""

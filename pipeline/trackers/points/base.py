@@ -21,7 +21,10 @@ class PointQueries:
 
 @dataclass(frozen=True)
 class PointTracks:
-    """Where points went: ``tracks_xy_px`` (T, N, 2) float32 px, ``visible`` (T, N) bool, a row per frame index."""
+    """Where points went: ``tracks_xy_px`` (T, N, 2) float32 px, ``visible`` (T, N) bool, a row per frame index.
+
+    An invisible point has the place where it is hidden, or NaN where the tracker does not know.
+    """
 
     frame_indices: range
     tracks_xy_px: NDArray[np.float32]

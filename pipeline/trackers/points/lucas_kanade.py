@@ -25,7 +25,7 @@ class LucasKanade:
     max_return_error_px: float = 1.5
 
     def track(self, frames: FrameSource, queries: PointQueries, frame_range: range) -> PointTracks:
-        """Follow points over a range of frames; a point lost once stays invisible."""
+        """Follow points over a range of frames; a point lost once stays lost: invisible, its place unknown (NaN)."""
         check_range(queries.frame_index, frame_range)
         n_points = len(queries.points_xy_px)
         tracks = np.repeat(queries.points_xy_px[None].astype(np.float32), len(frame_range), axis=0)
@@ -40,7 +40,7 @@ class LucasKanade:
                 positions[alive], found = self._step(previous, image, positions[alive])
                 alive[alive] = found
                 visible[row] = alive
-            tracks[row] = positions / scale
+            tracks[row] = np.where(alive[:, None], positions / scale, np.nan)
             previous = image if image is not None else previous
         return PointTracks(frame_range, tracks, visible)
 

@@ -12,8 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.memory.bank import MemoryBank
 from pipeline.methods import build_method
-from pipeline.segmenters.base import ObjectPrompts, PromptBatch, Reference
+from pipeline.segmenters.base import FloatMap, ObjectPrompts, PromptBatch, Reference
 from pipeline.segmenters.classical import ClassicalSegmenter
 from pipeline.segmenters.classical.boundary import geodesic_distance, graph_cut
 from pipeline.segmenters.classical.features import WORK_LONG_SIDE_PX, embed
@@ -52,11 +53,11 @@ def clicks(*points: tuple[float, float, bool], box: tuple[float, float, float, f
 
 def segment(prompts: ObjectPrompts, prior: BoolMask | None = None) -> BoolMask:
     given_prior = None if prior is None else np.where(prior, 4.0, -4.0).astype(np.float32)
-    found = SEGMENTER.segment(EMBEDDING, PromptBatch((prompts,)), mask_input=[given_prior])
-    assert found.mask_logits.shape == (1, 240, 320)
-    assert found.mask_logits.dtype == np.float32
-    assert 0.0 <= found.predicted_iou[0] <= 1.0
-    return np.asarray(found.mask_logits[0] > 0)
+    found = SEGMENTER.segment(EMBEDDING, PromptBatch((prompts,)), carried=[given_prior])
+    assert found.low_res_logits.shape == (1, 1, 240, 320)
+    assert found.low_res_logits.dtype == np.float32
+    assert 0.0 <= found.predicted_iou[0, 0] <= 1.0
+    return np.asarray(SEGMENTER.to_full_size(EMBEDDING, found.low_res_logits[0, 0]) > 0)
 
 
 BOX = (68.0, 78.0, 192.0, 162.0)
@@ -122,24 +123,59 @@ def test_negative_clicks_alone_mean_no_object() -> None:
     assert not segment(clicks((130, 120, False))).any()
 
 
-def test_following_finds_the_object_from_memory_and_tells_when_it_is_gone() -> None:
-    memory = SEGMENTER.memorise([Reference(EMBEDDING, OBJECT)])
+def follow(image: FrameRGB, carried: FloatMap | None) -> BoolMask:
+    learnt = SEGMENTER.learn([Reference(EMBEDDING, OBJECT)])
+    tracked = PromptBatch((ObjectPrompts(tracked=True),))
+    found = SEGMENTER.segment(SEGMENTER.embed(image), tracked, carried=[carried], appearance=[learnt])
+    return np.asarray(found.low_res_logits[0, 0] > 0)
+
+
+def test_following_finds_the_object_and_tells_when_it_is_gone() -> None:
     moved = np.roll(IMAGE, 12, axis=1)
     prior = np.where(OBJECT, 4.0, -4.0).astype(np.float32)
-    tracked = PromptBatch((ObjectPrompts(tracked=True),))
-    found = SEGMENTER.segment(SEGMENTER.embed(moved), tracked, mask_input=[prior], memory=[memory])
-    assert iou(found.mask_logits[0] > 0, np.roll(OBJECT, 12, axis=1)) > 0.85
+    assert iou(follow(moved, prior), np.roll(OBJECT, 12, axis=1)) > 0.85
     away = IMAGE.copy()
     away[OBJECT] = np.flip(IMAGE, 0)[:, ::-1][:1, :1].reshape(3)
-    gone = SEGMENTER.segment(SEGMENTER.embed(away), tracked, mask_input=[prior], memory=[memory])
-    assert not (gone.mask_logits[0] > 0).any()
-    again = SEGMENTER.segment(SEGMENTER.embed(moved), tracked, mask_input=[None], memory=[memory])
-    assert iou(again.mask_logits[0] > 0, np.roll(OBJECT, 12, axis=1)) > 0.85
+    assert not follow(away, prior).any()
+    assert iou(follow(moved, None), np.roll(OBJECT, 12, axis=1)) > 0.85
 
 
-def test_tracked_prompts_need_a_memory() -> None:
-    with pytest.raises(ValueError, match="memorise"):
+def test_tracked_prompts_need_an_appearance() -> None:
+    with pytest.raises(ValueError, match="call learn first"):
         SEGMENTER.segment(EMBEDDING, PromptBatch((ObjectPrompts(tracked=True),)))
+
+
+def test_the_memory_corrects_an_earlier_pass_and_alpha_one_leaves_it_out() -> None:
+    learnt = SEGMENTER.learn([Reference(EMBEDDING, OBJECT)])
+    tracked = PromptBatch((ObjectPrompts(tracked=True),))
+    logits = np.where(OBJECT, 4.0, -4.0).astype(np.float32)
+    first = SEGMENTER.segment(EMBEDDING, tracked, carried=[logits], appearance=[learnt])
+    bank = MemoryBank(64)
+    bank.store(0, SEGMENTER.memorise(EMBEDDING, first.queries[0], logits), interaction=True)
+    leaked = np.where(OBJECT | NEIGHBOUR, 0.6, -0.6).astype(np.float32)
+    masks = {}
+    for alpha in (0.0, 1.0):
+        readout = bank.read(first.queries[0], 10, alpha)
+        found = SEGMENTER.segment(EMBEDDING, tracked, mask_input=[leaked], appearance=[learnt], readout=[readout])
+        masks[alpha] = found.low_res_logits[0, 0] > 0
+    assert iou(masks[0.0], OBJECT) > 0.9
+    assert iou(masks[1.0], OBJECT | NEIGHBOUR) > 0.9
+
+
+def test_refinement_takes_the_frame_s_own_colours() -> None:
+    tracked = PromptBatch((ObjectPrompts(tracked=True),))
+    ragged = cv2.erode(OBJECT.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    vague = np.where(ragged, 0.5, -0.3).astype(np.float32)
+    found = SEGMENTER.segment(EMBEDDING, tracked, mask_input=[vague])
+    assert iou(found.low_res_logits[0, 0] > 0, OBJECT) > iou(ragged, OBJECT) + 0.1
+
+
+def test_later_passes_obey_a_person_s_clicks() -> None:
+    vague = np.where(OBJECT, 0.5, -0.5).astype(np.float32)
+    prompts = PromptBatch((clicks((130, 120, False), (20, 20, True)),))
+    mask = SEGMENTER.segment(EMBEDDING, prompts, mask_input=[vague]).low_res_logits[0, 0] > 0
+    assert not mask[120, 130]
+    assert mask[20, 20]
 
 
 @pytest.mark.parametrize("size_hw_px", [(480, 854), (854, 480), (33, 47), (9, 12), (1080, 1920)])
@@ -148,8 +184,8 @@ def test_embeddings_of_any_size_are_reduced_and_small(size_hw_px: tuple[int, int
     embedding = embed(image)
     assert max(embedding.work_size_hw_px) <= max(WORK_LONG_SIDE_PX, 12)
     assert embedding.nbytes < 7 * 2**20
-    mask = SEGMENTER.segment(embedding, PromptBatch((clicks(box=(1, 1, 8, 7)),))).mask_logits[0]
-    assert mask.shape == size_hw_px
+    found = SEGMENTER.segment(embedding, PromptBatch((clicks(box=(1, 1, 8, 7)),)))
+    assert SEGMENTER.to_full_size(embedding, found.low_res_logits[0, 0]).shape == size_hw_px
 
 
 def test_the_cut_follows_the_edge_and_obeys_hard_pixels() -> None:
@@ -192,11 +228,11 @@ def test_the_pixel_model_learns_and_is_reproducible() -> None:
 @pytest.mark.parametrize(
     ("name", "segmenter", "box_tracker", "device", "message"),
     [
-        ("other", "classical", "mask_box", "cpu", "joint_tracking"),
-        ("joint_tracking", "other", "mask_box", "cpu", "classical"),
-        ("joint_tracking", "classical", "other", "cpu", "opencv_template"),
-        ("joint_tracking", "classical", "mask_box", "abacus", "auto, cpu, cuda"),
-        ("joint_tracking", "classical", "mask_box", "cuda:99", "cannot be used|use auto"),
+        ("other", "classical", "mask_box", "cpu", "i_pt"),
+        ("i_pt", "other", "mask_box", "cpu", "classical"),
+        ("i_pt", "classical", "other", "cpu", "opencv_template"),
+        ("i_pt", "classical", "mask_box", "abacus", "auto, cpu, cuda"),
+        ("i_pt", "classical", "mask_box", "cuda:99", "cannot be used|use auto"),
     ],
 )
 def test_unknown_names_are_refused_with_the_known_ones(

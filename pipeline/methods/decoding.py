@@ -1,0 +1,130 @@
+"""Several passes of the segmenter over one frame: positives first, then everything, then refinement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pipeline.memory import crstm
+from pipeline.memory.bank import MemoryBank
+from pipeline.segmenters.base import FloatMap, MemoryQuery, ObjectPrompts, PromptBatch, Segmentation, Segmenter
+
+
+@dataclass(frozen=True)
+class CrstmSettings:
+    """I-PT's cross-round space-time module.
+
+    Attributes:
+        interval_frames: every how many frames a segmented frame is remembered (I-PT's d; the value is STM's).
+        top_k: how many memory cells answer for a cell of the frame (Eq. 4; the value is STCN's).
+        total_rounds: I-PT's R in Eq. 6.
+        limit_mib: bound of one object's memory in one video.
+    """
+
+    interval_frames: int = 5
+    top_k: int = 20
+    total_rounds: int = 8
+    limit_mib: int = 256
+
+
+@dataclass(frozen=True)
+class ObjectMemory:
+    """What is known of one object in one round: what the segmenter learnt, and the memory with its weight."""
+
+    appearance: Any
+    bank: MemoryBank | None
+    round_index: int
+
+    @classmethod
+    def nothing(cls) -> ObjectMemory:
+        """Of an object that nothing is known of."""
+        return cls(None, None, 1)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One object on one frame: ``low_res_logits`` (h, w), ``score`` in [0, 1], and the first pass's memory query."""
+
+    low_res_logits: FloatMap
+    score: float
+    query: MemoryQuery
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """The passes of I-PT (III-C3), and without ``crstm`` those of SAM-PT (3.2)."""
+
+    segmenter: Segmenter
+    refinement_iterations: int
+    crstm: CrstmSettings | None
+
+    def decode(
+        self,
+        embedding: Any,
+        prompts: ObjectPrompts,
+        memory: ObjectMemory,
+        *,
+        mask_input: FloatMap | None = None,
+        carried: FloatMap | None = None,
+    ) -> Decoded:
+        """Segment one object on one frame.
+
+        Pass 1 sees the positive points and the box. Pass 2 sees all prompts, the mask of pass 1 and what the memory
+        says to pass 1's query. Refinement repeats pass 2 on its own result, without the memory.
+
+        Args:
+            embedding: of the frame.
+            prompts: of the object on the frame.
+            memory: of the object.
+            mask_input: logits (h, w) for pass 1, or None.
+            carried: where the object is expected, (h, w) logits, or None; see `Segmenter.segment`.
+        """
+        first = self._pass(embedding, _positives(prompts), memory, mask_input=mask_input, carried=carried)
+        row = int(first.predicted_iou[0].argmax())
+        query, best = first.queries[0], first.low_res_logits[0, row]
+        score = float(first.predicted_iou[0, row])
+        readout = None
+        if self.crstm is not None and memory.bank is not None:
+            share = crstm.alpha(memory.round_index, self.crstm.total_rounds)
+            readout = memory.bank.read(query, self.crstm.top_k, share)
+        for iteration in range(1 + self.refinement_iterations):
+            found = self._pass(embedding, prompts, memory, mask_input=best, readout=readout if iteration == 0 else None)
+            best, score = found.low_res_logits[0, 0], float(found.predicted_iou[0, 0])
+        return Decoded(best, score, query)
+
+    def query(self, embedding: Any, prompts: ObjectPrompts, memory: ObjectMemory, mask: FloatMap) -> MemoryQuery:
+        """The memory query of a frame whose mask is known: the same first pass, started from that mask (h, w)."""
+        first = self._pass(embedding, _positives(prompts), memory, mask_input=None, carried=mask)
+        return first.queries[0]
+
+    def _pass(
+        self,
+        embedding: Any,
+        prompts: ObjectPrompts,
+        memory: ObjectMemory,
+        *,
+        mask_input: FloatMap | None,
+        carried: FloatMap | None = None,
+        readout: Any = None,
+    ) -> Segmentation:
+        # One click may mean a part or the whole: SAM then gives three masks and how good it thinks each is.
+        ambiguous = len(prompts.positive) == 1 and prompts.box_xyxy_px is None and mask_input is None
+        return self.segmenter.segment(
+            embedding,
+            PromptBatch((prompts,)),
+            mask_input=[mask_input],
+            carried=[carried],
+            appearance=[memory.appearance],
+            readout=[readout],
+            multimask=ambiguous,
+        )
+
+
+def _positives(prompts: ObjectPrompts) -> ObjectPrompts:
+    """The prompts without their negative points; all of them where that leaves nothing."""
+    keep = prompts.positive
+    if keep.all() or (not keep.any() and prompts.box_xyxy_px is None):
+        return prompts
+    return replace(prompts, points_xy_px=prompts.points_xy_px[keep], positive=np.ones(int(keep.sum()), np.bool_))

@@ -1,0 +1,215 @@
+"""A video in which tracked prompts lead the segmenter from frame to frame: what I-PT and SAM-PT have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pipeline.memory.bank import MemoryBank
+from pipeline.methods.base import Anchor, Estimate, ObjectRound
+from pipeline.methods.decoding import Decoded, Decoder, ObjectMemory
+from pipeline.methods.prompt_tracking import PromptTracker
+from pipeline.methods.video_state import ObjectKnowledge, VideoState, digest, known_logits
+from pipeline.segmenters.base import FloatMap, ObjectPrompts
+from pipeline.trackers._frames import reduced_grey
+from pipeline.trackers.dense_flow import warp_logits
+from pipeline.types import BoolMask
+from pipeline.video import FrameError
+
+RESTARTS = ("never", "horizon", "median_area", "similar_area")
+
+
+@dataclass(frozen=True)
+class RestartSettings:
+    """When trackers start anew from a predicted mask (SAM-PT, appendix A).
+
+    Attributes:
+        variant: ``never``; ``horizon`` (A: at the last frame of the horizon); ``median_area`` (B: at the frame whose
+            area is the middle one of the horizon's masks); ``similar_area`` (C: at the frame whose area is nearest to
+            the first mask's). B and C segment the frames after the chosen one again.
+        horizon_frames: SAM-PT's h.
+    """
+
+    variant: str = "horizon"
+    horizon_frames: int = 8
+
+    def __post_init__(self) -> None:
+        if self.variant not in RESTARTS:
+            raise ValueError(f"unknown restart variant {self.variant!r}; known are {', '.join(RESTARTS)}")
+        if self.horizon_frames < 1:
+            raise ValueError(f"the restart horizon must be at least 1 frame, but got {self.horizon_frames}")
+
+    def choose(self, areas_px: Sequence[int], first_area_px: int) -> int:
+        """The position in a horizon's masks to restart from."""
+        visible = [position for position, area_px in enumerate(areas_px) if area_px]
+        if self.variant == "horizon" or not visible:
+            return len(areas_px) - 1
+        if self.variant == "similar_area":
+            return min(visible, key=lambda k: (abs(areas_px[k] - first_area_px), -k))
+        ordered = sorted(visible, key=lambda k: areas_px[k])
+        return ordered[len(ordered) // 2]
+
+
+class TrackedVideo:
+    """See `pipeline.methods.base.OpenVideo`."""
+
+    def __init__(
+        self,
+        state: VideoState,
+        tracker: PromptTracker,
+        decoder: Decoder,
+        restart: RestartSettings,
+        flow_long_side_px: int,
+    ) -> None:
+        self._state, self._tracker, self._decoder = state, tracker, decoder
+        self._restart, self._flow_long_side_px = restart, flow_long_side_px
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the objects' memories."""
+        return self._state.held_bytes
+
+    def begin_round(self, task: ObjectRound) -> ObjectMemory:
+        """Update the memory: the round's range is cleared but for prompted frames, which enter first (I-PT, III-D2)."""
+        crstm = self._decoder.crstm
+        known = self._state.objects.get(task.object_id)
+        if known is None:
+            bank = MemoryBank(crstm.limit_mib) if crstm is not None else None
+            known = self._state.objects[task.object_id] = ObjectKnowledge(bank)
+        memory = ObjectMemory(self._state.learn(known, task.anchors), known.bank, task.round_index)
+        if known.bank is not None:
+            prompted = {anchor.frame_index for anchor in task.anchors}
+            for frame_index in set(known.banked) - prompted:
+                known.bank.forget(frame_index)
+                del known.banked[frame_index]
+            known.bank.clear(task.frame_indices)
+            for anchor in task.anchors:
+                self._remember_anchor(known, known.bank, anchor, memory)
+        return memory
+
+    def _remember_anchor(self, known: ObjectKnowledge, bank: MemoryBank, anchor: Anchor, memory: ObjectMemory) -> None:
+        mark = digest(anchor.mask)
+        if known.banked.get(anchor.frame_index) == mark:
+            return
+        embedding = self._state.embedding(anchor.frame_index)
+        mask = self._state.low_res(anchor.frame_index, known_logits(anchor.mask))
+        prompts = self._tracker.prompts_at(self._state.frames, anchor)
+        query = self._decoder.query(embedding, prompts, memory, mask)
+        bank.store(anchor.frame_index, self._state.segmenter.memorise(embedding, query, mask), interaction=True)
+        known.banked[anchor.frame_index] = mark
+
+    def segment_prompted(
+        self, frame_index: int, prompts: ObjectPrompts, *, prior: FloatMap | None, memory: ObjectMemory | None
+    ) -> Estimate:
+        """Segment one frame from a person's prompts."""
+        memory = memory or ObjectMemory.nothing()
+        embedding = self._state.embedding(frame_index)
+        low_res = None if prior is None else self._state.low_res(frame_index, prior)
+        if self._state.segmenter.uses_carried_mask:
+            decoded = self._decoder.decode(embedding, prompts, memory, carried=low_res)
+        else:
+            decoded = self._decoder.decode(embedding, prompts, memory, mask_input=low_res)
+        return self._estimate(frame_index, decoded)
+
+    def propagate(self, anchor: Anchor, frame_indices: range, memory: ObjectMemory) -> Iterator[Estimate]:
+        """Follow the object frame by frame, restarting the trackers from a predicted mask as the settings say."""
+        never = self._restart.variant == "never"
+        length = max(1, len(frame_indices)) if never else self._restart.horizon_frames
+        first_area_px, done = int(anchor.mask.sum()), 0
+        followed = _Followed(memory)
+        while done < len(frame_indices):
+            part = frame_indices[done : done + length]
+            stretch = self._follow(anchor, part, followed)
+            if self._restart.variant in ("never", "horizon"):
+                mask = anchor.mask
+                for estimate in stretch:
+                    mask = np.asarray(estimate.logits > 0)
+                    yield estimate
+                anchor, done = Anchor(part[-1], mask), done + len(part)
+                continue
+            estimates = list(stretch)
+            if not estimates:
+                anchor, done = Anchor(part[-1], anchor.mask), done + len(part)
+                continue
+            last = done + length >= len(frame_indices)
+            areas_px = [int((estimate.logits > 0).sum()) for estimate in estimates]
+            chosen = len(estimates) - 1 if last else self._restart.choose(areas_px, first_area_px)
+            yield from estimates[: chosen + 1]
+            at = estimates[chosen]
+            done = len(frame_indices) if last else frame_indices.index(at.frame_index) + 1
+            anchor = Anchor(at.frame_index, np.asarray(at.logits > 0))
+
+    def _follow(self, anchor: Anchor, part: range, followed: _Followed) -> Iterator[Estimate]:
+        """Segment the frames of one stretch with the prompts that start at the anchor."""
+        start = anchor.frame_index
+        tracked = self._tracker.follow(self._state.frames, anchor, range(start, part[-1] + part.step, part.step))
+        flow = _MaskFlow(self._state, self._flow_long_side_px) if self._state.segmenter.uses_carried_mask else None
+        if flow is not None:
+            flow.start(start, anchor.mask)
+        by_frame = dict(zip(range(start, part[-1] + part.step, part.step), tracked, strict=True))
+        for frame_index in part:
+            carried = None if flow is None else flow.to(frame_index)
+            try:
+                embedding = self._state.embedding(frame_index)
+            except FrameError:
+                continue
+            low_res = None if carried is None else self._state.low_res(frame_index, carried)
+            decoded = self._decoder.decode(embedding, by_frame[frame_index], followed.memory, carried=low_res)
+            estimate = self._estimate(frame_index, decoded)
+            self._remember(frame_index, embedding, decoded, followed.memory)
+            if flow is not None:
+                flow.found(frame_index, estimate.logits)
+            yield estimate
+            adapted = self._state.segmenter.adapt(followed.memory.appearance, embedding, decoded.low_res_logits)
+            followed.memory = replace(followed.memory, appearance=adapted)
+
+    def _remember(self, frame_index: int, embedding: Any, decoded: Decoded, memory: ObjectMemory) -> None:
+        crstm = self._decoder.crstm
+        if crstm is None or memory.bank is None or frame_index % crstm.interval_frames:
+            return
+        if (decoded.low_res_logits > 0).any():
+            entry = self._state.segmenter.memorise(embedding, decoded.query, decoded.low_res_logits)
+            memory.bank.store(frame_index, entry, interaction=False)
+
+    def _estimate(self, frame_index: int, decoded: Decoded) -> Estimate:
+        return Estimate(frame_index, self._state.full_size(frame_index, decoded.low_res_logits), decoded.score)
+
+
+@dataclass
+class _Followed:
+    """Where one propagation stands: the memory, as the frames so far have adapted it."""
+
+    memory: ObjectMemory
+
+
+class _MaskFlow:
+    """Carries a mask from each frame to the next along dense flow, at a small size."""
+
+    def __init__(self, state: VideoState, long_side_px: int) -> None:
+        self._state, self._long_side_px = state, long_side_px
+        self._grey: Any = None
+        self._next_grey: Any = None
+        self._logits: FloatMap | None = None
+
+    def start(self, frame_index: int, mask: BoolMask) -> None:
+        """Begin at a frame whose mask is known."""
+        self._grey, _ = reduced_grey(self._state.frames, frame_index, self._long_side_px)
+        self._logits = known_logits(mask)
+
+    def to(self, frame_index: int) -> FloatMap | None:
+        """The mask carried to a frame as logits (H, W); None when there is none to carry."""
+        self._next_grey, _ = reduced_grey(self._state.frames, frame_index, self._long_side_px)
+        if self._grey is None or self._next_grey is None or self._logits is None or not (self._logits > 0).any():
+            return None
+        size = self._grey.shape[1], self._grey.shape[0]
+        small = np.asarray(cv2.resize(self._logits, size, interpolation=cv2.INTER_AREA), np.float32)
+        warped = warp_logits(self._grey, self._next_grey, small)
+        return np.asarray(cv2.resize(warped, self._logits.shape[::-1]), np.float32)
+
+    def found(self, frame_index: int, logits: FloatMap) -> None:  # noqa: ARG002
+        """Take the mask found on the frame that `to` last named."""
+        self._grey, self._logits = self._next_grey, logits

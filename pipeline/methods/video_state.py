@@ -1,0 +1,81 @@
+"""What every method keeps of an open video: embeddings by frame, and a memory per object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+
+from pipeline.embeddings import EmbeddingCache
+from pipeline.memory.bank import MemoryBank
+from pipeline.methods.base import Anchor
+from pipeline.segmenters.base import FloatMap, Reference, Segmenter
+from pipeline.types import BoolMask
+from pipeline.video import FrameSource
+
+KNOWN_LOGIT = 4.0
+
+
+@dataclass
+class ObjectKnowledge:
+    """One object over all rounds: ``learnt`` from the prompted frames in ``digests``, and the frames in the bank."""
+
+    bank: MemoryBank | None
+    learnt: Any = None
+    learnt_from: tuple[tuple[int, bytes], ...] = ()
+    banked: dict[int, bytes] = field(default_factory=dict)
+
+
+class VideoState:
+    """Shared by the methods' `OpenVideo`s; one thread at a time."""
+
+    def __init__(
+        self, frames: FrameSource, segmenter: Segmenter, embeddings: EmbeddingCache[Any], video_key: int
+    ) -> None:
+        self.frames, self.segmenter = frames, segmenter
+        self._embeddings, self._video_key = embeddings, video_key
+        self.objects: dict[int, ObjectKnowledge] = {}
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the objects' memories."""
+        return sum(known.bank.nbytes for known in list(self.objects.values()) if known.bank is not None)
+
+    def embedding(self, frame_index: int) -> Any:
+        """The segmenter's embedding of a frame, from the cache if it is there.
+
+        Raises:
+            FrameError: the frame cannot be read.
+        """
+        key = (self.segmenter.name, self._video_key, frame_index)
+        return self._embeddings.get_or_make(key, lambda: self.segmenter.embed(self.frames.frame(frame_index)))
+
+    def learn(self, known: ObjectKnowledge, anchors: Sequence[Anchor]) -> Any:
+        """What the prompted frames teach the segmenter; taught again only when one of their masks changed."""
+        source = tuple((anchor.frame_index, digest(anchor.mask)) for anchor in anchors)
+        if source != known.learnt_from:
+            references = [Reference(self.embedding(anchor.frame_index), anchor.mask) for anchor in anchors]
+            known.learnt = self.segmenter.learn(references, known.learnt) if references else None
+            known.learnt_from = source
+        return known.learnt
+
+    def full_size(self, frame_index: int, low_res_logits: FloatMap) -> FloatMap:
+        """Logits of a frame at its own size (H, W)."""
+        return self.segmenter.to_full_size(self.embedding(frame_index), low_res_logits)
+
+    def low_res(self, frame_index: int, logits: FloatMap) -> FloatMap:
+        """Logits (H, W) of a frame in the segmenter's resolution (h, w)."""
+        return self.segmenter.to_low_res(self.embedding(frame_index), logits)
+
+
+def digest(mask: BoolMask) -> bytes:
+    """Tells two masks (H, W) apart."""
+    return blake2b(np.packbits(mask).tobytes(), digest_size=16).digest()
+
+
+def known_logits(mask: BoolMask) -> FloatMap:
+    """A mask (H, W) as saturated logits."""
+    return np.where(mask, KNOWN_LOGIT, -KNOWN_LOGIT).astype(np.float32)

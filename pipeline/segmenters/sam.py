@@ -1,0 +1,304 @@
+"""The segmenter on segment-anything: any `Sam` of that package, used from outside, without a fork.
+
+CRSTM (I-PT, Sec. III-D) reads the image features that leave the mask decoder's two-way transformer and replaces the
+dense prompt embedding. The package returns neither, so a forward hook on that transformer keeps its second output, and
+the prompt encoder and the mask decoder are called one after the other here, as `SamPredictor.predict_torch` does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from segment_anything.modeling import Sam
+from segment_anything.utils.transforms import ResizeLongestSide
+
+from pipeline.segmenters.base import (
+    FloatMap,
+    MemoryEntry,
+    MemoryQuery,
+    MemoryReadout,
+    ObjectPrompts,
+    PromptBatch,
+    Reference,
+    Segmentation,
+)
+from pipeline.types import FrameRGB
+
+NO_OBJECT_LOGIT = -16.0
+"""Where there is no object for certain: rows without prompts, and the padding. About what SAM says of background."""
+MAX_ROWS = 16
+"""Objects decoded in one call; with SAM's own sizes a row needs about 40 MiB while it is decoded."""
+N_CANDIDATES = 3
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class SamEmbedding:
+    """The image encoder's answer to one frame, kept in main memory whatever the device.
+
+    ``features`` is (C, gh, gw), (256, 64, 64) with SAM's own sizes: float32 (4 MiB), or float16 (2 MiB) where the
+    encoder ran under autocast, whose results have no more digits than that. Sizes are (height, width) in pixels: of the
+    frame, and of the frame resized for the encoder, before the padding at its right and bottom.
+    """
+
+    features: torch.Tensor
+    original_size_px: tuple[int, int]
+    input_size_px: tuple[int, int]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes."""
+        return self.features.nbytes
+
+
+class SamSegmenter:
+    """See `pipeline.segmenters.base.Segmenter`. The memory's tensors (C = V = 256, N = 4096 cells) stay on the device.
+
+    Objects are decoded in batches of equally many points and the same presence of a box: the package knows no attention
+    mask, so a row filled up with padding tokens would attend to them and come out different from `SamPredictor`.
+
+    A row without any point and box is not decoded, whatever its mask input: its logits are `NO_OBJECT_LOGIT`, its
+    predicted IoU 0, and its query asks about no cells (N = 0), so that nothing is read for it and nothing memorised.
+    """
+
+    uses_carried_mask = False
+
+    def __init__(self, model: Sam, *, name: str, device: str = "cpu") -> None:
+        """Take over a model: it moves to the device, into evaluation mode, and needs no gradients any more.
+
+        Args:
+            model: from `model_zoo.segment_anything.load_sam`, or any other `Sam`.
+            name: names architecture and weights, such as "sam_vit_b".
+            device: a torch device. CUDA computes in bfloat16, or float16 where it lacks that; others in float32.
+        """
+        self._device = torch.device(device)
+        self._model = model.to(self._device).eval().requires_grad_(False)
+        self._transform = ResizeLongestSide(model.image_encoder.img_size)
+        self._grid: tuple[int, int] = tuple(model.prompt_encoder.image_embedding_size)
+        self._low_res: tuple[int, int] = tuple(model.prompt_encoder.mask_input_size)
+        self._channels: int = model.prompt_encoder.embed_dim
+        self._half = self._device.type == "cuda"
+        self._autocast_dtype = torch.bfloat16 if self._half and torch.cuda.is_bf16_supported() else torch.float16
+        self._name = f"{name}_half" if self._half else name
+        with torch.inference_mode():
+            self._image_pe = model.prompt_encoder.get_dense_pe()
+        # Per thread, so that a thread never takes the keys of another thread's call.
+        self._hooked = threading.local()
+        model.mask_decoder.transformer.register_forward_hook(self._keep_keys)
+
+    @property
+    def name(self) -> str:
+        """The model's name, and whether its embeddings were computed in 16 bits."""
+        return self._name
+
+    def embed(self, frame_rgb: FrameRGB) -> SamEmbedding:
+        """Run the image encoder, as `SamPredictor.set_image` does.
+
+        Raises:
+            ValueError: the frame is not (H, W, 3) uint8.
+        """
+        if frame_rgb.ndim != 3 or frame_rgb.shape[2] != 3 or frame_rgb.dtype != np.uint8:
+            raise ValueError(f"a frame must be (H, W, 3) uint8, but got {frame_rgb.shape} {frame_rgb.dtype}")
+        resized = self._transform.apply_image(np.ascontiguousarray(frame_rgb))
+        with torch.inference_mode():
+            image = torch.from_numpy(resized).to(self._device).permute(2, 0, 1).contiguous()[None]
+            with self._autocast():
+                features = self._model.image_encoder(self._model.preprocess(image))[0]
+            kept = features.to("cpu", torch.float16 if self._half else torch.float32)
+        height, width = frame_rgb.shape[:2]
+        return SamEmbedding(kept, (height, width), (resized.shape[0], resized.shape[1]))
+
+    def features(self, embedding: SamEmbedding) -> torch.Tensor:
+        """The image embedding (C, gh, gw) float32 on the device; like the low-resolution logits, it has the padding."""
+        return embedding.features.to(self._device, torch.float32)
+
+    def learn(self, references: Sequence[Reference], previous: Any = None) -> None:  # noqa: ARG002
+        """Nothing: SAM has no part that a video could teach."""
+        return None
+
+    def adapt(self, appearance: None, embedding: SamEmbedding, low_res_logits: FloatMap) -> None:
+        """SAM learns nothing of a frame's mask."""
+
+    def segment(
+        self,
+        embedding: SamEmbedding,
+        prompts: PromptBatch,
+        *,
+        mask_input: Sequence[FloatMap | None] | None = None,
+        carried: Sequence[FloatMap | None] | None = None,  # noqa: ARG002
+        appearance: Sequence[Any] | None = None,  # noqa: ARG002
+        readout: Sequence[MemoryReadout | None] | None = None,
+        multimask: bool = False,
+    ) -> Segmentation:
+        """Prompt encoder and mask decoder; see `pipeline.segmenters.base.Segmenter.segment`.
+
+        ``carried`` and ``appearance`` are not looked at. With ``multimask`` K is 3, else 1, as in `SamPredictor`.
+        A readout replaces the row's dense prompt embedding v by alpha * v + (1 - alpha) * values (I-PT, Eq. 6); one
+        without cells leaves it.
+
+        Raises:
+            ValueError: a sequence has not one item per object, or an item the wrong shape.
+        """
+        n_objects = len(prompts.objects)
+        masks = _per_row("mask_input", mask_input, n_objects)
+        readouts = _per_row("readout", readout, n_objects)
+        shape = (n_objects, N_CANDIDATES if multimask else 1)
+        logits = np.full((*shape, *self._low_res), NO_OBJECT_LOGIT, np.float32)
+        predicted_iou = np.zeros(shape, np.float32)
+        queries = [MemoryQuery(torch.zeros((self._channels, 0), device=self._device))] * n_objects
+        with torch.inference_mode():
+            image = self.features(embedding)[None]
+            for rows in _batches(prompts.objects):
+                sparse = self._sparse([prompts.objects[row] for row in rows], embedding.original_size_px)
+                dense = self._dense([masks[row] for row in rows])
+                for position, row in enumerate(rows):
+                    self._mix(dense[position], readouts[row])
+                decoded, scores, keys = self._decode(image, sparse, dense, multimask)
+                logits[rows] = decoded.float().cpu().numpy()
+                predicted_iou[rows] = scores.float().cpu().numpy().clip(0, 1)
+                for position, row in enumerate(rows):
+                    queries[row] = MemoryQuery(keys[position].T)
+        return Segmentation(logits, predicted_iou, tuple(queries))
+
+    def memorise(self, embedding: SamEmbedding, query: MemoryQuery, low_res_logits: FloatMap) -> MemoryEntry:  # noqa: ARG002
+        """The query's keys, and as values the dense prompt embedding of the mask (I-PT, Sec. III-D1), both (256, 4096).
+
+        A query without cells gives an entry without cells.
+
+        Raises:
+            ValueError: the logits do not have the segmenter's own resolution.
+        """
+        if not query.keys.shape[1]:
+            return MemoryEntry(query.keys, query.keys)
+        with torch.inference_mode():
+            # Copies: a query is a view of the keys of all objects of its call, and would keep them alive.
+            return MemoryEntry(query.keys.contiguous(), self._dense([low_res_logits])[0].flatten(1).contiguous())
+
+    def to_low_res(self, embedding: SamEmbedding, logits: FloatMap) -> FloatMap:
+        """Logits (H, W) at the segmenter's own resolution: resized and padded as the image was, then averaged by cell.
+
+        The padding is `NO_OBJECT_LOGIT`, but for the cells next to the image: they repeat its border, so that
+        `to_full_size`, which interpolates across, gives the border back.
+
+        Raises:
+            ValueError: the logits do not have the frame's size.
+        """
+        if logits.shape != embedding.original_size_px:
+            raise ValueError(
+                f"expected logits of the frame's size {embedding.original_size_px}, but got {logits.shape}"
+            )
+        side_px = self._transform.target_length
+        height_px, width_px = embedding.input_size_px
+        with torch.inference_mode():
+            # On the CPU: MPS lacks some of these operations, and the maps are small.
+            whole = torch.from_numpy(np.ascontiguousarray(logits, np.float32))[None, None]
+            resized = F.interpolate(whole, (height_px, width_px), mode="bilinear", align_corners=False, antialias=True)
+            padded = F.pad(resized, (0, side_px - width_px, 0, side_px - height_px), mode="replicate")
+            low_res = F.interpolate(padded, self._low_res, mode="area")[0, 0]
+            low_res[-(-height_px * self._low_res[0] // side_px) + 1 :] = NO_OBJECT_LOGIT
+            low_res[:, -(-width_px * self._low_res[1] // side_px) + 1 :] = NO_OBJECT_LOGIT
+            return np.asarray(low_res.numpy(), np.float32)
+
+    def to_full_size(self, embedding: SamEmbedding, low_res_logits: FloatMap) -> FloatMap:
+        """Logits (H, W) of the frame's size, by the package's own `Sam.postprocess_masks`.
+
+        Raises:
+            ValueError: the logits do not have the segmenter's own resolution.
+        """
+        with torch.inference_mode():
+            low_res = self._mask_tensor([low_res_logits])
+            full = self._model.postprocess_masks(low_res, embedding.input_size_px, embedding.original_size_px)
+            return np.asarray(full[0, 0].cpu().numpy(), np.float32)
+
+    def _keep_keys(self, _module: torch.nn.Module, _inputs: Any, output: tuple[torch.Tensor, torch.Tensor]) -> None:
+        self._hooked.keys = output[1]
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        return torch.autocast(self._device.type, self._autocast_dtype, enabled=self._half)
+
+    def _sparse(self, objects: Sequence[ObjectPrompts], original_size_px: tuple[int, int]) -> torch.Tensor:
+        """Point and box tokens (B, tokens, C); the objects have equally many points, and all a box or none."""
+        points, boxes = None, None
+        if len(objects[0].points_xy_px):
+            coordinates = np.stack([each.points_xy_px for each in objects])
+            signs = np.stack([each.positive for each in objects])
+            points = (self._tensor(self._transform.apply_coords(coordinates, original_size_px)), self._tensor(signs))
+        if objects[0].box_xyxy_px is not None:
+            corners = np.array([each.box_xyxy_px for each in objects], np.float64)
+            boxes = self._tensor(self._transform.apply_boxes(corners, original_size_px))
+        # Not under autocast: the positions' sines and cosines need all digits.
+        sparse: torch.Tensor = self._model.prompt_encoder(points=points, boxes=boxes, masks=None)[0]
+        return sparse
+
+    def _dense(self, masks: Sequence[FloatMap | None]) -> torch.Tensor:
+        """Dense prompt embeddings (B, C, gh, gw); rows without a mask have the package's embedding of no mask."""
+        encoder = self._model.prompt_encoder
+        dense: torch.Tensor = encoder(points=None, boxes=None, masks=None)[1].repeat(len(masks), 1, 1, 1)
+        given = [row for row, mask in enumerate(masks) if mask is not None]
+        if given:
+            present = [mask for mask in masks if mask is not None]
+            dense[given] = encoder(points=None, boxes=None, masks=self._mask_tensor(present))[1]
+        return dense
+
+    def _mix(self, dense: torch.Tensor, readout: MemoryReadout | None) -> None:
+        """Mix a dense prompt embedding (C, gh, gw) in place with what the memory said."""
+        if readout is None or not readout.values.shape[1]:
+            return
+        expected = (self._channels, self._grid[0] * self._grid[1])
+        if tuple(readout.values.shape) != expected:
+            raise ValueError(f"a readout must have values {expected}, but got {tuple(readout.values.shape)}")
+        values = readout.values.to(self._device, torch.float32).reshape(dense.shape)
+        dense.mul_(readout.alpha).add_(values, alpha=1 - readout.alpha)
+
+    def _decode(
+        self, image: torch.Tensor, sparse: torch.Tensor, dense: torch.Tensor, multimask: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits (B, K, h, w), predicted IoU (B, K), and the transformer's image features (B, cells, C) float32."""
+        with self._autocast():
+            logits, predicted_iou = self._model.mask_decoder(
+                image_embeddings=image,
+                image_pe=self._image_pe,
+                sparse_prompt_embeddings=sparse,
+                dense_prompt_embeddings=dense,
+                multimask_output=multimask,
+            )
+        keys: torch.Tensor = self._hooked.keys
+        del self._hooked.keys
+        return logits, predicted_iou, keys.float()
+
+    def _mask_tensor(self, masks: Sequence[FloatMap]) -> torch.Tensor:
+        for mask in masks:
+            if mask.shape != self._low_res:
+                raise ValueError(f"expected logits {self._low_res} of low resolution, but got {mask.shape}")
+        return self._tensor(np.stack(masks))[:, None]
+
+    def _tensor(self, values: Any) -> torch.Tensor:
+        return torch.as_tensor(values, dtype=torch.float32, device=self._device)
+
+
+def _per_row(name: str, values: Sequence[T | None] | None, n_objects: int) -> Sequence[T | None]:
+    if values is None:
+        return [None] * n_objects
+    if len(values) != n_objects:
+        raise ValueError(f"{name} must have one item per object, but got {len(values)} for {n_objects} objects")
+    return values
+
+
+def _batches(objects: Sequence[ObjectPrompts]) -> Iterator[list[int]]:
+    """Rows that can share a decoder call; rows without any point and box in none."""
+    alike: defaultdict[tuple[int, bool], list[int]] = defaultdict(list)
+    for row, each in enumerate(objects):
+        if len(each.points_xy_px) or each.box_xyxy_px is not None:
+            alike[len(each.points_xy_px), each.box_xyxy_px is not None].append(row)
+    for rows in alike.values():
+        for start in range(0, len(rows), MAX_ROWS):
+            yield rows[start : start + MAX_ROWS]
