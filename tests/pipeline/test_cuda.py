@@ -7,11 +7,15 @@ import time
 import numpy as np
 import pytest
 
+from pipeline.memory.bank import MemoryBank
 from pipeline.methods import build_method
 from pipeline.sample_clip import SampleClip, render_sample_clip
+from pipeline.segmenters.base import ObjectPrompts, PromptBatch
+from pipeline.segmenters.sam import SamSegmenter
 from pipeline.session import Session
 from pipeline.types import BoxPrompt
 from tests.pipeline.frame_sources import ArrayFrames
+from tests.tiny_sam import build_tiny_sam
 
 pytestmark = pytest.mark.cuda
 
@@ -45,3 +49,22 @@ def test_cuda_agrees_with_the_cpu() -> None:
     overlaps = [(a & b).sum() / max(1, (a | b).sum()) for a, b in zip(on_cpu, on_cuda, strict=True)]
     assert len(overlaps) == len(clip.frames)
     assert min(overlaps) > 0.9
+
+
+def test_sam_in_16_bits_on_cuda_agrees_with_32_bits_on_the_cpu() -> None:
+    frame = render_sample_clip(n_frames=8).frames[0]
+    prompts = PromptBatch((ObjectPrompts(np.array([[200, 200]], np.float32), np.array([True]), (100, 100, 400, 400)),))
+    found = []
+    for device in ("cpu", "cuda"):
+        segmenter = SamSegmenter(build_tiny_sam(), name="tiny", device=device)
+        embedding = segmenter.embed(frame)
+        first = segmenter.segment(embedding, prompts)
+        bank = MemoryBank(64)
+        entry = segmenter.memorise(embedding, first.queries[0], first.low_res_logits[0, 0])
+        bank.store(0, entry, interaction=True)
+        readout = bank.read(first.queries[0], 20, 0.5)
+        second = segmenter.segment(embedding, prompts, mask_input=[first.low_res_logits[0, 0]], readout=[readout])
+        found.append(second.low_res_logits)
+    scale = float(np.abs(found[0]).max())
+    assert found[1].dtype == np.float32
+    assert float(np.abs(found[0] - found[1]).max()) < 0.05 * scale
