@@ -24,15 +24,24 @@ def linear_weight(frame_index: int, current_frame: int, previous_frame: int) -> 
     return abs(frame_index - previous_frame) / (high - low)
 
 
-def fuse(
-    current: NDArray[np.float32],
-    previous: NDArray[np.float32],
-    frame_index: int,
-    current_frame: int,
-    previous_frame: int,
-) -> NDArray[np.float32]:
-    """Weigh two predictions of one frame, (H, W) float32 probabilities in [0, 1], by I-PT's Eq. 1."""
-    weight = linear_weight(frame_index, current_frame, previous_frame)
+def trusted_weight(weight: float, trust_current: float, trust_previous: float) -> float:
+    """Shift the current prediction's share in [0, 1] towards the prediction that is trusted more.
+
+    Equal trust leaves it as it is; so does no trust in either. Where one share is 0 or 1 trust changes nothing: next to
+    an interaction frame its own prediction stands.
+    """
+    current, previous = weight * trust_current, (1.0 - weight) * trust_previous
+    return weight if current + previous <= 0.0 else current / (current + previous)
+
+
+def fuse(current: NDArray[np.float32], previous: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
+    """Weigh two predictions of one frame, (H, W) float32 probabilities in [0, 1], by I-PT's Eq. 1.
+
+    Args:
+        current: of the current interaction frame.
+        previous: of the previous one.
+        weight: the share of ``current``, from `linear_weight` and `trusted_weight`.
+    """
     return np.asarray(weight * current + (1.0 - weight) * previous, np.float32)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -253,10 +254,12 @@ class Session:
         near, far = (right, left) if from_right else (left, right)
         assert near is not None
         start, order = _where_left_off(state, near, gap[::-1] if from_right else gap)
-        opposite: dict[int, tuple[SoftMask, float]] = {}
+        opposite: dict[int, _Opposite] = {}
         if far is not None:
             for estimate in self._video.propagate(far, order[::-1], memory):
-                opposite[estimate.frame_index] = SoftMask.pack(estimate.logits), estimate.score
+                opposite[estimate.frame_index] = _Opposite(
+                    SoftMask.pack(estimate.logits), estimate.score, estimate.trust
+                )
                 if cancelled():
                     return
         reached: set[int] = set()
@@ -318,18 +321,27 @@ def _claim(known: Known, mask: BoolMask) -> np.ndarray[Any, np.dtype[np.float32]
     return np.where(mask, np.clip(soft, 0.51, 1.0), 0.0).astype(np.float32)
 
 
-def _fused(estimate: Estimate, near: Anchor, far: Anchor | None, other: tuple[SoftMask, float] | None) -> Known:
+@dataclass(frozen=True)
+class _Opposite:
+    """What the pass from the far side said of a frame, kept until the near side comes by."""
+
+    soft: SoftMask
+    score: float
+    trust: float
+
+
+def _fused(estimate: Estimate, near: Anchor, far: Anchor | None, other: _Opposite | None) -> Known:
     """One frame's prediction, fused with the opposite one where there is one."""
     if far is None or other is None:
         mask = RunLengthMask.encode(np.asarray(estimate.logits > 0))
         return Known(mask, mask, estimate.score, False, SoftMask.pack(estimate.logits))
     probability = 1.0 / (1.0 + np.exp(-np.clip(estimate.logits, -20.0, 20.0)))
-    places = (estimate.frame_index, near.frame_index, far.frame_index)
-    fused = fusion.fuse(probability.astype(np.float32), other[0].probabilities(), *places)
-    weight = fusion.linear_weight(*places)
+    weight = fusion.linear_weight(estimate.frame_index, near.frame_index, far.frame_index)
+    weight = fusion.trusted_weight(weight, estimate.trust, other.trust)
+    fused = fusion.fuse(probability.astype(np.float32), other.soft.probabilities(), weight)
     mask = RunLengthMask.encode(np.asarray(fused > 0.5))
     logits = np.log(np.clip(fused, 1e-4, 1 - 1e-4) / np.clip(1.0 - fused, 1e-4, 1.0)).astype(np.float32)
-    return Known(mask, mask, weight * estimate.score + (1.0 - weight) * other[1], False, SoftMask.pack(logits))
+    return Known(mask, mask, weight * estimate.score + (1.0 - weight) * other.score, False, SoftMask.pack(logits))
 
 
 def _alternate(streams: Sequence[Iterator[FrameResult]]) -> Iterator[FrameResult]:

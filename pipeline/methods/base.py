@@ -44,11 +44,16 @@ class ObjectRound:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A method's opinion on one object in one frame: ``logits`` (H, W) float32, ``score`` in [0, 1]."""
+    """A method's opinion on one object in one frame: ``logits`` (H, W) float32, ``score`` in [0, 1].
+
+    Where two passes meet, ``trust`` (>= 0) weighs one against the other beside the distance; equal trust leaves the
+    distance alone, as I-PT has it.
+    """
 
     frame_index: int
     logits: NDArray[np.float32]
     score: float
+    trust: float = 1.0
 
 
 class OpenVideo(Protocol):

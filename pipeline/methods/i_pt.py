@@ -33,6 +33,9 @@ class IPtSettings:
         restart, restart_frames: see `RestartSettings`. The paper's PIPS keeps its points over the whole range;
             Lucas-Kanade loses them, so trackers start anew as in SAM-PT.
         flow_long_side_px: size at which a mask is carried to the next frame, for segmenters that want it.
+        fusion_score_power: where the passes from two interaction frames meet, each one's share by distance (Eq. 1) is
+            multiplied by its score to this power, so that a pass that lost the object does not overrule one that did
+            not. 0 is the paper's equation.
     """
 
     positive_points: int = 8
@@ -49,6 +52,7 @@ class IPtSettings:
     restart: str = "horizon"
     restart_frames: int = 8
     flow_long_side_px: int = 214
+    fusion_score_power: float = 12.0
 
 
 @dataclass(frozen=True)
@@ -74,4 +78,5 @@ class IPt:
             Decoder(self.segmenter, s.refinement_iterations, memory if s.use_memory else None),
             RestartSettings(s.restart, s.restart_frames),
             s.flow_long_side_px,
+            s.fusion_score_power,
         )

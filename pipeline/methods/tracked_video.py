@@ -64,9 +64,11 @@ class TrackedVideo:
         decoder: Decoder,
         restart: RestartSettings,
         flow_long_side_px: int,
+        score_power: float = 0.0,
     ) -> None:
         self._state, self._tracker, self._decoder = state, tracker, decoder
         self._restart, self._flow_long_side_px = restart, flow_long_side_px
+        self._score_power = score_power
 
     @property
     def held_bytes(self) -> int:
@@ -120,20 +122,21 @@ class TrackedVideo:
         never = self._restart.variant == "never"
         length = max(1, len(frame_indices)) if never else self._restart.horizon_frames
         first_area_px, done = int(anchor.mask.sum()), 0
-        followed = _Followed(memory)
+        followed, latest = _Followed(memory), anchor
         while done < len(frame_indices):
             part = frame_indices[done : done + length]
-            stretch = self._follow(anchor, part, followed)
+            stretch = self._follow(anchor, latest, part, followed)
             if self._restart.variant in ("never", "horizon"):
-                mask = anchor.mask
+                mask = latest.mask
                 for estimate in stretch:
                     mask = np.asarray(estimate.logits > 0)
                     yield estimate
-                anchor, done = Anchor(part[-1], mask), done + len(part)
+                latest, done = Anchor(part[-1], mask), done + len(part)
+                anchor = latest if mask.any() else anchor
                 continue
             estimates = list(stretch)
             if not estimates:
-                anchor, done = Anchor(part[-1], anchor.mask), done + len(part)
+                latest, done = Anchor(part[-1], latest.mask), done + len(part)
                 continue
             last = done + length >= len(frame_indices)
             areas_px = [int((estimate.logits > 0).sum()) for estimate in estimates]
@@ -141,15 +144,20 @@ class TrackedVideo:
             yield from estimates[: chosen + 1]
             at = estimates[chosen]
             done = len(frame_indices) if last else frame_indices.index(at.frame_index) + 1
-            anchor = Anchor(at.frame_index, np.asarray(at.logits > 0))
+            latest = Anchor(at.frame_index, np.asarray(at.logits > 0))
+            anchor = latest if latest.mask.any() else anchor
 
-    def _follow(self, anchor: Anchor, part: range, followed: _Followed) -> Iterator[Estimate]:
-        """Segment the frames of one stretch with the prompts that start at the anchor."""
+    def _follow(self, anchor: Anchor, latest: Anchor, part: range, followed: _Followed) -> Iterator[Estimate]:
+        """Segment the frames of one stretch with the prompts that start at the anchor.
+
+        ``latest`` is the frame before the stretch. It is the anchor, unless the object is not to be seen there: then
+        trackers come from farther back, as nothing can be tracked from an empty mask.
+        """
         start = anchor.frame_index
         tracked = self._tracker.follow(self._state.frames, anchor, range(start, part[-1] + part.step, part.step))
         flow = _MaskFlow(self._state, self._flow_long_side_px) if self._state.segmenter.uses_carried_mask else None
         if flow is not None:
-            flow.start(start, anchor.mask)
+            flow.start(latest.frame_index, latest.mask)
         by_frame = dict(zip(range(start, part[-1] + part.step, part.step), tracked, strict=True))
         for frame_index in part:
             carried = None if flow is None else flow.to(frame_index)
@@ -162,7 +170,7 @@ class TrackedVideo:
             estimate = self._estimate(frame_index, decoded)
             self._remember(frame_index, embedding, decoded, followed.memory)
             if flow is not None:
-                flow.found(frame_index, estimate.logits)
+                flow.found(frame_index, known_logits(np.asarray(estimate.logits > 0)))
             yield estimate
             adapted = self._state.segmenter.adapt(followed.memory.appearance, embedding, decoded.low_res_logits)
             followed.memory = replace(followed.memory, appearance=adapted)
@@ -176,7 +184,8 @@ class TrackedVideo:
             memory.bank.store(frame_index, entry, interaction=False)
 
     def _estimate(self, frame_index: int, decoded: Decoded) -> Estimate:
-        return Estimate(frame_index, self._state.full_size(frame_index, decoded.low_res_logits), decoded.score)
+        logits = self._state.full_size(frame_index, decoded.low_res_logits)
+        return Estimate(frame_index, logits, decoded.score, max(decoded.score, 0.0) ** self._score_power)
 
 
 @dataclass

@@ -33,8 +33,26 @@ def test_the_two_weights_sum_to_one(low: int, length: int, data: st.DataObject) 
 
 def test_fuse_is_the_weighted_sum() -> None:
     current, previous = np.full((2, 3), 0.9, np.float32), np.full((2, 3), 0.1, np.float32)
-    fused = fusion.fuse(current, previous, 3, 4, 0)
+    fused = fusion.fuse(current, previous, 0.75)
     assert fused == pytest.approx(np.full((2, 3), 0.75 * 0.9 + 0.25 * 0.1))
+
+
+@pytest.mark.parametrize(
+    ("weight", "trusts", "expected"),
+    [
+        (0.3, (0.5, 0.5), 0.3),
+        (0.5, (0.9, 0.3), 0.75),
+        (0.2, (1.0, 0.0), 1.0),
+        (1.0, (0.1, 0.9), 1.0),
+        (0.0, (0.9, 0.1), 0.0),
+        (1.0, (0.0, 0.9), 1.0),
+        (0.4, (0.0, 0.0), 0.4),
+    ],
+)
+def test_the_prediction_that_is_trusted_more_counts_more(
+    weight: float, trusts: tuple[float, float], expected: float
+) -> None:
+    assert fusion.trusted_weight(weight, *trusts) == pytest.approx(expected)
 
 
 def test_every_pixel_has_one_owner_and_prompted_masks_win() -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from pipeline.methods.base import Method
+from pipeline.methods.base import Anchor, Estimate, Method, ObjectRound
+from pipeline.segmenters.base import FloatMap, ObjectPrompts
 from pipeline.session import Session
 from pipeline.types import BoolMask, BoxPrompt, FrameResult, MaskPrompt, PointPrompt, Prompt, RunLengthMask
+from pipeline.video import FrameSource
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
 
 N_FRAMES = 9
@@ -266,3 +269,43 @@ def test_an_object_that_leaves_is_empty_and_found_again_when_it_returns(method: 
     masks = [mask.decode() for _, mask in sorted(masks_of(session).items())]
     assert [bool(mask.any()) for mask in masks] == [True] * 3 + [False] * 4 + [True] * 3
     assert iou(masks[-1], MASKS[7]) > 0.8
+
+
+@dataclass(frozen=True)
+class LosingMethod:
+    """Its pass to the right is right; its pass to the left sees nothing, and its word counts ``left_trust``."""
+
+    left_trust: float
+    held_bytes: int = 0
+
+    def open(self, frames: FrameSource) -> LosingMethod:  # noqa: ARG002
+        return self
+
+    def begin_round(self, task: ObjectRound) -> None:
+        pass
+
+    def segment_prompted(
+        self,
+        frame_index: int,
+        prompts: ObjectPrompts,  # noqa: ARG002
+        *,
+        prior: FloatMap | None,  # noqa: ARG002
+        memory: None,  # noqa: ARG002
+    ) -> Estimate:
+        raise AssertionError(f"all prompts are masks, but frame {frame_index} is to be segmented")
+
+    def propagate(self, anchor: Anchor, frame_indices: range, memory: None) -> Iterator[Estimate]:  # noqa: ARG002
+        for frame_index in frame_indices:
+            right = frame_indices.step > 0
+            logits = np.where(MASKS[frame_index] & right, 4.0, -4.0).astype(np.float32)
+            yield Estimate(frame_index, logits, 0.9, 1.0 if right else self.left_trust)
+
+
+@pytest.mark.parametrize(("left_trust", "found"), [(1.0, [1, 2, 3]), (0.01, [1, 2, 3, 4, 5, 6])])
+def test_a_pass_that_lost_the_object_does_not_overrule_the_one_that_did_not(
+    left_trust: float, found: list[int]
+) -> None:
+    session = Session(ArrayFrames(IMAGES), LosingMethod(left_trust))
+    play(session, [truth(0), truth(7)])
+    masks = masks_of(session)
+    assert [frame for frame in range(1, 7) if masks[frame].area_px] == found

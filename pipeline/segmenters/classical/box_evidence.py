@@ -44,10 +44,10 @@ def novelty(colours: NDArray[np.float32], ring: BoolMask, inside: BoolMask, side
     queried = queried[step // 2 :: step, step // 2 :: step].astype(np.bool_)
     found = np.full(queried.shape, np.log(NEARNESS_FLOOR), np.float32)
     found[queried] = np.log(nearest_distance(sparse[queried], examples) + NEARNESS_FLOOR)
-    return np.where(inside, _enlarged(found, (h, w), step), 0.0).astype(np.float32)
+    return np.where(inside, enlarged(found, (h, w), step), 0.0).astype(np.float32)
 
 
-def _enlarged(cells: NDArray[np.float32], size_hw_px: tuple[int, int], step: int) -> NDArray[np.float32]:
+def enlarged(cells: NDArray[np.float32], size_hw_px: tuple[int, int], step: int) -> NDArray[np.float32]:
     """Cells at every ``step``-th pixel, interpolated to all pixels."""
     place = np.array([[1 / step, 0, -(step // 2) / step], [0, 1 / step, -(step // 2) / step]], np.float32)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -89,18 +89,3 @@ def box_evidence(
         + OBJECT_BIAS
     )
     return np.where(inside, np.clip(evidence, -EVIDENCE_LIMIT, EVIDENCE_LIMIT), -EVIDENCE_LIMIT).astype(np.float32)
-
-
-def geodesic_ratio(
-    objects: BoolMask, background: BoolMask, colours: NDArray[np.float32], *, limit: float = 2.0
-) -> NDArray[np.float32]:
-    """(h, w) log of the way to the nearest background seed over that to the nearest object seed, in +-``limit``.
-
-    Args:
-        objects: (h, w) pixels known to be object; some must exist.
-        background: (h, w) pixels known to be background; some must exist.
-        colours: (h, w, 3) float32 scaled Lab.
-        limit: of the result.
-    """
-    ways = [geodesic_distance(seeds, colours, colour_weight=GEODESIC_COLOUR_WEIGHT) for seeds in (background, objects)]
-    return np.asarray(np.clip(np.log((ways[0] + 3.0) / (ways[1] + 3.0)), -limit, limit), np.float32)

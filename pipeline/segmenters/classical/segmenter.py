@@ -34,6 +34,9 @@ from pipeline.types import BoolMask, FrameRGB
 DECIDED_LOGIT = 0.25
 """Least strength of the logits handed to the next pass: which side of the boundary a pixel is on is never lost."""
 
+FULL_LOGIT = 4.0
+SURE_LOGIT, LEAST_STRENGTH = 4.0, 0.1
+"""Evidence that counts as certain, and the share of `FULL_LOGIT` that the weakest evidence still gets."""
 
 CLICKED_LOGIT = 100.0
 """Strength of the logits where a person clicked: no later pass and no move of the border changes these pixels."""
@@ -138,12 +141,18 @@ class ClassicalSegmenter:
         return reduced
 
     def to_full_size(self, embedding: ClassicalEmbedding, low_res_logits: FloatMap) -> FloatMap:
-        """Logits at full size whose zero level is the smoothed border of the mask, brought to the frame's edges."""
+        """Logits at full size: zero at the mask's smoothed border, which is brought to the frame's edges.
+
+        Away from the border they are as strong as the evidence was, within +-`FULL_LOGIT`, so that of two passes that
+        disagree on a frame the surer one wins.
+        """
         border = refined(low_res_logits > 0, embedding, np.abs(low_res_logits) >= CLICKED_LOGIT)
         soft = cv2.GaussianBlur(border.astype(np.float32), (0, 0), 0.8)
         height_px, width_px = embedding.frame_size_hw_px
         soft = cv2.resize(soft, (width_px, height_px), interpolation=cv2.INTER_LINEAR)
-        return np.asarray(8.0 * (soft - 0.5), np.float32)
+        share = np.clip(np.abs(low_res_logits) / SURE_LOGIT, LEAST_STRENGTH, 1.0).astype(np.float32)
+        strength = np.asarray(cv2.resize(share, (width_px, height_px), interpolation=cv2.INTER_LINEAR), np.float32)
+        return np.asarray(2 * FULL_LOGIT * (soft - 0.5) * strength, np.float32)
 
 
 def _clicked(embedding: ClassicalEmbedding, prompts: ObjectPrompts) -> BoolMask:

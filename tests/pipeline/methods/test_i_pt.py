@@ -239,3 +239,22 @@ def test_rounds_of_a_session_raise_alpha() -> None:
     shares = {call.readout.alpha for call in segmenter.calls if call.readout is not None}
     assert shares == {crstm.alpha(2, 8)}
     assert session.held_bytes > 0
+
+
+def test_trackers_go_on_from_the_last_mask_that_shows_the_object() -> None:
+    images = [image.copy() for image in IMAGES]
+    for frame in (3, 4):
+        images[frame][..., 0] = 0  # nothing is redder than green: no object
+    segmenter = RecordingSegmenter()
+    method = SamPt(
+        segmenter,
+        LucasKanade(),
+        EmbeddingCache(64),
+        SamPtSettings(refinement_iterations=0, restart_frames=4),
+    )
+    video = method.open(ArrayFrames(images))
+    memory = video.begin_round(one_round(0))
+    found = list(video.propagate(Anchor(0, MASKS[0]), range(1, 13), memory))
+    assert [bool((estimate.logits > 0).any()) for estimate in found[:4]] == [True, True, False, False]
+    assert all((estimate.logits > 0).any() for estimate in found[4:])
+    assert all(len(call.prompts[0].points_xy_px) or call.has_mask_input for call in segmenter.calls[-4:])

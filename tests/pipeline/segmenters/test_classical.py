@@ -188,6 +188,15 @@ def test_embeddings_of_any_size_are_reduced_and_small(size_hw_px: tuple[int, int
     assert SEGMENTER.to_full_size(embedding, found.low_res_logits[0, 0]).shape == size_hw_px
 
 
+def test_full_size_logits_are_as_strong_as_the_evidence() -> None:
+    sides = np.where(OBJECT, 1.0, -1.0).astype(np.float32)
+    sure, unsure = (SEGMENTER.to_full_size(EMBEDDING, strength * sides) for strength in (6.0, 0.5))
+    np.testing.assert_array_equal(sure > 0, unsure > 0)
+    core = cv2.erode(OBJECT.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(np.bool_)
+    assert sure[core].min() > 6 * unsure[core].max() > 0
+    assert sure.max() <= 4.0
+
+
 def test_the_cut_follows_the_edge_and_obeys_hard_pixels() -> None:
     lab = np.full((40, 60, 3), 60, np.uint8)
     lab[:, 30:] = 180

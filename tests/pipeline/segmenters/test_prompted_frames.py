@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.segmenters.classical.box_evidence import box_evidence, geodesic_ratio, novelty
+from pipeline.segmenters.classical.box_evidence import box_evidence, novelty
+from pipeline.segmenters.classical.examples import USUAL_SHARE, filled_share, spacing, sureness_of
+from pipeline.segmenters.classical.work_prompts import WorkPrompts, discs
 from pipeline.types import BoolMask
 from tests.pipeline.segmenters.test_classical import BOX, NEIGHBOUR, OBJECT, clicks, iou, segment
 
@@ -37,14 +39,22 @@ def test_a_colour_of_the_far_side_is_less_background_than_one_of_the_near_side()
     assert strange[~inside].max() == 0
 
 
-def test_the_ratio_of_ways_has_the_sign_of_the_nearer_seed_and_a_limit() -> None:
-    flat = np.zeros((20, 41, 3), np.float32)
-    left, right = np.zeros((20, 41), np.bool_), np.zeros((20, 41), np.bool_)
-    left[:, 0], right[:, 40] = True, True
-    ratio = geodesic_ratio(left, right, flat, limit=1.5)
-    assert ratio[10, 5] == pytest.approx(1.5)
-    assert ratio[10, 20] == pytest.approx(0.0, abs=1e-3)
-    assert ratio[10, 35] == pytest.approx(-1.5)
+def work_prompts(points_xy: list[tuple[int, int]], box: tuple[int, int, int, int]) -> WorkPrompts:
+    points, none = np.array(points_xy, np.int_), np.zeros((0, 2), np.int_)
+    return WorkPrompts(discs((120, 120), points), discs((120, 120), none), points, none, box)
+
+
+def test_a_share_of_the_box_grows_with_the_spacing_of_the_clicks() -> None:
+    dense = work_prompts([(x, y) for x in (20, 50, 80) for y in (20, 50, 80)], (10, 10, 100, 100))
+    thin = work_prompts([(x, 50) for x in range(20, 90, 9)], (10, 10, 100, 100))
+    assert filled_share(dense, spacing(dense)) == pytest.approx(1.0)
+    assert filled_share(thin, spacing(thin)) < 0.15
+
+
+def test_one_click_says_nothing_about_the_share_of_the_box() -> None:
+    one = work_prompts([(50, 50)], (10, 10, 100, 100))
+    assert filled_share(one, spacing(one)) == pytest.approx(USUAL_SHARE)
+    assert sureness_of(one) == 0.0
 
 
 @pytest.mark.parametrize("low_x", [75, 130])
