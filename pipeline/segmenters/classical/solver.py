@@ -53,7 +53,8 @@ class Solver:
         """
         pull = np.zeros((2, *self.size), np.float32)
         for sign, centres in enumerate((self.prompts.negative_xy, self.prompts.positive_xy)):
-            depth, wrong = None, np.zeros(self.size, np.bool_)
+            depth = None
+            wrong: BoolMask = np.zeros(self.size, np.bool_)
             if prior is not None:
                 wrong = prior if sign == 0 else ~prior
                 depth = cv2.distanceTransform(np.pad(wrong, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]

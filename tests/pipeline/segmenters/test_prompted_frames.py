@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.segmenters.base import PromptBatch
 from pipeline.segmenters.classical.box_evidence import box_evidence, novelty
 from pipeline.segmenters.classical.examples import USUAL_SHARE, filled_share, spacing, sureness_of
 from pipeline.segmenters.classical.work_prompts import WorkPrompts, discs
 from pipeline.types import BoolMask
-from tests.pipeline.segmenters.test_classical import BOX, NEIGHBOUR, OBJECT, clicks, iou, segment
+from tests.pipeline.frame_sources import moving_square
+from tests.pipeline.segmenters.test_classical import BOX, NEIGHBOUR, OBJECT, SEGMENTER, clicks, iou, segment
 
 
 def square(size: int, low: int, high: int) -> BoolMask:
@@ -76,3 +78,34 @@ def test_an_earlier_mask_tells_which_of_two_things_in_a_loose_box_is_meant() -> 
 def test_an_empty_earlier_mask_changes_nothing() -> None:
     prompts = clicks(box=BOX)
     assert np.array_equal(segment(prompts, np.zeros_like(OBJECT)), segment(prompts))
+
+
+def test_an_object_that_fills_its_box_is_found_whole() -> None:
+    images, masks = moving_square(n_frames=1)
+    ys, xs = masks[0].nonzero()
+    box = (float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1))
+    found = SEGMENTER.segment(SEGMENTER.embed(images[0]), PromptBatch((clicks(box=box),)))
+    assert iou(found.low_res_logits[0, 0] > 0, masks[0]) > 0.95
+
+
+def test_clicks_that_agree_with_a_mask_leave_it_as_it_is() -> None:
+    agreeing = [
+        (90, 120, True),
+        (130, 95, True),
+        (130, 145, True),
+        (170, 120, True),
+        (30, 30, False),
+        (230, 200, False),
+    ]
+    assert iou(segment(clicks(*agreeing), OBJECT), OBJECT) > 0.97
+    corrected = segment(clicks(*agreeing, (212, 120, False)), OBJECT | NEIGHBOUR)
+    assert (corrected & NEIGHBOUR).sum() < 0.1 * NEIGHBOUR.sum()
+    assert (corrected & OBJECT).sum() > 0.95 * OBJECT.sum()
+
+
+def test_clicks_crowded_into_a_corner_say_nothing_of_the_size() -> None:
+    crowded = [(20 + 3 * (k % 3), 20 + 3 * (k // 3)) for k in range(8)]
+    prompts = work_prompts(crowded, (15, 15, 75, 75))
+    assert filled_share(prompts, spacing(prompts)) > 0.6 * USUAL_SHARE
+    spread = work_prompts([(20 + 25 * (k % 3), 20 + 25 * (k // 3)) for k in range(8)], (15, 15, 75, 75))
+    assert filled_share(spread, spacing(spread)) > 2 * filled_share(prompts, spacing(prompts))
