@@ -10,6 +10,10 @@ import numpy as np
 from pipeline.memory import crstm
 from pipeline.memory.bank import MemoryBank
 from pipeline.segmenters.base import FloatMap, MemoryQuery, ObjectPrompts, PromptBatch, Segmentation, Segmenter
+from pipeline.types import BoolMask
+
+SETTLED_SHARE = 0.01
+"""Refinement ends when a pass changes less than this share of the mask."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Decoder:
         """Segment one object on one frame.
 
         Pass 1 sees the positive points and the box. Pass 2 sees all prompts, the mask of pass 1 and what the memory
-        says to pass 1's query. Refinement repeats pass 2 on its own result, without the memory.
+        says to pass 1's query. Refinement repeats pass 2 on its own result, without the memory, until the mask settles.
 
         Args:
             embedding: of the frame.
@@ -91,7 +95,10 @@ class Decoder:
             readout = memory.bank.read(query, self.crstm.top_k, share)
         for iteration in range(1 + self.refinement_iterations):
             found = self._pass(embedding, prompts, memory, mask_input=best, readout=readout if iteration == 0 else None)
+            settled = iteration > 0 and _nearly_same(found.low_res_logits[0, 0] > 0, best > 0)
             best, score = found.low_res_logits[0, 0], float(found.predicted_iou[0, 0])
+            if settled:
+                break
         return Decoded(best, score, query)
 
     def query(self, embedding: Any, prompts: ObjectPrompts, memory: ObjectMemory, mask: FloatMap) -> MemoryQuery:
@@ -120,6 +127,11 @@ class Decoder:
             readout=[readout],
             multimask=ambiguous,
         )
+
+
+def _nearly_same(mask: BoolMask, before: BoolMask) -> bool:
+    """Whether so little of a mask (h, w) changed that a further pass is not worth its time."""
+    return int((mask != before).sum()) <= SETTLED_SHARE * int(before.sum())
 
 
 def _positives(prompts: ObjectPrompts) -> ObjectPrompts:

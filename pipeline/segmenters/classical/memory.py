@@ -15,7 +15,7 @@ from pipeline.segmenters.classical.features import STRIDE_PX, ClassicalEmbedding
 from pipeline.types import BoolMask
 
 PRINCIPAL_COMPONENTS = 20
-MAX_CELLS = 600
+MAX_CELLS = 400
 NEIGHBOURS = 3
 TEMPERATURE = 0.15
 LOGIT_LIMIT = 3.0

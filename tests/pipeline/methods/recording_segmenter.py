@@ -43,9 +43,13 @@ class Call:
 
 @dataclass
 class RecordingSegmenter:
-    """The object is what is redder than green; resolution is half the frame's. ``calls`` are the passes in order."""
+    """The object is what is redder than green; resolution is half the frame's. ``calls`` are the passes in order.
+
+    A ``restless`` one finds less of it with every pass.
+    """
 
     uses_carried_mask: bool = False
+    restless: bool = False
     calls: list[Call] = field(default_factory=list)
     learnt_from: list[int] = field(default_factory=list)
     name: str = "recording"
@@ -81,6 +85,8 @@ class RecordingSegmenter:
         self.calls.append(Call(prompts.objects, first_input is not None, first_carried is not None, memory, multimask))
         red, green = (embedding.image[::2, ::2, channel].astype(np.float32) for channel in (0, 1))
         logits = np.repeat(np.repeat((red - green)[None, None] / 10, n_objects, 0), 3 if multimask else 1, 1)
+        if self.restless:
+            logits[..., : 20 + 3 * len(self.calls), :] = -1.0
         keys = torch.from_numpy(np.stack([red.ravel(), green.ravel()]))
         scores = np.tile(np.linspace(0.4, 0.6, logits.shape[1], dtype=np.float32), (n_objects, 1))
         return Segmentation(logits, scores, tuple(MemoryQuery(keys) for _ in prompts.objects))

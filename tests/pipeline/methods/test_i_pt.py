@@ -50,7 +50,7 @@ def signs(call: Call) -> list[bool]:
 
 @pytest.mark.parametrize("refinements", [0, 3])
 def test_a_frame_is_decoded_positives_and_box_first_then_all_with_memory_then_refined(refinements: int) -> None:
-    segmenter = RecordingSegmenter()
+    segmenter = RecordingSegmenter(restless=True)
     video = open_i_pt(segmenter, refinement_iterations=refinements)
     memory = video.begin_round(one_round(0))
     segmenter.calls.clear()
@@ -66,6 +66,15 @@ def test_a_frame_is_decoded_positives_and_box_first_then_all_with_memory_then_re
     assert second.readout.alpha == pytest.approx(crstm.alpha(1, 8))
     assert len(rest) == refinements
     assert all(call.has_mask_input and call.readout is None for call in rest)
+
+
+def test_refinement_ends_when_the_mask_has_settled() -> None:
+    segmenter = RecordingSegmenter()
+    video = open_i_pt(segmenter, refinement_iterations=12)
+    memory = video.begin_round(one_round(0))
+    segmenter.calls.clear()
+    next(iter(video.propagate(Anchor(0, MASKS[0]), range(1, 13), memory)))
+    assert len(segmenter.calls) == 3
 
 
 def test_without_memory_and_boxes_neither_takes_part() -> None:
