@@ -1,0 +1,67 @@
+"""The figures in the documents are those of the measurements kept beside them."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.clips import REPOSITORY
+
+MEASURED = (REPOSITORY / "docs" / "bench.md").read_text().split("## Measured")[1]
+
+
+def measurement(name: str) -> dict[str, Any]:
+    """A file of ``benchmarks/``."""
+    document: dict[str, Any] = json.loads((REPOSITORY / "benchmarks" / f"{name}.json").read_text())
+    return document
+
+
+def rows(title: str) -> dict[str, list[str]]:
+    """The table below a title: cells by first cell."""
+    section = MEASURED.split(f"### {title}")[1].split("\n### ")[0]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\|.*\|$", section, re.M)]
+    return {row[0]: row[1:] for row in cells[2:]}
+
+
+def shown(*figures: float) -> list[str]:
+    return [f"{figure:.3f}" for figure in figures]
+
+
+def test_one_pass() -> None:
+    clips = measurement("one_pass")["sequences"]
+    table = rows("One pass")
+    assert table == {clip["name"]: shown(clip["j"], clip["f"], clip["seconds_per_frame"]) for clip in clips}
+    single = [clip["j"] for clip in clips if not clip["name"].startswith("comp-")]
+    assert f"**{sum(single) / len(single):.3f}**" in MEASURED
+
+
+def test_single_frames() -> None:
+    found = measurement("single_frames")["single_frames"]
+    kinds = ("box", "box_clicks", "click")
+    expected = {clip["name"]: shown(*(clip[kind] for kind in kinds)) for clip in found["sequences"]}
+    expected[f"**mean of {found['masks']} masks**"] = shown(*(found["mean_iou"][kind] for kind in kinds))
+    assert rows("Single frames") == expected
+
+
+def test_eight_rounds() -> None:
+    # Where a clip is in both runs, the first one's figures stand.
+    by_name = {clip["name"]: clip for name in ("rounds_2", "rounds") for clip in measurement(name)["sequences"]}
+    clips = list(by_name.values())
+    expected = {clip["name"]: shown(*(each["jf"] for each in clip["rounds"])) for clip in clips}
+    objects = np.array([[entry["jf"] for clip in clips for entry in clip["rounds"][k]["objects"]] for k in range(8)])
+    means = objects.mean(axis=1)
+    expected[f"**mean of {objects.shape[1]} objects**"] = shown(*means)
+    assert rows("Eight rounds") == expected
+    heights = np.array([0.0, *means, means[-1]])
+    assert f"**{float(np.mean((heights[1:] + heights[:-1]) / 2)):.3f}**" in MEASURED
+
+
+@pytest.mark.parametrize("name", ["ablation_points", "ablation_boxes", "ablation_memory"])
+def test_ablation(name: str) -> None:
+    found = measurement(name)
+    (cells,) = [cells for first, cells in rows("What each part").items() if f"{name}.json" in first]
+    assert cells[1:3] == shown(found["j"], found["jf"])
