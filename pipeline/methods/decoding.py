@@ -101,6 +101,14 @@ class Decoder:
                 break
         return Decoded(best, score, query)
 
+    def decode_prompted(
+        self, embedding: Any, prompts: ObjectPrompts, memory: ObjectMemory, prior: FloatMap | None
+    ) -> Decoded:
+        """As `decode`, with the mask (h, w) that the frame had before, given as the segmenter wants it."""
+        if self.segmenter.uses_carried_mask:
+            return self.decode(embedding, prompts, memory, carried=prior)
+        return self.decode(embedding, prompts, memory, mask_input=prior)
+
     def query(self, embedding: Any, prompts: ObjectPrompts, memory: ObjectMemory, mask: FloatMap) -> MemoryQuery:
         """The memory query of a frame whose mask is known: the same first pass, started from that mask (h, w)."""
         first = self._pass(embedding, _positives(prompts), memory, mask_input=None, carried=mask)

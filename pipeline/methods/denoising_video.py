@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.masks import bounding_box
 from pipeline.methods.base import Anchor, Estimate, ObjectRound
 from pipeline.methods.decoding import Decoder, ObjectMemory
 from pipeline.methods.video_state import ObjectKnowledge, VideoState, known_logits
@@ -72,8 +73,7 @@ class DenoisingVideo:
         known = memory.object_memory if memory is not None else ObjectMemory.nothing()
         embedding = self._state.embedding(frame_index)
         low_res = None if prior is None else self._state.low_res(frame_index, prior)
-        name = "carried" if self._state.segmenter.uses_carried_mask else "mask_input"
-        decoded = self._decoder.decode(embedding, prompts, known, **{name: low_res})
+        decoded = self._decoder.decode_prompted(embedding, prompts, known, low_res)
         return Estimate(frame_index, self._state.full_size(frame_index, decoded.low_res_logits), decoded.score)
 
     def propagate(self, anchor: Anchor, frame_indices: range, memory: DenoisingMemory) -> Iterator[Estimate]:
@@ -100,7 +100,7 @@ class DenoisingVideo:
     def _step(self, frame_index: int, previous: FloatMap, template: torch.Tensor, memory: DenoisingMemory) -> Estimate:
         segmenter, embedding = self._state.segmenter, self._state.embedding(frame_index)
         carried = self._state.low_res(frame_index, previous)
-        boxes = jittered_boxes(_box_of(previous > 0), self._settings, self._state.frames.size_hw_px)
+        boxes = jittered_boxes(bounding_box(previous > 0), self._settings, self._state.frames.size_hw_px)
         rows = tuple(ObjectPrompts(box_xyxy_px=box, tracked=True) for box in boxes)
         coarse = self._segment(embedding, rows, carried, memory)
         features = segmenter.features(embedding)
@@ -193,11 +193,6 @@ def deepest_point(mask: BoolMask) -> NDArray[np.float32]:
     depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
     y, x = np.unravel_index(int(depth.argmax()), depth.shape)
     return np.array([x, y], np.float32)
-
-
-def _box_of(mask: BoolMask) -> Box:
-    ys, xs = np.nonzero(mask)
-    return float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1)
 
 
 def _overlap(a: BoolMask, b: BoolMask) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import sampling
+from pipeline.masks import bounding_box
 from pipeline.methods.base import Anchor
 from pipeline.segmenters.base import ObjectPrompts
 from pipeline.trackers._frames import reduced_grey
@@ -66,7 +67,7 @@ class PromptTracker:
             sampled = sampling.sample(strategy, grey, where, missing, rng) / np.float32(scale)
             points += [own, sampled]
             signs += [sign] * (len(own) + len(sampled))
-        box = given.box_xyxy_px or _bounding_box(anchor.mask)
+        box = given.box_xyxy_px or bounding_box(anchor.mask)
         return ObjectPrompts(np.concatenate(points).astype(np.float32), np.array(signs, np.bool_), box, tracked=True)
 
     def follow(self, frames: FrameSource, anchor: Anchor, frame_range: range) -> list[ObjectPrompts]:
@@ -111,11 +112,6 @@ def _dilated(mask: BoolMask) -> BoolMask:
 def _resized(mask: BoolMask, like: NDArray[np.uint8]) -> BoolMask:
     size = like.shape[1], like.shape[0]
     return np.asarray(cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST), np.bool_)
-
-
-def _bounding_box(mask: BoolMask) -> tuple[float, float, float, float]:
-    ys, xs = np.nonzero(mask)
-    return float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1)
 
 
 def _inside(points_xy_px: NDArray[np.float32], box: NDArray[np.float32], slack: float) -> NDArray[np.bool_]:

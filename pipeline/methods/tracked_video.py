@@ -111,10 +111,7 @@ class TrackedVideo:
         memory = memory or ObjectMemory.nothing()
         embedding = self._state.embedding(frame_index)
         low_res = None if prior is None else self._state.low_res(frame_index, prior)
-        if self._state.segmenter.uses_carried_mask:
-            decoded = self._decoder.decode(embedding, prompts, memory, carried=low_res)
-        else:
-            decoded = self._decoder.decode(embedding, prompts, memory, mask_input=low_res)
+        decoded = self._decoder.decode_prompted(embedding, prompts, memory, low_res)
         return self._estimate(frame_index, decoded)
 
     def propagate(self, anchor: Anchor, frame_indices: range, memory: ObjectMemory) -> Iterator[Estimate]:

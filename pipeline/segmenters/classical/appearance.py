@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.masks import bounding_box
 from pipeline.segmenters.classical.features import STRIDE_PX, ClassicalEmbedding, embed_reduced
 from pipeline.segmenters.classical.memory import Projection
 from pipeline.segmenters.classical.pixel_model import PixelModel
@@ -138,12 +139,6 @@ def rescaled(embedding: ClassicalEmbedding, mask: BoolMask, factor: float) -> tu
     bgr = cv2.resize(embedding.bgr_u8[region.slices], size, interpolation=interpolation)
     share = cv2.resize(mask[region.slices].astype(np.float32), size, interpolation=interpolation)
     return embed_reduced(np.asarray(bgr, np.uint8), embedding.frame_size_hw_px), np.asarray(share > 0.5)
-
-
-def bounding_box(mask: BoolMask) -> tuple[float, float, float, float]:
-    """x0, y0, x1, y1 of a mask that is not empty."""
-    ys, xs = np.nonzero(mask)
-    return float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1)
 
 
 def light_changes(n_features: int) -> NDArray[np.float32]:

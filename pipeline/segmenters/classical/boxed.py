@@ -22,7 +22,6 @@ TRUST = 4.0
 """Logits deep inside an earlier mask that agrees with the prompts in full; how deep, in square roots of its area."""
 TRUST_DEPTH = 0.1
 SURE_SHARE = 0.5
-SURE_LIMIT = 4.0
 FINAL_GRAB_CUT_WEIGHT = 0.5
 
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.masks import bounding_box
 from pipeline.segmenters.base import ObjectPrompts
 from pipeline.segmenters.classical.appearance import Appearance, Region
 from pipeline.segmenters.classical.boundary import graph_cut
@@ -44,9 +45,7 @@ def follow(
         return _search(embedding, appearance, evidence)
     warped = prior > 0
     area_px = float(warped.sum())
-    ys, xs = np.nonzero(warped)
-    box = (float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1))
-    region = Region.around(_hull(box, prompts, embedding), REGION_MARGIN * 0.5, (h, w))
+    region = Region.around(_hull(bounding_box(warped), prompts, embedding), REGION_MARGIN * 0.5, (h, w))
     pixel_logits = appearance.read(embedding, region)
     reach = cv2.distanceTransform((~warped).astype(np.uint8), cv2.DIST_L2, 5)[region.slices]
     penalty = np.minimum(reach / (0.25 * np.sqrt(area_px)), 4.0)

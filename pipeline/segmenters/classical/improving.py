@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.masks import bounding_box
 from pipeline.segmenters.base import MemoryReadout, ObjectPrompts
 from pipeline.segmenters.classical.appearance import Region
 from pipeline.segmenters.classical.boundary import graph_cut
@@ -47,9 +48,7 @@ def improve(
     mask = (evidence > 0) if inside is None else (evidence > 0) | inside
     if not mask.any():
         return mask, evidence
-    ys, xs = np.nonzero(mask)
-    box = (float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1))
-    part = Region.around(box, MARGIN, (h, w)).slices
+    part = Region.around(bounding_box(mask), MARGIN, (h, w)).slices
     if readout is None:
         evidence[part] += COLOUR_WEIGHT * colour_logits(embedding.lab_u8[part], mask[part])
     found: BoolMask = np.zeros((h, w), np.bool_)
