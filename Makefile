@@ -7,6 +7,8 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/python -m uv
+# The tests run every part, so they need every extra; `gpu` is `trackers` with another build of onnxruntime.
+EXTRAS := hq sam2 trackers
 LOCK_OPTIONS := --universal --python-version 3.10 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
@@ -69,7 +71,7 @@ browser:
 
 # Label Studio's lock is made in an empty folder: the overrides in pyproject.toml are not meant for it.
 lock: install
-	$(UV) pip compile --quiet pyproject.toml --group dev $(LOCK_OPTIONS) -o requirements.lock
+	$(UV) pip compile --quiet pyproject.toml --group dev $(EXTRAS:%=--extra %) $(LOCK_OPTIONS) -o requirements.lock
 	folder=$$(mktemp -d) && cp ls_backend/demo/label_studio.in ls_backend/demo/label_studio.lock $$folder \
 	  && uv=$(abspath $(BIN))/python && cd $$folder && $$uv -m uv pip compile --quiet label_studio.in $(LOCK_OPTIONS) -o label_studio.lock \
 	  && cp label_studio.lock $(CURDIR)/ls_backend/demo/ && rm -r $$folder
