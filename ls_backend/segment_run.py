@@ -16,8 +16,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ls_backend.demo.stopping import StopSignals
-from pipeline.methods import BOX_TRACKERS, METHODS, SEGMENTERS, build_method
-from pipeline.methods.options import parse_options
+from model_zoo.store import ModelStore
+from pipeline.embeddings import EmbeddingCache
+from pipeline.methods import MethodChoice, build_method
+from pipeline.methods.options import option_words
 from pipeline.prompt_file import PromptFile, pipeline_prompts, read_prompt_file
 from pipeline.run_folder import RunFolder
 from pipeline.run_summary import PromptsSummary, RunFolderError, RunInputs, Summary, VideoSummary, read_summary
@@ -47,47 +49,39 @@ class Options:
     video: Path
     prompts: Path
     output: Path
-    method: str
-    segmenter: str
-    box_tracker: str
-    device: str
+    choice: MethodChoice
+    store: ModelStore
+    device: str = DEVICE
     embedding_ram_mib: int = EMBEDDING_RAM_MIB
     frame_disk_mib: int = FRAME_DISK_MIB
     resume: bool = False
     overwrite: bool = False
-    checkpoint: Path | None = None
-    method_options: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Refuse what needs no look at any file.
 
         Raises:
-            SegmentError: a name is unknown, or two options contradict each other.
+            SegmentError: two options contradict each other.
         """
         if self.resume and self.overwrite:
             raise SegmentError("--resume continues a run and --overwrite starts afresh; give one of them")
-        for option, value, known in (
-            ("--method", self.method, METHODS),
-            ("--segmenter", self.segmenter, SEGMENTERS),
-            ("--box-tracker", self.box_tracker, BOX_TRACKERS),
-        ):
-            if value not in known:
-                raise SegmentError(f"{option} {value!r} is unknown; known are {', '.join(known)}")
 
     def command_to_continue(self, started: bool) -> str:
         """A line for the shell that goes on where this run stops, or begins what has not ``started``."""
+        default_choice = MethodChoice()
         words = ["ivos", "segment", str(self.video), "--prompts", str(self.prompts), "--output", str(self.output)]
         for option, value, default in (
-            ("--method", self.method, METHODS[0]),
-            ("--segmenter", self.segmenter, SEGMENTERS[0]),
-            ("--box-tracker", self.box_tracker, BOX_TRACKERS[0]),
+            ("--method", self.choice.method, default_choice.method),
+            ("--segmenter", self.choice.segmenter, default_choice.segmenter),
+            ("--point-tracker", self.choice.point_tracker, default_choice.point_tracker),
+            ("--box-tracker", self.choice.box_tracker, default_choice.box_tracker),
             ("--device", self.device, DEVICE),
             ("--embedding-ram-mib", self.embedding_ram_mib, EMBEDDING_RAM_MIB),
             ("--frame-disk-mib", self.frame_disk_mib, FRAME_DISK_MIB),
         ):
             words += [option, str(value)] if value != default else []
-        words += [] if self.checkpoint is None else ["--checkpoint", str(self.checkpoint)]
-        for word in self.method_options:
+        words += [] if self.choice.checkpoint is None else ["--checkpoint", str(self.choice.checkpoint)]
+        for word in option_words(self.choice.options):
             words += ["--option", word]
         return shlex.join([*words, "--overwrite" if self.overwrite and not started else "--resume"])
 
@@ -178,7 +172,7 @@ class Run:
     def _run_folder(
         self, file: PromptFile, prompts: Sequence[Prompt], frames: ImageFileFrames | VideoFileFrames
     ) -> RunFolder:
-        options = self._options
+        options, choice = self._options, self._options.choice
         height_px, width_px = frames.size_hw_px
         content = frames.paths if isinstance(frames, ImageFileFrames) else [options.video]
         inputs = RunInputs(
@@ -193,11 +187,12 @@ class Run:
                 path=_shown(options.prompts),
                 sha256=hashlib.sha256(repr(sorted(prompts, key=_by_object)).encode()).hexdigest(),
             ),
-            method=options.method,
-            segmenter=options.segmenter,
-            box_tracker=options.box_tracker,
-            checkpoint=None if options.checkpoint is None else options.checkpoint.name,
-            options=sorted(options.method_options),
+            method=choice.method,
+            segmenter=choice.segmenter,
+            point_tracker=choice.point_tracker,
+            box_tracker=choice.box_tracker,
+            checkpoint=None if choice.checkpoint is None else choice.checkpoint.name,
+            options=option_words(choice.options),
             device=options.device,
         )
         names = {entry.object_id: entry.name for entry in file.objects}
@@ -210,13 +205,10 @@ class Run:
         options = self._options
         try:
             method = build_method(
-                options.method,
-                segmenter=options.segmenter,
-                box_tracker=options.box_tracker,
+                options.choice,
+                store=options.store,
                 device=options.device,
-                embedding_ram_mib=options.embedding_ram_mib,
-                checkpoint=options.checkpoint,
-                options=parse_options(options.method_options),
+                embeddings=EmbeddingCache(options.embedding_ram_mib),
             )
         except ValueError as error:
             raise SegmentError(str(error)) from error

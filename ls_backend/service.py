@@ -11,6 +11,7 @@ from ls_backend.errors import PromptError, TaskError
 from ls_backend.evidence import Evidence, read_evidence
 from ls_backend.label_config import LabelConfig, parse_label_config
 from ls_backend.media import MediaFetcher, TaskFrames, frame_urls
+from ls_backend.method_provider import MethodProvider
 from ls_backend.payloads import Json, PredictRequest, SetupRequest, TaskPayload
 from ls_backend.prompts import LabelPrompt, ReadPrompts, read_prompts, to_pipeline
 from ls_backend.results.brush import sdk_codec
@@ -18,7 +19,6 @@ from ls_backend.results.regions import mask_region
 from ls_backend.sessions import LabelMask, SessionRegistry, TaskSession
 from ls_backend.settings import Settings
 from ls_backend.unseen_frames import UnseenFrames
-from pipeline.methods import build_method
 from pipeline.session import Session
 from pipeline.types import Prompt
 from pipeline.video import FrameError
@@ -41,21 +41,17 @@ class PredictionService:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         sdk_codec()
-        self.model_version = f"{settings.method}+{settings.segmenter}"
-        self._method = build_method(
-            settings.method,
-            segmenter=settings.segmenter,
-            box_tracker=settings.box_tracker,
-            device=settings.device,
-            embedding_ram_mib=settings.embedding_ram_mib,
-            checkpoint=settings.checkpoint,
-            options=settings.method_options,
-        )
+        self._methods = MethodProvider(settings)
         self._connections = Connections(settings, settings.cache_dir / "connections.json")
         self._media = MediaFetcher(settings, settings.cache_dir / "frames")
         self._sessions = SessionRegistry(settings.max_sessions, settings.session_ram_mib)
         self._unseen_frames = UnseenFrames(self._sessions, self._connections)
         self._round_slots = threading.Semaphore(settings.parallel_rounds)
+
+    @property
+    def model_version(self) -> str:
+        """Method and segmenter of tasks opened now."""
+        return self._methods.current.model_version
 
     def setup(self, request: SetupRequest) -> Json:
         """Remember the project's Label Studio; check nothing, because Label Studio repeats this at every page load."""
@@ -82,7 +78,8 @@ class PredictionService:
             self._unseen_frames.annotation_saved(event)
 
     def close(self) -> None:
-        """Release connections and caches."""
+        """Release connections and caches, and stop a download."""
+        self._methods.close()
         self._unseen_frames.close()
         self._media.close()
 
@@ -122,7 +119,8 @@ class PredictionService:
 
         def open_session() -> TaskSession:
             frames = TaskFrames(urls, self._media, self._connections.auth(project_id))
-            return TaskSession(frames, Session(frames, self._method))
+            served = self._methods.current
+            return TaskSession(frames, Session(frames, served.method), served.model_version)
 
         return self._sessions.find_or_open((project_id, task.id), urls, evidence, open_session)
 
@@ -163,7 +161,8 @@ class PredictionService:
                 for mask in masks
             ]
         score = sum(mask.score for mask in masks) / len(masks) if masks else 0.0
-        return {"result": result, "score": score, "model_version": self.model_version, "warnings": list(problems)}
+        version = self.model_version if session is None else session.model_version
+        return {"result": result, "score": score, "model_version": version, "warnings": list(problems)}
 
 
 def _echo_all(regions: list[Json], context: ReadPrompts) -> list[Json]:

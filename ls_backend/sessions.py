@@ -39,7 +39,9 @@ class TaskSession:
     the truth for that kind, and this memory supplies the other.
     """
 
-    def __init__(self, frames: TaskFrames, pipeline: Session) -> None:
+    def __init__(self, frames: TaskFrames, pipeline: Session, model_version: str = "") -> None:
+        """Start with no prompts; ``model_version`` names the method that ``pipeline`` works with."""
+        self.model_version = model_version
         self.frames = frames
         self.pipeline = pipeline
         self._lock = threading.RLock()

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from platformdirs import user_cache_path
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pipeline.methods import require_known
+from model_zoo.store import ModelStore
+from pipeline.methods import MethodChoice
 
 PREFIX = "IVOS_"
 
 
-class ClientSettings(BaseSettings):
-    """What a command needs to talk to Label Studio; the backend's own settings may be set beside it or not.
+class ModelSettings(BaseSettings):
+    """Where weights are kept and where they come from; the backend's own settings may be set beside it or not.
 
     Raises:
         pydantic.ValidationError: a value is out of range or a name is unknown.
@@ -25,10 +26,14 @@ class ClientSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
-    label_studio_url: str = Field(default="", description="Empty: the address Label Studio sends in /setup.")
-    label_studio_token: SecretStr = Field(
-        default=SecretStr(""), description="Legacy or personal access token; empty: /setup's."
-    )
+    cache_dir: Path = Field(default_factory=lambda: user_cache_path("label-studio-ivos"))
+    model_dir: Path | None = Field(default=None, description="Folder of weights; unset: `models` below the cache.")
+    model_mirror: str = Field(default="", description="Folder or URL to take weights from instead of their addresses.")
+
+    @property
+    def model_store(self) -> ModelStore:
+        """The model zoo on this machine."""
+        return ModelStore((self.model_dir or self.cache_dir / "models").expanduser(), self.model_mirror)
 
     @model_validator(mode="before")
     @classmethod
@@ -38,6 +43,15 @@ class ClientSettings(BaseSettings):
         if unknown:
             raise ValueError(f"unknown setting {', '.join(unknown)}; known are {', '.join(sorted(known))}")
         return values
+
+
+class ClientSettings(ModelSettings):
+    """What a command needs to talk to Label Studio."""
+
+    label_studio_url: str = Field(default="", description="Empty: the address Label Studio sends in /setup.")
+    label_studio_token: SecretStr = Field(
+        default=SecretStr(""), description="Legacy or personal access token; empty: /setup's."
+    )
 
 
 class Settings(ClientSettings):
@@ -63,12 +77,14 @@ class Settings(ClientSettings):
     method_options: dict[str, Any] = Field(
         default_factory=dict, description='The method\'s own settings as JSON: {"refinement_iterations": 1}.'
     )
-    segmenter: str = "classical"
-    checkpoint: Path | None = Field(default=None, description="Weights file of a segmenter that needs one.")
+    segmenter: str = Field(default="auto", description="auto: the best one whose weights are on the machine.")
+    checkpoint: Path | None = Field(
+        default=None, description="The segmenter's weights, instead of its file in the model zoo."
+    )
+    point_tracker: str = "lucas_kanade"
     box_tracker: str = "opencv_template"
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps.")
 
-    cache_dir: Path = Field(default_factory=lambda: user_cache_path("label-studio-ivos"))
     frame_disk_mib: int = Field(default=4096, ge=16, description="Bound of the frame cache on disk.")
     frame_ram_mib: int = Field(
         default=512, ge=16, description="Bound of decoded frames in memory, all videos together."
@@ -85,11 +101,22 @@ class Settings(ClientSettings):
     fetch_retries: int = Field(default=3, ge=0, le=10)
     fetch_max_mib: int = Field(default=64, ge=1, description="Largest single frame file accepted.")
 
-    @field_validator("method", "segmenter", "box_tracker")
-    @classmethod
-    def _require_known_part(cls, value: str, info: ValidationInfo) -> str:
-        require_known(**{str(info.field_name): value})
-        return value
+    @property
+    def method_choice(self) -> MethodChoice:
+        """Method, parts and options."""
+        return MethodChoice(
+            self.method,
+            self.segmenter,
+            self.point_tracker,
+            self.box_tracker,
+            self.checkpoint,
+            self.method_options,
+        )
+
+    @model_validator(mode="after")
+    def _require_known_parts(self) -> Settings:
+        self.method_choice.check()
+        return self
 
     @model_validator(mode="after")
     def _require_credentials(self) -> Settings:

@@ -73,6 +73,7 @@ class RunInputs(_Strict):
     prompts: PromptsSummary
     method: str
     segmenter: str
+    point_tracker: str = "lucas_kanade"
     box_tracker: str
     checkpoint: str | None = Field(default=None, description="Name of the weights file.")
     options: list[str] = Field(default_factory=list, description="The method's own settings that were given.")
@@ -84,7 +85,7 @@ class RunInputs(_Strict):
             return f"of another clip ({other.video.path}, {other.video.frames} frames)"
         if self.prompts.sha256 != other.prompts.sha256:
             return f"with other prompts ({other.prompts.path})"
-        for name in ("method", "segmenter", "box_tracker", "checkpoint", "options"):
+        for name in ("method", "segmenter", "point_tracker", "box_tracker", "checkpoint", "options"):
             if getattr(self, name) != getattr(other, name):
                 return f"with the {name.replace('_', ' ')} {getattr(other, name)}"
         return None

@@ -10,10 +10,23 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ls_backend.cli.bench_table import show_tables
+from ls_backend.cli.errors import failed
+from ls_backend.cli.parts import (
+    DEFAULT,
+    BoxTrackerName,
+    Checkpoint,
+    MethodName,
+    MethodOptions,
+    PointTrackerName,
+    SegmenterName,
+    chosen,
+    concrete_choice,
+)
+from pipeline.auto import DOWNLOAD_FREE
+from pipeline.embeddings import EmbeddingCache
 from pipeline.evaluation.annotator import AnnotatorSettings, NextFrame, Start
 from pipeline.evaluation.clicks import ClickStrategy
 from pipeline.evaluation.datasets import ClipFiles, DatasetError, Objects, find_clips, read_truth
@@ -21,9 +34,9 @@ from pipeline.evaluation.plot import plot_report, supported_suffixes
 from pipeline.evaluation.report import clip_entry, report, write_json
 from pipeline.evaluation.runner import ClipScore, run_clip
 from pipeline.evaluation.single_frames import SingleFrameScore, score_single_frames
-from pipeline.methods import BOX_TRACKERS, METHODS, SEGMENTERS, build_method, resolve_device
+from pipeline.methods import build_method, resolve_device
 from pipeline.methods.base import Method
-from pipeline.methods.options import parse_options
+from pipeline.methods.options import option_words
 from pipeline.video import FrameError
 
 DEFAULT_DATA = Path("../shared/data/davis")
@@ -78,13 +91,12 @@ def bench(
         int | None, typer.Option(min=0, help="Frame of round 1, from 0.", show_default="the best frame")
     ] = None,
     click_strategy: Annotated[ClickStrategy, typer.Option(help="Where --start clicks clicks.")] = ClickStrategy.A3,
-    method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = METHODS[0],
-    segmenter: Annotated[str, typer.Option(help=f"One of {', '.join(SEGMENTERS)}.")] = SEGMENTERS[0],
-    box_tracker: Annotated[str, typer.Option(help=f"One of {', '.join(BOX_TRACKERS)}.")] = BOX_TRACKERS[0],
-    checkpoint: Annotated[Path | None, typer.Option(help="Weights file of the sam_ segmenters.")] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(help="One of the method's own settings, as NAME=VALUE; may be repeated.")
-    ] = None,
+    method: MethodName = DEFAULT.method,
+    segmenter: SegmenterName = DOWNLOAD_FREE,
+    point_tracker: PointTrackerName = DEFAULT.point_tracker,
+    box_tracker: BoxTrackerName = DEFAULT.box_tracker,
+    checkpoint: Checkpoint = None,
+    option: MethodOptions = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Fixes the annotator's errors and random points.")] = 0,
     objects: Annotated[Objects, typer.Option(help="What the values of the mask files mean.")] = Objects.AUTO,
@@ -100,15 +112,18 @@ def bench(
     Ctrl-C keeps the finished clips.
     """
     annotator = AnnotatorSettings(start, next_frame, first_frame, click_strategy=click_strategy, seed=seed)
-    parts = {"method": method, "segmenter": segmenter, "box_tracker": box_tracker}
     try:
+        choice, store = concrete_choice(chosen(method, segmenter, point_tracker, box_tracker, checkpoint, option))
         folder = data_folder(data)
         single = frame_numbers(single_frames)
         check_request(annotator, rounds, single)
         settings = {
-            **parts,
+            "method": choice.method,
+            "segmenter": choice.segmenter,
+            "point_tracker": choice.point_tracker,
+            "box_tracker": choice.box_tracker,
             "checkpoint": None if checkpoint is None else checkpoint.name,
-            "options": list(option or []),
+            "options": option_words(choice.options),
             "device": device,
             "seed": seed,
             "data": str(folder),
@@ -119,9 +134,9 @@ def bench(
         }
         clips = find_clips(folder, [name.strip() for name in sequences.split(",") if name.strip()])
         check_files(json, plot, masks)
-        built = build(parts, device, checkpoint, option or [])
+        built = build_method(choice, store=store, device=device, embeddings=EmbeddingCache(EMBEDDING_RAM_MIB))
         plan = Plan(clips, objects, annotator, rounds, single, settings, resolve_device(device), json, plot, masks)
-    except (BenchError, DatasetError) as error:
+    except (BenchError, DatasetError, ValueError, OSError) as error:
         raise failed(error) from error
     finish(plan, built)
 
@@ -176,26 +191,6 @@ def check_files(json: Path | None, plot: Path | None, masks: Path | None) -> Non
         raise BenchError(f"--masks {masks} is a file; it needs a folder")
 
 
-def build(parts: dict[str, str], device: str, checkpoint: Path | None, options: list[str]) -> Method:
-    """The method.
-
-    Raises:
-        BenchError: a name, option or the device is unknown, or the weights cannot be loaded.
-    """
-    try:
-        return build_method(
-            parts["method"],
-            segmenter=parts["segmenter"],
-            box_tracker=parts["box_tracker"],
-            device=device,
-            embedding_ram_mib=EMBEDDING_RAM_MIB,
-            checkpoint=checkpoint,
-            options=parse_options(options),
-        )
-    except (ValueError, OSError) as error:
-        raise BenchError(str(error)) from error
-
-
 def finish(plan: Plan, method: Method) -> None:
     """Run everything, then show and write what was measured, also after Ctrl-C or an error."""
     finished = Finished()
@@ -217,12 +212,6 @@ def finish(plan: Plan, method: Method) -> None:
         raise typer.Exit(INTERRUPTED)
     if ended is not None:
         raise failed(ended) from ended
-
-
-def failed(error: BaseException) -> typer.Exit:
-    """Say what went wrong in one line, and the exit to raise."""
-    console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-    return typer.Exit(1)
 
 
 def run(plan: Plan, method: Method, finished: Finished) -> None:

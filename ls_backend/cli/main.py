@@ -8,8 +8,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-COMMANDS = ("demo", "serve", "export", "segment", "bench")
-"""Sub-commands. Each is a function in the module of its name beside this one."""
+COMMANDS = ("demo", "serve", "export", "segment", "bench", "models")
+"""Sub-commands. Each is a function, or a group of commands, in the module of its name beside this one."""
 
 
 class LazyGroup(TyperGroup):
@@ -24,8 +24,11 @@ class LazyGroup(TyperGroup):
         if cmd_name not in COMMANDS:
             return super().get_command(ctx, cmd_name)
         module = import_module(f"ls_backend.cli.{cmd_name}")
+        command = getattr(module, cmd_name)
+        if isinstance(command, typer.Typer):
+            return typer.main.get_command(command)
         single = typer.Typer(add_completion=False)
-        single.command(cmd_name)(getattr(module, cmd_name))
+        single.command(cmd_name)(command)
         return typer.main.get_command(single)
 
 

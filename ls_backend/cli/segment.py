@@ -8,11 +8,22 @@ from types import FrameType
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
+from ls_backend.cli.errors import failed
+from ls_backend.cli.parts import (
+    DEFAULT,
+    BoxTrackerName,
+    Checkpoint,
+    MethodName,
+    MethodOptions,
+    PointTrackerName,
+    SegmenterName,
+    chosen,
+    concrete_choice,
+)
 from ls_backend.demo.stopping import Stopped, StopSignals
-from ls_backend.segment_run import DEVICE, EMBEDDING_RAM_MIB, Options, Run, SegmentError, console, say
-from pipeline.methods import BOX_TRACKERS, METHODS, SEGMENTERS
+from ls_backend.segment_run import DEVICE, EMBEDDING_RAM_MIB, Options, Run, SegmentError, say
+from pipeline.auto import AUTO, DOWNLOAD_FREE, SMALL
 from pipeline.prompt_file import PromptFileError, json_schema
 from pipeline.run_summary import RunFolderError
 from pipeline.video import FrameError
@@ -40,13 +51,12 @@ def segment(
     video: Annotated[Path, typer.Argument(help="A video file, or a folder of images, one per frame.")],
     prompts: Annotated[Path, typer.Option("--prompts", "-p", help="JSON file of clicks, boxes and masks.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for masks/ and summary.json.")],
-    method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = METHODS[0],
-    segmenter: Annotated[str, typer.Option(help=f"One of {', '.join(SEGMENTERS)}.")] = SEGMENTERS[0],
-    box_tracker: Annotated[str, typer.Option(help=f"One of {', '.join(BOX_TRACKERS)}.")] = BOX_TRACKERS[0],
-    checkpoint: Annotated[Path | None, typer.Option(help="Weights file of the sam_ segmenters.")] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(help="One of the method's own settings, as NAME=VALUE; may be repeated.")
-    ] = None,
+    method: MethodName = DEFAULT.method,
+    segmenter: SegmenterName = DEFAULT.segmenter,
+    point_tracker: PointTrackerName = DEFAULT.point_tracker,
+    box_tracker: BoxTrackerName = DEFAULT.box_tracker,
+    checkpoint: Checkpoint = None,
+    option: MethodOptions = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = DEVICE,
     embedding_ram_mib: Annotated[
         int, typer.Option(min=16, help="Bound of image embeddings in memory.")
@@ -61,28 +71,30 @@ def segment(
     ] = False,
 ) -> None:
     """Segment a clip from a file of prompts: masks as DAVIS palette PNGs, and a summary. Ctrl-C keeps what is done."""
+    try:
+        choice, store = concrete_choice(chosen(method, segmenter, point_tracker, box_tracker, checkpoint, option))
+    except ValueError as error:
+        raise failed(error) from error
     options = Options(
         video.expanduser(),
         prompts.expanduser(),
         output.expanduser(),
-        method,
-        segmenter,
-        box_tracker,
+        choice,
+        store,
         device,
         embedding_ram_mib,
         frame_disk_mib,
         resume,
         overwrite,
-        None if checkpoint is None else checkpoint.expanduser(),
-        tuple(option or ()),
     )
     with Interrupts() as stop:
         run = Run(options, stop)
         try:
             run.go()
+            if segmenter == AUTO and choice.segmenter == DOWNLOAD_FREE:
+                say(f"segmented with {DOWNLOAD_FREE}, which needs no download; a learned one: ivos models pull {SMALL}")
         except (Stopped, KeyboardInterrupt):
             say(f"interrupted: {run.standing()}")
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except (SegmentError, PromptFileError, RunFolderError, VideoError, FrameError) as error:
-            console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-            raise typer.Exit(1) from error
+            raise failed(error) from error

@@ -13,11 +13,17 @@ def serve() -> None:
 
     from ls_backend.serving import gunicorn_command, settings_message
     from ls_backend.settings import current
+    from pipeline.methods import require_here
 
     try:
-        command = gunicorn_command(current())
+        settings = current()
+        require_here(settings.method_choice, settings.model_store)
+        command = gunicorn_command(settings)
     except ValidationError as error:
         typer.echo(f"ivos serve: the settings are not complete or not valid.\n{settings_message(error)}", err=True)
+        raise typer.Exit(2) from None
+    except ValueError as error:
+        typer.echo(f"ivos serve: {error}", err=True)
         raise typer.Exit(2) from None
     # The server takes this process's place, so that signals and exit codes are its own.
     os.execv(command[0], command)

@@ -3,71 +3,124 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from pipeline.methods.base import Method
-    from pipeline.segmenters.base import Segmenter
-    from pipeline.trackers.boxes.base import BoxTracker
+from model_zoo.registry import load_registry
+from model_zoo.store import ModelStore
+from pipeline.auto import AUTO, VIDEO_MODELS_BEST_FIRST, resolve_segmenter
+from pipeline.part_context import PartContext
+from pipeline.parts import build_part, known_parts, require_known
 
-METHODS = ("i_pt", "sam_pt", "sam_pd")
-SEGMENTERS = ("classical", "sam_vit_b", "sam_vit_l", "sam_vit_h")
-BOX_TRACKERS = ("opencv_template", "opencv_mil", "mask_box")
+if TYPE_CHECKING:
+    from pipeline.embeddings import EmbeddingCache
+    from pipeline.methods.base import Method
+
+PARTS_BY_METHOD = {
+    "i_pt": ("segmenter", "point_tracker", "box_tracker"),
+    "sam_pt": ("segmenter", "point_tracker"),
+    "sam_pd": ("segmenter",),
+    "sam2": ("segmenter",),
+}
+METHODS = tuple(PARTS_BY_METHOD)
 MAX_TORCH_THREADS = 4
 
 
+@dataclass(frozen=True)
+class MethodChoice:
+    """Which method, from which parts.
+
+    Attributes:
+        method: one of `METHODS`.
+        segmenter: one of `known_segmenters`; "auto" is the best one whose weights are on the machine.
+        point_tracker, box_tracker: one of `pipeline.parts.known_parts`, for the methods that track points or boxes.
+        checkpoint: the segmenter's weights, instead of its file in the model zoo.
+        options: the method's own settings by name, for instance ``{"refinement_iterations": 1}``; see `IPtSettings`,
+            `SamPtSettings`, `SamPdSettings`, `Sam2Settings`. Others keep their defaults.
+    """
+
+    method: str = METHODS[0]
+    segmenter: str = AUTO
+    point_tracker: str = "lucas_kanade"
+    box_tracker: str = "opencv_template"
+    checkpoint: Path | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Check the names.
+
+        Raises:
+            ValueError: one is unknown, with what is known in the message; or a checkpoint goes with no named segmenter.
+        """
+        if self.checkpoint is not None and self.segmenter == AUTO:
+            raise ValueError(f"the checkpoint {self.checkpoint} needs the name of its segmenter, not {AUTO}")
+        require_known("method", self.method, METHODS)
+        require_known("segmenter", self.segmenter, known_segmenters())
+        require_known("point_tracker", self.point_tracker, known_parts("point_tracker"))
+        require_known("box_tracker", self.box_tracker, known_parts("box_tracker"))
+
+
+def require_here(choice: MethodChoice, store: ModelStore) -> None:
+    """Check that every file that the choice needs is on this machine, without building anything.
+
+    Raises:
+        ValueError: weights or official code are missing; the message names the command that gets them.
+    """
+    for kind in PARTS_BY_METHOD[choice.method]:
+        name = getattr(choice, kind)
+        if kind == "segmenter":
+            name = resolve_segmenter(choice.method, choice.segmenter, store)
+            if choice.checkpoint is not None:
+                continue
+        model = load_registry().get(name)
+        if model is not None:
+            for file in model.files:
+                store.file(model, file.name)
+            if model.code is not None:
+                store.code(model)
+
+
+def known_segmenters() -> tuple[str, ...]:
+    """What can be chosen as segmenter."""
+    return (AUTO, *known_parts("segmenter"), *VIDEO_MODELS_BEST_FIRST)
+
+
 def build_method(
-    name: str,
+    choice: MethodChoice,
     *,
-    segmenter: str,
-    box_tracker: str,
+    store: ModelStore,
     device: str,
-    embedding_ram_mib: int,
-    checkpoint: Path | None = None,
-    options: Mapping[str, Any] | None = None,
+    embeddings: EmbeddingCache[Any],
+    random_weights: bool = False,
 ) -> Method:
     """Build a method once for the whole process.
 
     Args:
-        name: one of `METHODS`.
-        segmenter: one of `SEGMENTERS`.
-        box_tracker: one of `BOX_TRACKERS`, for the methods that track boxes.
+        choice: method, parts and options.
+        store: the model zoo on this machine.
         device: auto, cpu, cuda, cuda:N or mps.
-        embedding_ram_mib: bound of image embeddings in memory, all videos together.
-        checkpoint: the segmenter's weights, for segmenters that have any.
-        options: the method's own settings by name, for instance ``{"refinement_iterations": 1}``; see `IPtSettings`,
-            `SamPtSettings`, `SamPdSettings`. Others keep their defaults.
+        embeddings: the cache of image embeddings, which bounds those of all videos together.
+        random_weights: let random weights stand in for missing ones: for timing and tests, never for masks.
 
     Raises:
-        ValueError: a name or option is unknown, the checkpoint does not fit, or the device cannot be used; the message
-            lists what is known.
+        ValueError: a name or option is unknown, weights or packages are missing, the checkpoint does not fit, or the
+            device cannot be used; the message says what is known or what to do.
     """
-    require_known(method=name, segmenter=segmenter, box_tracker=box_tracker)
+    choice.check()
+    limit_torch_threads()
+    settings = _settings(choice.method, choice.options)
+    context = PartContext(store, resolve_device(device), choice.checkpoint, random_weights)
+    return _compose(choice, context, embeddings, settings)
+
+
+def limit_torch_threads() -> None:
+    """Give torch few threads: more take the cores that answer other requests, and gain nothing on small networks."""
     import os
 
     import torch
 
-    from pipeline.embeddings import EmbeddingCache
-
-    # More threads than this gain nothing on networks this small, and take the cores that answer other requests.
     torch.set_num_threads(max(1, min(MAX_TORCH_THREADS, (os.cpu_count() or 1) // 2)))
-    settings = _settings(name, options or {})
-    built = _segmenter(segmenter, checkpoint, resolve_device(device))
-    return _compose(name, built, box_tracker, EmbeddingCache(embedding_ram_mib), settings)
-
-
-def require_known(**chosen: str) -> None:
-    """Check names given as ``method=``, ``segmenter=``, ``box_tracker=``.
-
-    Raises:
-        ValueError: one is unknown; the message lists what is known.
-    """
-    known_names = {"method": METHODS, "segmenter": SEGMENTERS, "box_tracker": BOX_TRACKERS}
-    for kind, value in chosen.items():
-        if value not in known_names[kind]:
-            what = kind.replace("_", " ")
-            raise ValueError(f"unknown {what} {value!r}; known are {', '.join(known_names[kind])}")
 
 
 def resolve_device(device: str) -> str:
@@ -102,10 +155,12 @@ def _settings(name: str, options: Mapping[str, Any]) -> Any:
     from pydantic import TypeAdapter, ValidationError
 
     from pipeline.methods.i_pt import IPtSettings
+    from pipeline.methods.sam2_video import Sam2Settings
     from pipeline.methods.sam_pd import SamPdSettings
     from pipeline.methods.sam_pt import SamPtSettings
 
-    kind: Any = {"i_pt": IPtSettings, "sam_pt": SamPtSettings, "sam_pd": SamPdSettings}[name]
+    kinds = {"i_pt": IPtSettings, "sam_pt": SamPtSettings, "sam_pd": SamPdSettings, "sam2": Sam2Settings}
+    kind: Any = kinds[name]
     known = [field.name for field in fields(kind)]
     unknown = sorted(set(options) - set(known))
     if unknown:
@@ -118,36 +173,53 @@ def _settings(name: str, options: Mapping[str, Any]) -> Any:
         raise ValueError(f"option {place} of method {name}: {problem['msg']}; got {problem['input']!r}") from error
 
 
-def _segmenter(name: str, checkpoint: Path | None, device: str) -> Segmenter:
-    if name == "classical":
-        from pipeline.segmenters.classical import ClassicalSegmenter
-
-        return ClassicalSegmenter(device=device)
-    from model_zoo.segment_anything import load_sam
-    from pipeline.segmenters.sam import SamSegmenter
-
-    if checkpoint is None:
-        raise ValueError(f"segmenter {name} needs its weights; name the downloaded file with --checkpoint FILE")
-    return SamSegmenter(load_sam(name.removeprefix("sam_"), checkpoint, device), name=name, device=device)
-
-
-def _compose(name: str, segmenter: Segmenter, box_tracker: str, embeddings: Any, settings: Any) -> Method:
+def _compose(choice: MethodChoice, context: PartContext, embeddings: EmbeddingCache[Any], settings: Any) -> Method:
     from pipeline.methods.i_pt import IPt
     from pipeline.methods.sam_pd import SamPd
     from pipeline.methods.sam_pt import SamPt
-    from pipeline.trackers.points.lucas_kanade import LucasKanade
 
-    if name == "sam_pd":
+    segmenter_name = resolve_segmenter(choice.method, choice.segmenter, context.store)
+    _require_fitting(choice.method, segmenter_name)
+    if choice.method == "sam2":
+        return _sam2(segmenter_name, context, embeddings, settings)
+    segmenter = build_part("segmenter", segmenter_name, context)
+    if choice.method == "sam_pd":
         return SamPd(segmenter, embeddings, settings)
-    if name == "sam_pt":
-        return SamPt(segmenter, LucasKanade(), embeddings, settings)
-    return IPt(segmenter, LucasKanade(), _box_tracker(box_tracker), embeddings, settings)
+    points = build_part("point_tracker", choice.point_tracker, context)
+    if choice.method == "sam_pt":
+        return SamPt(segmenter, points, embeddings, settings)
+    return IPt(segmenter, points, build_part("box_tracker", choice.box_tracker, context), embeddings, settings)
 
 
-def _box_tracker(name: str) -> BoxTracker:
-    from pipeline.trackers.boxes.mask_box import MaskBox
-    from pipeline.trackers.boxes.opencv import OpenCvMil, OpenCvTemplate
+def _require_fitting(method: str, segmenter: str) -> None:
+    """Check that method and segmenter go together.
 
-    if name == "mask_box":
-        return MaskBox()
-    return OpenCvMil() if name == "opencv_mil" else OpenCvTemplate()
+    Raises:
+        ValueError: one is of SAM 2 and the other is not.
+    """
+    is_video_model = segmenter in VIDEO_MODELS_BEST_FIRST
+    if is_video_model and method != "sam2":
+        raise ValueError(
+            f"{segmenter} is a video model, which method {method} cannot use; choose the method sam2, or "
+            f"one of {', '.join(known_parts('segmenter'))} as segmenter"
+        )
+    if method == "sam2" and not is_video_model:
+        raise ValueError(
+            f"method sam2 cannot use the segmenter {segmenter}; choose one of {', '.join(VIDEO_MODELS_BEST_FIRST)}, "
+            "or another method"
+        )
+
+
+def _sam2(name: str, context: PartContext, embeddings: EmbeddingCache[Any], settings: Any) -> Method:
+    from model_zoo.sam2 import load_sam2
+    from pipeline.methods.sam2 import Sam2
+    from pipeline.methods.sam2_network import Sam2Network
+
+    if context.checkpoint is not None:
+        raise ValueError(
+            f"method sam2 reads a folder with config.json and model.safetensors, not the single file "
+            f"{context.checkpoint}; put them where `ivos models where {name}` says"
+        )
+    file = context.weights(name)
+    model = load_sam2(None if file is None else file.parent, name, context.device)
+    return Sam2(Sam2Network(model, name=name, device=context.device), embeddings, settings)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def parse_options(words: Sequence[str]) -> dict[str, str]:
@@ -20,3 +21,8 @@ def parse_options(words: Sequence[str]) -> dict[str, str]:
             raise ValueError(f"option {name.strip()} of the method is given twice")
         options[name.strip()] = value.strip()
     return options
+
+
+def option_words(options: Mapping[str, Any]) -> list[str]:
+    """The words of settings, in order of their names: what `parse_options` reads."""
+    return sorted(f"{name}={value}" for name, value in options.items())

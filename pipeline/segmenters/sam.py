@@ -8,11 +8,10 @@ the prompt encoder and the mask decoder are called one after the other here, as 
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,15 +29,13 @@ from pipeline.segmenters.base import (
     Reference,
     Segmentation,
 )
+from pipeline.segmenters.rows import alike_rows, per_row
 from pipeline.types import FrameRGB
 
 NO_OBJECT_LOGIT = -16.0
 """Where there is no object for certain: rows without prompts, and the padding. About what SAM says of background."""
 MAX_ROWS = 16
 """Objects decoded in one call; with SAM's own sizes a row needs about 40 MiB while it is decoded."""
-N_CANDIDATES = 3
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class SamEmbedding:
     @property
     def nbytes(self) -> int:
         """Memory held, in bytes."""
-        return self.features.nbytes
+        return sum(value.nbytes for value in vars(self).values() if isinstance(value, torch.Tensor))
 
 
 class SamSegmenter:
@@ -71,6 +68,9 @@ class SamSegmenter:
     """
 
     uses_carried_mask = False
+    # What a relative of SAM, whose encoder and decoder give something else, replaces; with `_encode` and `_masks`.
+    _embedding_type: type[SamEmbedding] = SamEmbedding
+    _n_candidates = 3
 
     def __init__(self, model: Sam, *, name: str, device: str = "cpu") -> None:
         """Take over a model: it moves to the device, into evaluation mode, and needs no gradients any more.
@@ -112,10 +112,11 @@ class SamSegmenter:
         with torch.inference_mode():
             image = torch.from_numpy(resized).to(self._device).permute(2, 0, 1).contiguous()[None]
             with self._autocast():
-                features = self._model.image_encoder(self._model.preprocess(image))[0]
-            kept = features.to("cpu", torch.float16 if self._half else torch.float32)
-        height, width = frame_rgb.shape[:2]
-        return SamEmbedding(kept, (height, width), (resized.shape[0], resized.shape[1]))
+                encoded = self._encode(self._model.preprocess(image))
+            dtype = torch.float16 if self._half else torch.float32
+            kept = {name: tensor.to("cpu", dtype) for name, tensor in encoded.items()}
+        (height, width), input_size_px = frame_rgb.shape[:2], resized.shape[:2]
+        return self._embedding_type(original_size_px=(height, width), input_size_px=input_size_px, **kept)
 
     def features(self, embedding: SamEmbedding) -> torch.Tensor:
         """The image embedding (C, gh, gw) float32 on the device; like the low-resolution logits, it has the padding."""
@@ -149,20 +150,19 @@ class SamSegmenter:
             ValueError: a sequence has not one item per object, or an item the wrong shape.
         """
         n_objects = len(prompts.objects)
-        masks = _per_row("mask_input", mask_input, n_objects)
-        readouts = _per_row("readout", readout, n_objects)
-        shape = (n_objects, N_CANDIDATES if multimask else 1)
+        masks = per_row("mask_input", mask_input, n_objects)
+        readouts = per_row("readout", readout, n_objects)
+        shape = (n_objects, self._n_candidates if multimask else 1)
         logits = np.full((*shape, *self._low_res), NO_OBJECT_LOGIT, np.float32)
         predicted_iou = np.zeros(shape, np.float32)
         queries = [MemoryQuery(torch.zeros((self._channels, 0), device=self._device))] * n_objects
         with torch.inference_mode():
-            image = self.features(embedding)[None]
-            for rows in _batches(prompts.objects):
+            for rows in alike_rows(prompts.objects, MAX_ROWS):
                 sparse = self._sparse([prompts.objects[row] for row in rows], embedding.original_size_px)
                 dense = self._dense([masks[row] for row in rows])
                 for position, row in enumerate(rows):
                     self._mix(dense[position], readouts[row])
-                decoded, scores, keys = self._decode(image, sparse, dense, multimask)
+                decoded, scores, keys = self._decode(embedding, sparse, dense, multimask)
                 logits[rows] = decoded.float().cpu().numpy()
                 predicted_iou[rows] = scores.float().cpu().numpy().clip(0, 1)
                 for position, row in enumerate(rows):
@@ -260,20 +260,28 @@ class SamSegmenter:
         dense.mul_(readout.alpha).add_(values, alpha=1 - readout.alpha)
 
     def _decode(
-        self, image: torch.Tensor, sparse: torch.Tensor, dense: torch.Tensor, multimask: bool
+        self, embedding: SamEmbedding, sparse: torch.Tensor, dense: torch.Tensor, multimask: bool
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Logits (B, K, h, w), predicted IoU (B, K), and the transformer's image features (B, cells, C) float32."""
+        inputs = {
+            "image_embeddings": self.features(embedding)[None],
+            "image_pe": self._image_pe,
+            "sparse_prompt_embeddings": sparse,
+            "dense_prompt_embeddings": dense,
+        }
         with self._autocast():
-            logits, predicted_iou = self._model.mask_decoder(
-                image_embeddings=image,
-                image_pe=self._image_pe,
-                sparse_prompt_embeddings=sparse,
-                dense_prompt_embeddings=dense,
-                multimask_output=multimask,
-            )
+            logits, predicted_iou = self._masks(embedding, inputs, multimask)
         keys: torch.Tensor = self._hooked.keys
         del self._hooked.keys
         return logits, predicted_iou, keys.float()
+
+    def _encode(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What an embedding keeps of a preprocessed image (1, 3, side, side), by the names of its fields."""
+        return {"features": self._model.image_encoder(image)[0]}
+
+    def _masks(self, embedding: Any, inputs: dict[str, torch.Tensor], multimask: bool) -> Any:  # noqa: ARG002
+        """Logits (B, K, h, w) and predicted IoU (B, K), from what every decoder of the family takes."""
+        return self._model.mask_decoder(**inputs, multimask_output=multimask)
 
     def _mask_tensor(self, masks: Sequence[FloatMap]) -> torch.Tensor:
         for mask in masks:
@@ -283,22 +291,3 @@ class SamSegmenter:
 
     def _tensor(self, values: Any) -> torch.Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=self._device)
-
-
-def _per_row(name: str, values: Sequence[T | None] | None, n_objects: int) -> Sequence[T | None]:
-    if values is None:
-        return [None] * n_objects
-    if len(values) != n_objects:
-        raise ValueError(f"{name} must have one item per object, but got {len(values)} for {n_objects} objects")
-    return values
-
-
-def _batches(objects: Sequence[ObjectPrompts]) -> Iterator[list[int]]:
-    """Rows that can share a decoder call; rows without any point and box in none."""
-    alike: defaultdict[tuple[int, bool], list[int]] = defaultdict(list)
-    for row, each in enumerate(objects):
-        if len(each.points_xy_px) or each.box_xyxy_px is not None:
-            alike[len(each.points_xy_px), each.box_xyxy_px is not None].append(row)
-    for rows in alike.values():
-        for start in range(0, len(rows), MAX_ROWS):
-            yield rows[start : start + MAX_ROWS]

@@ -1,12 +1,14 @@
 """Every method answers Label Studio, `ivos segment` and `ivos bench`, with SAM and with the download-free segmenter.
 
-SAM is the package's own code with small random weights: shapes, prompts and memory are real, its masks mean nothing.
+SAM and SAM 2 are their packages' own code with small random weights: shapes, prompts and memory are real, the masks
+mean nothing.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +21,21 @@ from ls_backend.app import create_app
 from ls_backend.cli.main import app
 from ls_backend.settings import Settings
 from pipeline.methods import METHODS
+from tests import tiny_sam2
 from tests.contract.conftest import CREDENTIALS
 from tests.contract.replay import Replayer, masks_of
 from tests.ls_backend.media_server import LEGACY_TOKEN, MediaServer
 from tests.pipeline.evaluation.davis_folder import write_rendered_clip
 from tests.tiny_sam import register, save_checkpoint
+from tests.unverified import unverified
 
 N_FRAMES = 3
 QUICK = "refinement_iterations=1"
-every_method = pytest.mark.parametrize("method", METHODS)
-every_segmenter = pytest.mark.parametrize("segmenter", ["classical", "sam_vit_b"])
+PAIRS = [
+    *((method, segmenter) for method in METHODS if method != "sam2" for segmenter in ("classical", "sam_vit_b")),
+    *(("sam2", model) for model in tiny_sam2.MODELS),
+]
+every_pair = pytest.mark.parametrize(("method", "segmenter"), PAIRS)
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +47,22 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def parts(method: str, segmenter: str, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The command-line options of a method and a segmenter."""
     words = ["--method", method, "--segmenter", segmenter, "--device", "cpu"]
-    if segmenter != "classical":
+    if segmenter == "sam_vit_b":
         register(monkeypatch)
         words += ["--checkpoint", str(checkpoint)]
-    return [*words, "--option", QUICK]
+    return words if method == "sam2" else [*words, "--option", QUICK]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def models_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Small models of SAM 2 stand where `ivos models pull` would put the published ones."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in tiny_sam2.MODELS:
+        tiny_sam2.save_folder(folder / name, name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IVOS_MODEL_DIR", str(folder))
+        unverified(patch, *tiny_sam2.MODELS)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +77,12 @@ def ivos(*words: str | Path) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "300"})
 
 
-@every_method
-@every_segmenter
+@every_pair
 def test_label_studio_gets_masks(
     method: str, segmenter: str, checkpoint: Path, media: MediaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user, password = CREDENTIALS
-    if segmenter != "classical":
+    if segmenter == "sam_vit_b":
         register(monkeypatch)
     settings = Settings(
         basic_auth_user=user,
@@ -73,7 +91,7 @@ def test_label_studio_gets_masks(
         method=method,
         segmenter=segmenter,
         device="cpu",
-        checkpoint=None if segmenter == "classical" else checkpoint,
+        checkpoint=checkpoint if segmenter == "sam_vit_b" else None,
     )
     replayer = Replayer(create_app(settings), CREDENTIALS, media.url, LEGACY_TOKEN)
     assert replayer.post("/setup", replayer.body("setup")).get_json() == {"model_version": f"{method}+{segmenter}"}
@@ -81,8 +99,7 @@ def test_label_studio_gets_masks(
     assert len({region["item_index"] for region in masks}) == len(masks) > 0
 
 
-@every_method
-@every_segmenter
+@every_pair
 def test_a_folder_of_frames_is_segmented(parts: list[str], data: Path, tmp_path: Path) -> None:
     truth = np.asarray(Image.open(data / "Annotations" / "480p" / "short" / "00000.png"))
     ys, xs = np.nonzero(truth)
@@ -98,8 +115,7 @@ def test_a_folder_of_frames_is_segmented(parts: list[str], data: Path, tmp_path:
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["complete"]
 
 
-@every_method
-@every_segmenter
+@every_pair
 def test_the_bench_measures_it(parts: list[str], data: Path, tmp_path: Path) -> None:
     target = tmp_path / "figures.json"
     result = ivos("bench", "--data", data, "--rounds", "1", "--json", target, *parts)
@@ -113,8 +129,12 @@ def test_the_bench_measures_it(parts: list[str], data: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--method", "magic"), "known are i_pt, sam_pt, sam_pd"),
-        (("--segmenter", "sam_vit_b"), "segmenter sam_vit_b needs its weights; name the downloaded file"),
+        (("--method", "magic"), "known are i_pt, sam_pt, sam_pd, sam2"),
+        (("--segmenter", "sam_vit_b"), "sam_vit_b are not on this machine; .*ivos models pull sam_vit_b"),
+        (("--method", "sam2"), "method sam2 cannot use the segmenter classical; choose one of sam2_1_hiera_large, "),
+        (("--segmenter", "edgetam"), "edgetam is a video model, .* choose the method sam2"),
+        (("--point-tracker", "pips"), "ivos models pull pips"),
+        (("--box-tracker", "vittrack"), "ivos models pull vittrack"),
         (("--segmenter", "sam_vit_b", "--checkpoint", "nowhere.pth"), "nowhere.pth"),
         (("--device", "cuda:77"), "cannot be used on this machine; use auto or cpu"),
         (("--option", "colour=3"), "unknown option colour of method i_pt; known are positive_points, "),

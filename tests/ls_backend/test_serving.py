@@ -66,6 +66,25 @@ def test_wrong_settings_are_named_without_their_values(
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"SEGMENTER": "sam_vit_b"}, "ivos models pull sam_vit_b"),
+        ({"BOX_TRACKER": "nanotrack_v2"}, "ivos models pull nanotrack_v2"),
+        ({"METHOD": "sam2"}, "ivos models pull edgetam"),
+    ],
+)
+def test_missing_weights_are_named_before_the_server_starts(
+    own: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (own | {"AUTH_DISABLED": "true"}).items():
+        monkeypatch.setenv(f"IVOS_{name}", value)
+    result = CliRunner().invoke(app, ["serve"])
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_ivos_serve_answers_asks_for_the_password_and_ends_on_request(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -10,9 +10,10 @@ from ls_backend.media import MediaFetcher, TaskFrames
 from ls_backend.prompts import ReadPrompts
 from ls_backend.sessions import SessionRegistry, TaskSession
 from ls_backend.settings import Settings
-from pipeline.methods import build_method
+from pipeline.methods import MethodChoice
 from pipeline.sample_clip import SampleClip
 from pipeline.session import Session
+from tests.built_methods import built
 from tests.ls_backend.test_service import Editor, box_around, clip, editor, service
 
 __all__ = ["clip", "editor", "service"]
@@ -23,7 +24,7 @@ URLS = ("/a.png",)
 def idle_session(settings: Settings) -> TaskSession:
     """A session nobody has prompted."""
     frames = TaskFrames(URLS, MediaFetcher(settings, settings.cache_dir / "frames"), LabelStudioAuth("", ""))
-    method = build_method("i_pt", segmenter="classical", box_tracker="mask_box", device="cpu", embedding_ram_mib=16)
+    method = built(MethodChoice(segmenter="classical", box_tracker="mask_box"), embedding_ram_mib=16)
     return TaskSession(frames, Session(frames, method))
 
 

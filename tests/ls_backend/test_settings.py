@@ -23,7 +23,7 @@ def test_credentials_are_required(monkeypatch: pytest.MonkeyPatch) -> None:
         ("IVOS_RESPONSE_BUDGET_S", "100", "less than 100"),
         ("IVOS_BOX_TRACKER", "magic", "unknown box tracker 'magic'; known are .*opencv_mil"),
         ("IVOS_METHOD", "magic", "known are i_pt"),
-        ("IVOS_SEGMENTER", "magic", "known are classical"),
+        ("IVOS_SEGMENTER", "magic", "unknown segmenter 'magic'; known are auto, classical"),
     ],
 )
 def test_bad_values_are_named(

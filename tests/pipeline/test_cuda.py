@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from pipeline.memory.bank import MemoryBank
-from pipeline.methods import build_method
 from pipeline.sample_clip import SampleClip, render_sample_clip
 from pipeline.segmenters.base import ObjectPrompts, PromptBatch
 from pipeline.segmenters.sam import SamSegmenter
 from pipeline.session import Session
 from pipeline.types import BoxPrompt
+from tests.built_methods import built
 from tests.pipeline.frame_sources import ArrayFrames
 from tests.tiny_sam import build_tiny_sam
 
@@ -22,13 +22,7 @@ pytestmark = pytest.mark.cuda
 
 def masks_on(device: str, clip: SampleClip) -> tuple[list[np.ndarray], float]:
     """Masks of object 1 from a box on frame 0, and seconds per frame."""
-    method = build_method(
-        "i_pt",
-        segmenter="classical",
-        box_tracker="opencv_template",
-        device=device,
-        embedding_ram_mib=512,
-    )
+    method = built(device=device, embedding_ram_mib=512)
     ys, xs = np.nonzero(clip.labels[0] == 1)
     box = BoxPrompt(1, 0, (float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1)))
     seconds = []

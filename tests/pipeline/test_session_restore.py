@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from pipeline.methods import BOX_TRACKERS, METHODS, SEGMENTERS, build_method
 from pipeline.methods.base import Method
 from pipeline.session import Session
 from pipeline.types import BoolMask, FrameResult, MaskPrompt, Prompt, RunLengthMask
+from tests.built_methods import built
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
 
 N_FRAMES = 12
@@ -20,9 +20,7 @@ EMPTY = RunLengthMask.encode(np.zeros_like(MASKS[0]))
 
 @pytest.fixture(scope="module")
 def method() -> Method:
-    return build_method(
-        METHODS[0], segmenter=SEGMENTERS[0], box_tracker=BOX_TRACKERS[0], device="cpu", embedding_ram_mib=64
-    )
+    return built(embedding_ram_mib=64)
 
 
 def truth(frame_index: int, object_id: int = 1) -> Prompt:

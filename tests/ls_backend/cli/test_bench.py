@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 from ls_backend.cli.main import app
 from pipeline.evaluation.metrics import region_similarity
-from pipeline.methods import METHODS, SEGMENTERS
+from pipeline.methods import METHODS
 from tests.clips import REPOSITORY
 from tests.pipeline.evaluation.davis_folder import write_rendered_clip
 
@@ -95,7 +95,7 @@ def test_two_rounds_on_two_clips(data: Path, tmp_path: Path) -> None:
     document = json.loads(file.read_text())
     assert has_form(document, TOP_KEYS)
     assert document["complete"] is True
-    assert (document["method"], document["segmenter"]) == (METHODS[0], SEGMENTERS[0])
+    assert (document["method"], document["segmenter"]) == (METHODS[0], "classical")
     assert (document["seed"], document["frames"], document["objects"]) == (4, 2 * N_FRAMES, 3)
     assert [entry["name"] for entry in document["sequences"]] == ["one", "two"]
     for entry in document["sequences"]:

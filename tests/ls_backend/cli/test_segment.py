@@ -21,10 +21,11 @@ from typer.testing import CliRunner, Result
 
 from ls_backend.cli.main import app
 from ls_backend.segment_run import Options
-from pipeline.methods import BOX_TRACKERS, METHODS, SEGMENTERS
+from pipeline.methods import METHODS, MethodChoice
 from pipeline.prompt_file import json_schema
 from pipeline.run_summary import Summary
 from pipeline.sample_clip import SampleClip, render_sample_clip
+from tests.built_methods import NOWHERE
 
 N_FRAMES = 8
 COMMAND = "from ls_backend.cli.main import app; app()"
@@ -116,7 +117,7 @@ def test_a_folder_becomes_masks_and_a_summary(frames: Path, prompts: Path, clip:
     assert summary.complete
     assert summary.frames_done == [(0, N_FRAMES - 1)]
     assert (summary.video.frames, summary.video.height_px, summary.video.width_px) == (N_FRAMES, *SIZE_HW_PX)
-    assert (summary.method, summary.segmenter, summary.box_tracker) == (METHODS[0], SEGMENTERS[0], BOX_TRACKERS[0])
+    assert (summary.method, summary.segmenter, summary.box_tracker) == ("i_pt", "classical", "opencv_template")
     assert [(entry.object_id, entry.name) for entry in summary.objects] == [(1, "front"), (2, "back")]
     for entry in summary.objects:
         assert entry.frames_with_mask == sum(bool((labels == entry.object_id).any()) for labels in found.values())
@@ -143,12 +144,12 @@ def video(path: Path, codec: str, clip: SampleClip) -> Path:
 def test_a_video_file_becomes_the_same_masks(prompts: Path, clip: SampleClip, tmp_path: Path) -> None:
     output = tmp_path / "out"
     path = video(tmp_path / "clip.mp4", "mp4v", clip)
-    result = segment(path, "-p", prompts, "-o", output, "--box-tracker", BOX_TRACKERS[-1])
+    result = segment(path, "-p", prompts, "-o", output, "--box-tracker", "mask_box")
     assert result.exit_code == 0, result.output
     found = masks_of(output)
     assert list(found) == list(range(N_FRAMES))
     assert mean_iou(found, clip.labels, 1) > 0.8
-    assert summary_of(output).box_tracker == BOX_TRACKERS[-1]
+    assert summary_of(output).box_tracker == "mask_box"
 
 
 def test_the_length_of_a_video_is_what_can_be_decoded(clip: SampleClip, tmp_path: Path) -> None:
@@ -225,7 +226,8 @@ def test_an_interrupted_run_keeps_its_frames_and_is_continued(long_run: LongRun)
     frames, prompts, output = long_run.frames, long_run.prompts, long_run.output
     told = [line for line in said.splitlines() if line.startswith("interrupted: ")]
     assert len(told) == 1
-    assert told[0].endswith(f"ivos segment {frames} --prompts {prompts} --output {output} --resume")
+    command = f"ivos segment {frames} --prompts {prompts} --output {output} --segmenter classical --resume"
+    assert told[0].endswith(command)
     before, summary = masks_of(output), summary_of(output)
     assert not summary.complete
     assert 0 < len(before) < LONG_N_FRAMES
@@ -279,9 +281,9 @@ def test_folders_of_others_are_left_alone(option: str, frames: Path, prompts: Pa
         ("first.png", (), "is one image; expected a video file"),
         ("prompts.json", (), "no frame can be decoded; expected a video"),
         ("empty", (), "holds no image; expected files ending in .jpg"),
-        ("frames", ("--method", "magic"), f"--method 'magic' is unknown; known are {', '.join(METHODS)}"),
-        ("frames", ("--segmenter", "magic"), f"--segmenter 'magic' is unknown; known are {', '.join(SEGMENTERS)}"),
-        ("frames", ("--box-tracker", "magic"), "--box-tracker 'magic' is unknown"),
+        ("frames", ("--method", "magic"), f"unknown method 'magic'; known are {', '.join(METHODS)}"),
+        ("frames", ("--segmenter", "magic"), "unknown segmenter 'magic'; known are auto, classical, "),
+        ("frames", ("--box-tracker", "magic"), "unknown box tracker 'magic'; known are opencv_template, "),
         ("frames", ("--device", "tpu"), "device 'tpu' is none of auto, cpu, cuda"),
         ("frames", ("--resume", "--overwrite"), "give one of them"),
         ("frames", ("--output", "prompts.json"), "prompts.json is a file; --output needs a folder"),
@@ -324,9 +326,9 @@ def test_wrong_prompts_are_refused_before_any_work(
 
 def test_the_line_to_continue_says_what_was_chosen() -> None:
     options = Options(
-        Path("a clip.mp4"), Path("p.json"), Path("out"), METHODS[0], SEGMENTERS[0], BOX_TRACKERS[-1], "cpu", 64
+        Path("a clip.mp4"), Path("p.json"), Path("out"), MethodChoice(box_tracker="mask_box"), NOWHERE, "cpu", 64
     )
-    chosen = f"ivos segment 'a clip.mp4' --prompts p.json --output out --box-tracker {BOX_TRACKERS[-1]} --device cpu"
+    chosen = "ivos segment 'a clip.mp4' --prompts p.json --output out --box-tracker mask_box --device cpu"
     assert options.command_to_continue(started=True) == f"{chosen} --embedding-ram-mib 64 --resume"
     afresh = replace(options, overwrite=True)
     assert afresh.command_to_continue(started=False) == f"{chosen} --embedding-ram-mib 64 --overwrite"

@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.memory.bank import MemoryBank
-from pipeline.methods import build_method
+from pipeline.methods import MethodChoice
 from pipeline.segmenters.base import FloatMap, ObjectPrompts, PromptBatch, Reference
 from pipeline.segmenters.classical import ClassicalSegmenter
 from pipeline.segmenters.classical.boundary import geodesic_distance, graph_cut
 from pipeline.segmenters.classical.features import WORK_LONG_SIDE_PX, embed
 from pipeline.segmenters.classical.pixel_model import PixelModel
 from pipeline.types import BoolMask, FrameRGB
+from tests.built_methods import built
 
 torch.set_num_threads(1)  # as build_method does: small networks crawl when their threads fight for cores
 SEGMENTER = ClassicalSegmenter()
@@ -248,7 +249,7 @@ def test_unknown_names_are_refused_with_the_known_ones(
     name: str, segmenter: str, box_tracker: str, device: str, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        build_method(name, segmenter=segmenter, box_tracker=box_tracker, device=device, embedding_ram_mib=16)
+        built(MethodChoice(name, segmenter, box_tracker=box_tracker), device=device)
 
 
 def test_importing_the_session_does_not_import_torch() -> None:

@@ -1,0 +1,101 @@
+"""The method of this process. With ``IVOS_SEGMENTER=auto`` a learned segmenter takes over once its weights are here."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ls_backend.settings import Settings
+from model_zoo.registry import find
+from pipeline.auto import AUTO, DOWNLOAD_FREE, SMALL, resolve_segmenter
+from pipeline.embeddings import EmbeddingCache
+from pipeline.methods import build_method
+
+if TYPE_CHECKING:
+    from pipeline.methods.base import Method
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ServedMethod:
+    """A built method and the name under which Label Studio knows its predictions."""
+
+    method: Method
+    model_version: str
+
+
+class MethodProvider:
+    """Builds the method at once; pulls the small learned segmenter once, in the background, if ``auto`` finds none.
+
+    Videos opened after that are segmented with it; those already open keep the method that they were opened with.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Build the method.
+
+        Raises:
+            ValueError: a part cannot be built; the message says what is missing and what to do.
+        """
+        self._settings = settings
+        self._store = settings.model_store
+        self._embeddings: EmbeddingCache[Any] = EmbeddingCache(settings.embedding_ram_mib)
+        self._closed = threading.Event()
+        choice = settings.method_choice
+        segmenter = resolve_segmenter(choice.method, choice.segmenter, self._store)
+        self._current = self._built(segmenter)
+        self._pull = threading.Thread(target=self._upgrade, name=f"pull {SMALL}", daemon=True)
+        if choice.segmenter == AUTO:
+            logger.info("segmenter auto: %s is the best one on this machine", segmenter)
+        if choice.segmenter == AUTO and segmenter == DOWNLOAD_FREE:
+            self._pull.start()
+
+    @property
+    def current(self) -> ServedMethod:
+        """What a video opened now is segmented with."""
+        return self._current
+
+    @property
+    def is_pulling(self) -> bool:
+        """Whether a download or the change to a new segmenter is under way."""
+        return self._pull.is_alive()
+
+    def close(self) -> None:
+        """Stop a download; what it has so far is kept for the next start."""
+        self._closed.set()
+        if self.is_pulling:
+            self._pull.join(timeout=self._settings.fetch_timeout_s)
+
+    def _built(self, segmenter: str) -> ServedMethod:
+        choice = replace(self._settings.method_choice, segmenter=segmenter)
+        method = build_method(choice, store=self._store, device=self._settings.device, embeddings=self._embeddings)
+        return ServedMethod(method, f"{choice.method}+{segmenter}")
+
+    def _upgrade(self) -> None:
+        """Pull the small segmenter and take it into use; whatever goes wrong is said once, and the work goes on."""
+        size_bytes = find(SMALL).size_bytes
+        size = "" if size_bytes is None else f" ({size_bytes / 2**20:.0f} MiB)"
+        logger.info("pulling %s%s in the background; until it is here, %s segments", SMALL, size, DOWNLOAD_FREE)
+        try:
+            self._store.pull(SMALL, report=self._stop_if_closed)
+            self._current = self._built(SMALL)
+        except _ClosedError:
+            logger.info("the download of %s was stopped; the next start continues it", SMALL)
+        except Exception as error:  # Nothing that happens here may end the work that goes on without it.
+            logger.warning(
+                "%s could not be taken into use, so %s goes on segmenting (%s: %s). Get it with `ivos models pull %s`, "
+                "name a mirror with IVOS_MODEL_MIRROR, or set IVOS_SEGMENTER=%s to leave it at that",
+                *(SMALL, DOWNLOAD_FREE, type(error).__name__, error, SMALL, DOWNLOAD_FREE),
+            )
+        else:
+            logger.info("%s is here: tasks opened from now on are segmented with it", SMALL)
+
+    def _stop_if_closed(self, _file_name: str, _done_bytes: int, _total_bytes: int | None) -> None:
+        if self._closed.is_set():
+            raise _ClosedError
+
+
+class _ClosedError(Exception):
+    """The process ends, so the download does."""

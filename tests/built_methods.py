@@ -1,0 +1,22 @@
+"""Methods for tests, built as the process builds them, with weights from nowhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from model_zoo.store import ModelStore
+from pipeline.embeddings import EmbeddingCache
+from pipeline.methods import MethodChoice, build_method
+from pipeline.methods.base import Method
+
+NOWHERE = ModelStore(Path("/nonexistent/models"))
+
+
+def built(choice: MethodChoice | None = None, *, device: str = "cpu", embedding_ram_mib: int = 256) -> Method:
+    """The default method with the download-free segmenter, or another choice."""
+    return build_method(
+        choice or MethodChoice(segmenter="classical"),
+        store=NOWHERE,
+        device=device,
+        embeddings=EmbeddingCache(embedding_ram_mib),
+    )
