@@ -44,15 +44,15 @@ def speed(
     clip = SampleFrames.render(frames)
     rows: list[ModelSpeed] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    conditions: dict[str, Any] = {"machine": machine(used), "threads": torch.get_num_threads()}
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         for name in names or TASK_BY_NAME:
             bar = progress.add_task(name, total=None)
             rows.append(time_model(name, clip, store, device=used, budget_s=budget_s))
             progress.remove_task(bar)
+            if json is not None:  # After each, so that stopping a long run loses nothing.
+                write_json(conditions | {"models": [row.document() for row in rows]}, json)
     Console().print(_table(rows))
-    if json is not None:
-        document: dict[str, Any] = {"machine": machine(used), "threads": torch.get_num_threads()}
-        write_json(document | {"models": [row.document() for row in rows]}, json)
 
 
 def _table(rows: list[Any]) -> Table:

@@ -11,9 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
@@ -25,7 +23,7 @@ from tests import tiny_sam2
 from tests.contract.conftest import CREDENTIALS
 from tests.contract.replay import Replayer, masks_of
 from tests.ls_backend.media_server import LEGACY_TOKEN, MediaServer
-from tests.pipeline.evaluation.davis_folder import write_rendered_clip
+from tests.pipeline.evaluation.davis_folder import write_box_prompt, write_rendered_clip
 from tests.tiny_sam import register, save_checkpoint
 from tests.unverified import unverified
 
@@ -101,14 +99,8 @@ def test_label_studio_gets_masks(
 
 @every_pair
 def test_a_folder_of_frames_is_segmented(parts: list[str], data: Path, tmp_path: Path) -> None:
-    truth = np.asarray(Image.open(data / "Annotations" / "480p" / "short" / "00000.png"))
-    ys, xs = np.nonzero(truth)
-    box = [int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1]
     prompts = tmp_path / "prompts.json"
-    prompts.write_text(
-        json.dumps({"version": 1, "objects": [{"object_id": 1, "prompts": [{"frame_index": 0, "box_xyxy_px": box}]}]})
-    )
-    frames = data / "JPEGImages" / "480p" / "short"
+    frames = write_box_prompt(data, "short", prompts)
     result = ivos("segment", frames, "--prompts", prompts, "--output", tmp_path / "out", *parts)
     assert result.exit_code == 0, result.output
     assert len(list((tmp_path / "out" / "masks").glob("*.png"))) == N_FRAMES

@@ -11,10 +11,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from typer.testing import CliRunner
 
 from ls_backend.cli.main import app
@@ -28,7 +26,7 @@ from model_zoo.registry import load_registry
 from model_zoo.store import ModelStore
 from model_zoo.tapir import load_tapir
 from pipeline.parts import BUILT_IN
-from tests.pipeline.evaluation.davis_folder import write_rendered_clip
+from tests.pipeline.evaluation.davis_folder import write_box_prompt, write_rendered_clip
 from tests.stand_ins import CO_TRACKER, FOLDER, PIPS, TAPNET
 from tests.tiny_onnx import write_nanotrack, write_vittrack
 from tests.tiny_xfeat import write_like_xfeat
@@ -118,12 +116,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("kind", "name"), PARTS)
 def test_a_part_is_chosen_by_its_name_alone(kind: str, name: str, data: Path, tmp_path: Path) -> None:
-    truth = np.asarray(Image.open(data / "Annotations" / "480p" / "short" / "00000.png"))
-    ys, xs = np.nonzero(truth)
-    prompt = {"frame_index": 0, "box_xyxy_px": [int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1]}
     prompts = tmp_path / "prompts.json"
-    prompts.write_text(json.dumps({"version": 1, "objects": [{"object_id": 1, "prompts": [prompt]}]}))
-    words = ["segment", data / "JPEGImages" / "480p" / "short", "-p", prompts, "-o", tmp_path / "out"]
+    words = ["segment", write_box_prompt(data, "short", prompts), "-p", prompts, "-o", tmp_path / "out"]
     words += ["--segmenter", "classical", "--device", "cpu", "--option", "refinement_iterations=1"]
     words += [f"--{kind.replace('_', '-')}", name]
     result = CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "300"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -40,3 +41,13 @@ def write_rendered_clip(data: Path, name: str, n_frames: int, *, object_ids: tup
     sample = render_sample_clip(n_frames=n_frames, size_hw_px=(120, 214))
     kept = np.where(np.isin(sample.labels, object_ids), sample.labels, 0).astype(np.uint8)
     write_clip(data, name, kept, sample.frames)
+
+
+def write_box_prompt(data: Path, name: str, prompts: Path) -> Path:
+    """Write the prompts file of a box around object 1 on the first frame; returns the folder of the frames."""
+    truth = np.asarray(Image.open(data / "Annotations" / "480p" / name / "00000.png"))
+    ys, xs = np.nonzero(truth == 1)
+    box = [int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1]
+    objects = [{"object_id": 1, "prompts": [{"frame_index": 0, "box_xyxy_px": box}]}]
+    prompts.write_text(json.dumps({"version": 1, "objects": objects}))
+    return data / "JPEGImages" / "480p" / name

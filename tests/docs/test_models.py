@@ -1,0 +1,42 @@
+"""The table of models is what the registry and the measurement kept beside it say."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from model_zoo.registry import Model, load_registry
+from pipeline.evaluation.model_speed import TASK_BY_NAME
+from tests.clips import REPOSITORY
+
+PAGE = (REPOSITORY / "docs" / "models.md").read_text()
+MEASURED: dict[str, Any] = json.loads((REPOSITORY / "benchmarks" / "models.json").read_text())
+NO_MODEL = ("", "", "")
+
+
+def cells_of(name: str) -> list[str]:
+    """The cells of a model's row: task, size, licence, extra, seconds per frame, weights that were timed."""
+    model = load_registry().get(name)
+    size, licence, extra = NO_MODEL if model is None else (_size(model), model.licence, model.extra)
+    timed = next(row for row in MEASURED["models"] if row["name"] == name)
+    seconds = timed["seconds_per_frame"]
+    shown = "not timed" if seconds is None else f"{seconds:.3f}"
+    return [TASK_BY_NAME[name], size, licence, f"`{extra}`" if extra else "", shown, timed["weights"]]
+
+
+def _size(model: Model) -> str:
+    return "not stated" if model.size_bytes is None else f"{model.size_bytes / 2**20:,.0f} MiB"
+
+
+def test_every_model_stands_in_the_table_as_measured() -> None:
+    section = PAGE.split("## All models")[1].split("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\|.*\|$", section, re.M)]
+    assert {row[0].strip("`"): row[1:] for row in rows[2:]} == {name: cells_of(name) for name in TASK_BY_NAME}
+
+
+def test_the_page_names_the_machine_and_what_was_not_timed() -> None:
+    assert f"{MEASURED['threads']} thread" in PAGE
+    assert MEASURED["machine"]["device_name"] in PAGE
+    for row in MEASURED["models"]:
+        assert row["problem"] == "" or row["name"] in ("vittrack", "opencv_csrt"), row
