@@ -90,7 +90,7 @@ def record(official: ModuleType, head: Any) -> dict[str, NDArray[np.float32]]:
 
 
 def main(folder: str) -> None:
-    """Run the official tracker from a folder, on the CPU and without the packages of its training, and write the file."""
+    """Run the official tracker on the CPU, without the packages that only its training needs, and write the file."""
     unused = dict.fromkeys(["visdom", "visdom.server", "tensorboardX", "jpeg4py", "lmdb", "easydict"], MagicMock())
     unused["torch._six"] = MagicMock(string_classes=(str,), int_classes=(int,))
     with (
