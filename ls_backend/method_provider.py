@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ls_backend.settings import Settings
 from model_zoo.registry import find
-from pipeline.auto import AUTO, DOWNLOAD_FREE, SMALL, resolve_segmenter
+from pipeline.auto import AUTO, DOWNLOAD_FREE, FIT_FOR_CPU, SMALL, resolve_segmenter
 from pipeline.embeddings import EmbeddingCache
-from pipeline.methods import build_method
+from pipeline.methods import build_method, resolve_device
 
 if TYPE_CHECKING:
     from pipeline.methods.base import Method
@@ -49,6 +49,8 @@ class MethodProvider:
         self._pull = threading.Thread(target=self._upgrade, name=f"pull {SMALL}", daemon=True)
         if choice.segmenter == AUTO:
             logger.info("segmenter auto: %s is the best one on this machine", segmenter)
+            if segmenter not in FIT_FOR_CPU and resolve_device(settings.device) == "cpu":
+                logger.warning("%s takes long on a CPU; name one of %s", segmenter, ", ".join(FIT_FOR_CPU))
         if choice.segmenter == AUTO and segmenter == DOWNLOAD_FREE:
             self._pull.start()
 
@@ -84,10 +86,11 @@ class MethodProvider:
         except _ClosedError:
             logger.info("the download of %s was stopped; the next start continues it", SMALL)
         except Exception as error:  # Nothing that happens here may end the work that goes on without it.
+            reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             logger.warning(
-                "%s could not be taken into use, so %s goes on segmenting (%s: %s). Get it with `ivos models pull %s`, "
-                "name a mirror with IVOS_MODEL_MIRROR, or set IVOS_SEGMENTER=%s to leave it at that",
-                *(SMALL, DOWNLOAD_FREE, type(error).__name__, error, SMALL, DOWNLOAD_FREE),
+                "%s could not be taken into use, so %s goes on segmenting: %s. "
+                "For the next start: `ivos models pull %s`, or IVOS_SEGMENTER=%s to leave it at that",
+                *(SMALL, DOWNLOAD_FREE, reason, SMALL, DOWNLOAD_FREE),
             )
         else:
             logger.info("%s is here: tasks opened from now on are segmented with it", SMALL)

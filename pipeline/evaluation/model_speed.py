@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -103,6 +104,7 @@ def time_model(
     if name in load_registry():
         weights = "published" if store.has(name) else "random"
     context = PartContext(store, device, random_weights=True)
+    gc.collect()  # The hooks of the model before are cycles, which would keep it.
     try:
         n_frames, seconds = _TIMERS[task](name, frames, context, budget_s)
     except (ValueError, OSError) as error:

@@ -14,6 +14,7 @@ from ls_backend.method_provider import MethodProvider
 from ls_backend.settings import Settings
 from model_zoo.mobile_sam import load_mobile_sam
 from model_zoo.store import ModelStore
+from tests.tiny_sam import register, save_checkpoint
 from tests.unverified import put_here, unverified
 
 Made = Callable[..., MethodProvider]
@@ -99,3 +100,14 @@ def test_a_named_segmenter_pulls_nothing(provider: Made, monkeypatch: pytest.Mon
     monkeypatch.setattr(ModelStore, "pull", lambda _store, model, **_: pulled.append(model))
     assert finished(provider(segmenter="classical")) == "i_pt+classical"
     assert pulled == []
+
+
+def test_a_large_model_on_a_cpu_is_warned_of(
+    provider: Made, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unverified(monkeypatch, "sam_vit_b")
+    register(monkeypatch)
+    (tmp_path / "models" / "sam_vit_b").mkdir(parents=True)
+    save_checkpoint(tmp_path / "models" / "sam_vit_b" / "sam_vit_b_01ec64.pth")
+    assert finished(provider()) == "i_pt+sam_vit_b"
+    assert "sam_vit_b takes long on a CPU; name one of classical, mobile_sam" in caplog.text
