@@ -27,10 +27,7 @@ BEST_FIRST = (
 )
 """By size; at equal size HQ-SAM, which was made to refine SAM's masks, first. The order is not measured here."""
 
-VIDEO_MODELS_FIT_FOR_CPU = (DOWNLOAD_FREE, SMALL, "sam_hq_vit_tiny", "edgetam")
-"""What a CPU segments in a few seconds a frame or less (docs/models.md)."""
-
-BEST_FIRST = (
+VIDEO_MODELS_BEST_FIRST = (
     "sam2_1_hiera_large",
     "sam2_1_hiera_base_plus",
     "sam2_1_hiera_small",
