@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ls_backend.settings import Settings
 from model_zoo.registry import find
-from pipeline.auto import AUTO, DOWNLOAD_FREE, FIT_FOR_CPU, SMALL, resolve_segmenter
+from pipeline.auto import AUTO, DOWNLOAD_FREE, FIT_FOR_CPU, SMALL, VIDEO_MODELS_BEST_FIRST, resolve_segmenter
 from pipeline.embeddings import EmbeddingCache
 from pipeline.methods import build_method, resolve_device
 
@@ -50,7 +50,8 @@ class MethodProvider:
         if choice.segmenter == AUTO:
             logger.info("segmenter auto: %s is the best one on this machine", segmenter)
             if segmenter not in FIT_FOR_CPU and resolve_device(settings.device) == "cpu":
-                logger.warning("%s takes long on a CPU; name one of %s", segmenter, ", ".join(FIT_FOR_CPU))
+                fit = [name for name in FIT_FOR_CPU if (name in VIDEO_MODELS_BEST_FIRST) == (choice.method == "sam2")]
+                logger.warning("%s takes long on a CPU; name one of %s", segmenter, ", ".join(fit))
         if choice.segmenter == AUTO and segmenter == DOWNLOAD_FREE:
             self._pull.start()
 
