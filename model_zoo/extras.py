@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
+
+_MODULES_BY_EXTRA = {
+    "hq": ("segment_anything_hq", "timm"),
+    "sam2": ("transformers", "timm"),
+    "trackers": ("onnxruntime", "einops", "tree", "einshape", "timm"),
+}
+"""What an extra brings, by the names under which it is imported."""
 
 
 class MissingExtraError(ValueError):
     """A part was chosen whose packages are not installed; the message names the command that installs them."""
+
+
+def is_installed(extra: str) -> bool:
+    """Whether everything that an extra brings can be imported; nothing is imported. The empty extra brings nothing."""
+    return all(find_spec(module) is not None for module in _MODULES_BY_EXTRA.get(extra, ()))
+
+
+def require_extra(extra: str, part: str) -> None:
+    """Check that an extra is installed, without importing anything.
+
+    Raises:
+        MissingExtraError: something of it is missing.
+    """
+    for module in _MODULES_BY_EXTRA.get(extra, ()):
+        if find_spec(module) is None:
+            raise _missing(module, extra, part)
 
 
 def require(module: str, *, extra: str, part: str) -> Any:
@@ -24,8 +48,11 @@ def require(module: str, *, extra: str, part: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        missing = error.name or module
-        raise MissingExtraError(
-            f"{part} needs the package {missing}, which is not installed; install it with: "
-            f"uv pip install 'label-studio-ivos[{extra}]' (or pip install, likewise)"
-        ) from error
+        raise _missing(error.name or module, extra, part) from error
+
+
+def _missing(module: str, extra: str, part: str) -> MissingExtraError:
+    return MissingExtraError(
+        f"{part} needs the package {module}, which is not installed; install it with: "
+        f"uv pip install 'label-studio-ivos[{extra}]' (or pip install, likewise)"
+    )

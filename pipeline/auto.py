@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
+from model_zoo.extras import is_installed
 from model_zoo.registry import find
 from model_zoo.store import ModelStore
 
@@ -49,7 +48,7 @@ def resolve_segmenter(method: str, segmenter: str, store: ModelStore) -> str:
         return segmenter
     candidates = VIDEO_MODELS_BEST_FIRST if method == "sam2" else BEST_FIRST
     for name in candidates:
-        if store.has(name) and _can_be_built(name):
+        if store.has(name) and is_installed(find(name).extra):
             return name
     if method == "sam2":
         raise ValueError(
@@ -57,11 +56,3 @@ def resolve_segmenter(method: str, segmenter: str, store: ModelStore) -> str:
             f"get the smallest with: ivos models pull {VIDEO_MODELS_BEST_FIRST[-1]}"
         )
     return DOWNLOAD_FREE
-
-
-_MODULE_BY_EXTRA = {"hq": "segment_anything_hq", "sam2": "transformers", "trackers": "onnxruntime"}
-
-
-def _can_be_built(name: str) -> bool:
-    extra = find(name).extra
-    return not extra or find_spec(_MODULE_BY_EXTRA[extra]) is not None

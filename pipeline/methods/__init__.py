@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model_zoo.extras import require_extra
 from model_zoo.registry import load_registry
 from model_zoo.store import ModelStore
 from pipeline.auto import AUTO, VIDEO_MODELS_BEST_FIRST, resolve_segmenter
@@ -62,23 +63,24 @@ class MethodChoice:
 
 
 def require_here(choice: MethodChoice, store: ModelStore) -> None:
-    """Check that every file that the choice needs is on this machine, without building anything.
+    """Check that all that the choice needs is on this machine, without building anything.
 
     Raises:
-        ValueError: weights or official code are missing; the message names the command that gets them.
+        ValueError: weights, official code or packages are missing, and the message names the command that gets them; or
+            the method cannot use the segmenter.
     """
     for kind in PARTS_BY_METHOD[choice.method]:
         name = getattr(choice, kind)
         if kind == "segmenter":
             name = resolve_segmenter(choice.method, choice.segmenter, store)
-            if choice.checkpoint is not None:
-                continue
+            _require_fitting(choice.method, name)
         model = load_registry().get(name)
         if model is not None:
-            for file in model.files:
-                store.file(model, file.name)
+            require_extra(model.extra, f"{kind.replace('_', ' ')} {name}")
             if model.code is not None:
                 store.code(model)
+            for file in () if kind == "segmenter" and choice.checkpoint is not None else model.files:
+                store.file(model, file.name)
 
 
 def known_segmenters() -> tuple[str, ...]:

@@ -72,9 +72,11 @@ def test_wrong_settings_are_named_without_their_values(
         ({"SEGMENTER": "sam_vit_b"}, "ivos models pull sam_vit_b"),
         ({"BOX_TRACKER": "nanotrack_v2"}, "ivos models pull nanotrack_v2"),
         ({"METHOD": "sam2"}, "ivos models pull edgetam"),
+        ({"METHOD": "sam2", "SEGMENTER": "classical"}, "method sam2 cannot use the segmenter classical; choose one of"),
+        ({"SEGMENTER": "edgetam"}, "edgetam is a video model, which method i_pt cannot use"),
     ],
 )
-def test_missing_weights_are_named_before_the_server_starts(
+def test_what_is_missing_is_said_before_the_server_starts(
     own: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (own | {"AUTH_DISABLED": "true"}).items():

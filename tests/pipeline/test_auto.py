@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import pipeline.auto
+import model_zoo.extras
 from model_zoo.registry import load_registry
 from model_zoo.store import ModelStore
 from pipeline.auto import BEST_FIRST, SMALL, VIDEO_MODELS_BEST_FIRST, resolve_segmenter
@@ -40,7 +40,7 @@ def test_the_best_one_that_is_here(
 def test_weights_without_their_package_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     unverified(monkeypatch, *EVERY_NAME)
     put_here(tmp_path, "sam_hq_vit_h", "mobile_sam")
-    monkeypatch.setattr(pipeline.auto, "find_spec", lambda _module: None)
+    monkeypatch.setattr(model_zoo.extras, "find_spec", lambda _module: None)
     assert resolve_segmenter("i_pt", "auto", ModelStore(tmp_path)) == "mobile_sam"
 
 
