@@ -148,7 +148,13 @@ def _video_method(name: str, frames: SampleFrames, context: PartContext, _budget
 
 
 def _point_tracker(name: str, frames: SampleFrames, context: PartContext, _budget_s: float) -> tuple[int, float]:
+    import torch
+
     tracker = build_part("point_tracker", name, context)
+    if name.startswith("raft") and not context.store.has(name):
+        # Random flow loses every point at once, and then the other frames cost nothing; no flow keeps them.
+        for parameter in tracker.network.update_block.flow_head.conv2.parameters():
+            torch.nn.init.zeros_(parameter)
     points = np.random.default_rng(0).uniform(frames.box_xyxy_px[:2], frames.box_xyxy_px[2:], (N_POINTS, 2))
     queries = PointQueries(0, points.astype(np.float32))
     tracker.track(frames, queries, range(2))

@@ -40,3 +40,29 @@ def test_the_page_names_the_machine_and_what_was_not_timed() -> None:
     assert MEASURED["machine"]["device_name"] in PAGE
     for row in MEASURED["models"]:
         assert row["problem"] == "" or row["name"] in ("vittrack", "opencv_csrt"), row
+
+
+RUNS = {
+    "defaults": "one_pass",
+    "`--box-tracker nanotrack_v2`": "trackers_nanotrack",
+    "`--point-tracker xfeat`": "trackers_xfeat",
+    "`--point-tracker xfeat --option restart=never`": "trackers_xfeat_never",
+}
+
+
+def tracker_rows() -> dict[str, list[str]]:
+    """Mean J, J&F and seconds per frame over the clips of one object, by what was chosen."""
+    rows = {}
+    for options, name in RUNS.items():
+        document = json.loads((REPOSITORY / "benchmarks" / f"{name}.json").read_text())
+        clips = [clip for clip in document["sequences"] if not clip["name"].startswith("comp-")]
+        assert (document["complete"], len(clips)) == (True, 10)
+        keys = ("j", "jf", "seconds_per_frame")
+        rows[options] = [f"{sum(clip[key] for clip in clips) / len(clips):.3f}" for key in keys]
+    return rows
+
+
+def test_the_trackers_stand_in_their_table_as_measured() -> None:
+    section = PAGE.split("## Which tracker")[1]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\|.*\|$", section, re.M)]
+    assert {row[1]: row[2:] for row in rows[2:]} == tracker_rows()
