@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,74 +14,24 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ls_backend.demo.stopping import StopSignals
-from model_zoo.store import ModelStore
+from ls_backend.segment_options import Options, SegmentError
 from pipeline.embeddings import EmbeddingCache
-from pipeline.methods import MethodChoice, build_method
+from pipeline.methods import build_method
 from pipeline.methods.options import option_words
 from pipeline.prompt_file import PromptFile, pipeline_prompts, read_prompt_file
 from pipeline.run_folder import RunFolder
 from pipeline.run_summary import PromptsSummary, RunFolderError, RunInputs, Summary, VideoSummary, read_summary
 from pipeline.types import FrameResult, Prompt
 from pipeline.video import FrameError, ImageFileFrames
-from pipeline.video_file import FRAME_DISK_MIB, VideoFileFrames
+from pipeline.video_file import VideoFileFrames
 
 if TYPE_CHECKING:
     from pipeline.session import Session
 
 SUMMARY_EVERY_S = 5.0
 """A killed run loses the masks that are newer than its summary."""
-DEVICE = "auto"
-EMBEDDING_RAM_MIB = 1024
 
 console = Console(stderr=True)
-
-
-class SegmentError(Exception):
-    """The run cannot be made. The message says what was expected, what arrived and what to do."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says."""
-
-    video: Path
-    prompts: Path
-    output: Path
-    choice: MethodChoice
-    store: ModelStore
-    device: str = DEVICE
-    embedding_ram_mib: int = EMBEDDING_RAM_MIB
-    frame_disk_mib: int = FRAME_DISK_MIB
-    resume: bool = False
-    overwrite: bool = False
-
-    def check(self) -> None:
-        """Refuse what needs no look at any file.
-
-        Raises:
-            SegmentError: two options contradict each other.
-        """
-        if self.resume and self.overwrite:
-            raise SegmentError("--resume continues a run and --overwrite starts afresh; give one of them")
-
-    def command_to_continue(self, started: bool) -> str:
-        """A line for the shell that goes on where this run stops, or begins what has not ``started``."""
-        default_choice = MethodChoice()
-        words = ["ivos", "segment", str(self.video), "--prompts", str(self.prompts), "--output", str(self.output)]
-        for option, value, default in (
-            ("--method", self.choice.method, default_choice.method),
-            ("--segmenter", self.choice.segmenter, default_choice.segmenter),
-            ("--point-tracker", self.choice.point_tracker, default_choice.point_tracker),
-            ("--box-tracker", self.choice.box_tracker, default_choice.box_tracker),
-            ("--device", self.device, DEVICE),
-            ("--embedding-ram-mib", self.embedding_ram_mib, EMBEDDING_RAM_MIB),
-            ("--frame-disk-mib", self.frame_disk_mib, FRAME_DISK_MIB),
-        ):
-            words += [option, str(value)] if value != default else []
-        words += [] if self.choice.checkpoint is None else ["--checkpoint", str(self.choice.checkpoint)]
-        for word in option_words(self.choice.options):
-            words += ["--option", word]
-        return shlex.join([*words, "--overwrite" if self.overwrite and not started else "--resume"])
 
 
 class Run:

@@ -22,7 +22,8 @@ from ls_backend.cli.parts import (
     concrete_choice,
 )
 from ls_backend.demo.stopping import Stopped, StopSignals
-from ls_backend.segment_run import DEVICE, EMBEDDING_RAM_MIB, Options, Run, SegmentError, say
+from ls_backend.segment_options import DEVICE, EMBEDDING_RAM_MIB, Options, SegmentError
+from ls_backend.segment_run import Run, say
 from pipeline.auto import AUTO, DOWNLOAD_FREE, SMALL
 from pipeline.prompt_file import PromptFileError, json_schema
 from pipeline.run_summary import RunFolderError

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.trackers._frames import check_range
 from pipeline.video import FrameSource
 
 
@@ -26,6 +27,17 @@ class BoxTracks:
     frame_indices: range
     boxes_xyxy_px: NDArray[np.float32]
     scores: NDArray[np.float32]
+
+
+def nothing_found(query: BoxQuery, frame_range: range) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Boxes (T, 4) that stay where the query's is, and scores (T,) of 0: what a tracker fills in, both float32.
+
+    Raises:
+        ValueError: the range cannot be tracked; see `pipeline.trackers._frames.check_range`.
+    """
+    check_range(query.frame_index, frame_range)
+    boxes = np.tile(np.array(query.box_xyxy_px, np.float32), (len(frame_range), 1))
+    return boxes, np.zeros(len(frame_range), np.float32)
 
 
 class BoxTracker(Protocol):

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.trackers._frames import check_range
-from pipeline.trackers.boxes.base import BoxQuery, BoxTracks
+from pipeline.trackers.boxes.base import BoxQuery, BoxTracks, nothing_found
 from pipeline.video import FrameSource
 
 
@@ -19,7 +18,6 @@ class MaskBox:
 
     def track(self, frames: FrameSource, query: BoxQuery, frame_range: range) -> BoxTracks:  # noqa: ARG002
         """Repeat the query's box, with less and less confidence."""
-        check_range(query.frame_index, frame_range)
+        boxes, _ = nothing_found(query, frame_range)
         steps = np.arange(len(frame_range), dtype=np.float32)
-        boxes = np.tile(np.array(query.box_xyxy_px, np.float32), (len(frame_range), 1))
         return BoxTracks(frame_range, boxes, np.asarray(0.5 ** (steps / self.half_life_frames), np.float32))

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.trackers._frames import check_range, reduced
-from pipeline.trackers.boxes.base import BoxQuery, BoxTracks
+from pipeline.trackers._frames import reduced
+from pipeline.trackers.boxes.base import BoxQuery, BoxTracks, nothing_found
 from pipeline.video import FrameSource
 
 _MEAN = (0.485, 0.456, 0.406)
@@ -49,9 +49,7 @@ class OsTrack:
 
     def track(self, frames: FrameSource, query: BoxQuery, frame_range: range) -> BoxTracks:
         """Follow the box over a range of frames."""
-        check_range(query.frame_index, frame_range)
-        boxes = np.tile(np.array(query.box_xyxy_px, np.float32), (len(frame_range), 1))
-        scores = np.zeros(len(frame_range), np.float32)
+        boxes, scores = nothing_found(query, frame_range)
         full_px = max(frames.size_hw_px)
         image, _ = reduced(frames, frame_range[0], full_px)
         if image is None:

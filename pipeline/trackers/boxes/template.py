@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.trackers._frames import check_range, reduced
-from pipeline.trackers.boxes.base import BoxQuery, BoxTracks
+from pipeline.trackers._frames import reduced
+from pipeline.trackers.boxes.base import BoxQuery, BoxTracks, nothing_found
 from pipeline.video import FrameSource
 
 
@@ -28,9 +28,7 @@ class OpenCvTemplate:
 
     def track(self, frames: FrameSource, query: BoxQuery, frame_range: range) -> BoxTracks:
         """Follow the box over a range of frames."""
-        check_range(query.frame_index, frame_range)
-        boxes = np.tile(np.array(query.box_xyxy_px, np.float32), (len(frame_range), 1))
-        scores = np.zeros(len(frame_range), np.float32)
+        boxes, scores = nothing_found(query, frame_range)
         image, scale = reduced(frames, frame_range[0], self.long_side_px)
         if image is None:
             return BoxTracks(frame_range, boxes, scores)

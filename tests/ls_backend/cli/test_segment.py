@@ -20,7 +20,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from ls_backend.cli.main import app
-from ls_backend.segment_run import Options
+from ls_backend.segment_options import Options
 from pipeline.methods import METHODS, MethodChoice
 from pipeline.prompt_file import json_schema
 from pipeline.run_summary import Summary
