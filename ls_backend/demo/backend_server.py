@@ -12,15 +12,17 @@ from ls_backend.demo.errors import DemoError
 from ls_backend.demo.local_server import HOST, LocalServer, local_url
 from ls_backend.demo.processes import ServerProcess, clean_environment
 from ls_backend.serving import gunicorn_command, settings_message
-from ls_backend.settings import PREFIX, Settings
+from ls_backend.settings import PREFIX, ModelSettings, Settings
 
 START_TIMEOUT_S = 120.0
+_NET_VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy", "requests_ca_bundle"})
 
 
 class BackendServer(LocalServer):
     """The backend on 127.0.0.1. As a context manager it is started on entry and stopped on exit.
 
-    ``IVOS_*`` variables of the caller apply, except for those the arguments stand for.
+    ``IVOS_*`` variables of the caller apply, except for those the arguments stand for, and so do his proxies. Models are
+    where `ivos models pull` puts them.
 
     Args:
         data_dir: log file and cache; created.
@@ -70,8 +72,20 @@ class BackendServer(LocalServer):
             "LABEL_STUDIO_URL": settings.label_studio_url,
             "LABEL_STUDIO_TOKEN": settings.label_studio_token.get_secret_value(),
             "CACHE_DIR": str(settings.cache_dir),
+            "MODEL_DIR": str(settings.model_dir),
         }
-        return clean_environment({**callers, **{PREFIX + name: value for name, value in ours.items()}})
+        return clean_environment(
+            {**callers, **_way_to_the_net(), **{PREFIX + name: value for name, value in ours.items()}}
+        )
+
+
+def _way_to_the_net() -> dict[str, str]:
+    """The caller's way to the net, for weights; Label Studio on this machine is reached directly."""
+    given = {name: value for name, value in os.environ.items() if name.lower() in _NET_VARIABLES and value}
+    if given:
+        direct = [os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or "", HOST, "localhost"]
+        given["NO_PROXY"] = given["no_proxy"] = ",".join(host for host in direct if host)
+    return given
 
 
 def require_valid_settings() -> None:
@@ -85,6 +99,6 @@ def require_valid_settings() -> None:
 
 def _settings(**ours: Any) -> Settings:
     try:
-        return Settings(**ours)
+        return Settings(model_dir=ModelSettings().model_store.folder.resolve(), **ours)
     except ValidationError as error:
         raise DemoError(settings_message(error)) from error
