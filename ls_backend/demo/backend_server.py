@@ -21,8 +21,8 @@ _NET_VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy", "requests_
 class BackendServer(LocalServer):
     """The backend on 127.0.0.1. As a context manager it is started on entry and stopped on exit.
 
-    ``IVOS_*`` variables of the caller apply, except for those the arguments stand for, and so do his proxies. Models are
-    where `ivos models pull` puts them.
+    ``IVOS_*`` variables of the caller apply, except for those the arguments stand for, and so do the caller's proxies.
+    Models are where `ivos models pull` puts them.
 
     Args:
         data_dir: log file and cache; created.
@@ -74,9 +74,8 @@ class BackendServer(LocalServer):
             "CACHE_DIR": str(settings.cache_dir),
             "MODEL_DIR": str(settings.model_dir),
         }
-        return clean_environment(
-            {**callers, **_way_to_the_net(), **{PREFIX + name: value for name, value in ours.items()}}
-        )
+        ours = {PREFIX + name: value for name, value in ours.items()}
+        return clean_environment({**callers, **_way_to_the_net(), **ours})
 
 
 def _way_to_the_net() -> dict[str, str]:
