@@ -148,7 +148,7 @@ class Sam2Network:
 
     def pixel_values(self, frame_rgb: FrameRGB) -> torch.Tensor:
         """The image encoder's input (1, 3, side, side) float32 for a frame (H, W, 3) uint8."""
-        image = torch.from_numpy(np.ascontiguousarray(frame_rgb)).to(self._device).permute(2, 0, 1)[None]
+        image = torch.from_numpy(np.array(frame_rgb)).to(self._device).permute(2, 0, 1)[None]
         square = resize(image, [self._side_px, self._side_px], InterpolationMode.BILINEAR, antialias=True)
         normalised: torch.Tensor = normalize(square.float() / 255.0, _MEAN_RGB, _STD_RGB)
         return normalised
