@@ -82,6 +82,16 @@ def load_into(model: torch.nn.Module, weights: Weights, what: str, path: Path) -
     model.load_state_dict(weights)
 
 
+def with_weights(model: torch.nn.Module, checkpoint: Path | None, what: str, *, inner_key: str = "") -> None:
+    """Give a model the weights of a file; None leaves it as it is.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or belongs to another model; see `read_weights`, `load_into`.
+    """
+    if checkpoint is not None:
+        load_into(model, read_weights(checkpoint, what, inner_key=inner_key), what, checkpoint)
+
+
 def _kind(loaded: object) -> str:
     if isinstance(loaded, Mapping):
         return "a dictionary with other things in it: " + ", ".join(str(key) for key in list(loaded)[:3])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from model_zoo.checkpoints import load_into, read_weights
+from model_zoo.checkpoints import with_weights
 from model_zoo.official_code import importing
 
 
@@ -30,10 +30,8 @@ def load_cotracker(code: Path, checkpoint: Path | None, device: str = "cpu") -> 
         OfficialCodeError: the code is missing or incomplete.
         CheckpointError: the weights are missing, damaged, or of another model.
     """
-    weights = None if checkpoint is None else read_weights(checkpoint, "CoTracker 3", inner_key="model")
     with importing(code, part="point tracker cotracker3") as load:
         predictor = load("hubconf").cotracker3_offline(pretrained=False)
-    if weights is not None and checkpoint is not None:
-        load_into(predictor.model, weights, "CoTracker 3 offline", checkpoint)
+    with_weights(predictor.model, checkpoint, "CoTracker 3 offline", inner_key="model")
     model: torch.nn.Module = predictor.to(device).eval().requires_grad_(False)
     return model

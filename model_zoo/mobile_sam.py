@@ -10,7 +10,7 @@ from pathlib import Path
 
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
-from model_zoo.checkpoints import load_into, read_weights
+from model_zoo.checkpoints import with_weights
 from model_zoo.tiny_vit import OUT_CHANNELS, TinyViTEncoder
 
 IMAGE_SIDE_PX = 1024
@@ -30,10 +30,8 @@ def load_mobile_sam(checkpoint: Path | None, device: str = "cpu") -> Sam:
     Raises:
         CheckpointError: the file is missing or no checkpoint, or belongs to another model; in one line.
     """
-    weights = None if checkpoint is None else read_weights(checkpoint, "MobileSAM")
     model = _build()
-    if weights is not None and checkpoint is not None:
-        load_into(model, weights, "MobileSAM", checkpoint)
+    with_weights(model, checkpoint, "MobileSAM")
     return model.to(device).eval().requires_grad_(False)
 
 

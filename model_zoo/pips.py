@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from model_zoo.checkpoints import load_into, read_weights
+from model_zoo.checkpoints import with_weights
 from model_zoo.official_code import load_module
 
 FRAMES = 8
@@ -29,9 +29,7 @@ def load_pips(code: Path, checkpoint: Path | None, device: str = "cpu") -> torch
         MissingExtraError: einops is not installed.
         CheckpointError: the weights are missing, damaged, or of another model.
     """
-    weights = None if checkpoint is None else read_weights(checkpoint, "PIPS", inner_key="model_state_dict")
     module = load_module(code, "nets.pips", part="point tracker pips", packages={"einops": "einops"})
     model: torch.nn.Module = module.Pips(S=FRAMES, stride=4)
-    if weights is not None and checkpoint is not None:
-        load_into(model, weights, "PIPS", checkpoint)
+    with_weights(model, checkpoint, "PIPS", inner_key="model_state_dict")
     return model.to(device).eval().requires_grad_(False)

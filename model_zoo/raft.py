@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torchvision.models import optical_flow
 
-from model_zoo.checkpoints import load_into, read_weights
+from model_zoo.checkpoints import with_weights
 
 VARIANTS = ("raft_large", "raft_small")
 
@@ -29,8 +29,6 @@ def load_raft(variant: str, checkpoint: Path | None, device: str = "cpu") -> tor
     """
     if variant not in VARIANTS:
         raise ValueError(f"unknown RAFT variant {variant!r}; known are {', '.join(VARIANTS)}")
-    weights = None if checkpoint is None else read_weights(checkpoint, "RAFT")
     model: torch.nn.Module = getattr(optical_flow, variant)(weights=None, progress=False)
-    if weights is not None and checkpoint is not None:
-        load_into(model, weights, variant, checkpoint)
+    with_weights(model, checkpoint, variant)
     return model.to(device).eval().requires_grad_(False)

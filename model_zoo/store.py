@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -121,7 +122,7 @@ class ModelStore:
         report: Report = no_report,
         waiting: Callable[[str], None] | None = None,
     ) -> list[Pulled]:
-        """Bring what is missing or wrong, and keep what is right. Only one process at a time pulls a model.
+        """Bring what `verify` finds missing or wrong, and keep the rest. Only one process at a time pulls a model.
 
         Args:
             model: its name, or its row of the registry.
@@ -133,21 +134,17 @@ class ModelStore:
             ManualDownloadError: everything else is here, but one file a person has to fetch.
         """
         model = _model(model)
-        if not self._is_right(model):
+        if self.verify(model):
             with self._lock(model, waiting):
-                if model.code is not None and not self._code_folder(model).is_dir():
+                if model.code is not None:
                     self._pull_code(model, report)
                 for file in model.files:
                     self._pull_file(model, file, report)
         return [_pulled(self.folder / model.name / file.name, file) for file in model.files]
 
-    def _is_right(self, model: Model) -> bool:
-        folder = self.folder / model.name
-        return self.has(model) and not any(_problem(folder / file.name, file, again=False) for file in model.files)
-
     def _pull_file(self, model: Model, file: ModelFile, report: Report) -> None:
         path = self.folder / model.name / file.name
-        if path.is_file() and not _problem(path, file, again=False):
+        if path.is_file() and not _problem(path, file, again=True):
             return
         if not file.url and not self.mirror:
             raise ManualDownloadError(
@@ -158,11 +155,14 @@ class ModelStore:
 
     def _pull_code(self, model: Model, report: Report) -> None:
         assert model.code is not None
+        folder = self._code_folder(model)
+        if folder.is_dir() and not _code_problem(folder, model.code.tree):
+            return
         archive = ModelFile(name=model.code.archive_name, url=model.code.url, sha256=None)
         path = self.folder / model.name / archive.name
-        folder = self._code_folder(model)
         self._bring(model, archive, path, report)
         folder.parent.mkdir(exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
         try:
             unpack_commit(path, folder, model.code.tree)
         except ArchiveError as error:

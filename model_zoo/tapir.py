@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from model_zoo.checkpoints import load_into, read_weights
+from model_zoo.checkpoints import with_weights
 from model_zoo.official_code import load_module
 
 
@@ -27,10 +27,8 @@ def load_tapir(code: Path, checkpoint: Path | None, device: str = "cpu") -> torc
         MissingExtraError: dm-tree or einshape is not installed.
         CheckpointError: the weights are missing, damaged, or of another model.
     """
-    weights = None if checkpoint is None else read_weights(checkpoint, "TAPIR")
     packages = {"tree": "dm-tree", "einshape": "einshape", "absl": "absl-py"}
     module = load_module(code, "tapnet.torch.tapir_model", part="point tracker tapir", packages=packages)
     model: torch.nn.Module = module.TAPIR(pyramid_level=1)
-    if weights is not None and checkpoint is not None:
-        load_into(model, weights, "TAPIR", checkpoint)
+    with_weights(model, checkpoint, "TAPIR")
     return model.to(device).eval().requires_grad_(False)

@@ -36,17 +36,22 @@ class Clip:
         return np.asarray(self.labels[frame_index] == object_id)
 
 
-def has_shared_clips() -> bool:
-    """Whether the real clips are beside the project. With ``CI`` set they must be.
+def is_beside_the_project(folder: Path, what: str) -> bool:
+    """Whether a folder of ../shared is there. With ``CI`` set it must be.
 
     Raises:
-        FileNotFoundError: ``CI`` is set and the clips are missing.
+        FileNotFoundError: ``CI`` is set and it is missing.
     """
-    if DAVIS.is_dir():
+    if folder.is_dir():
         return True
     if os.environ.get("CI"):
-        raise FileNotFoundError(f"CI is set, so the real clips are expected at {DAVIS}, but they are missing")
+        raise FileNotFoundError(f"CI is set, so {what} are expected at {folder}, but they are missing")
     return False
+
+
+def has_shared_clips() -> bool:
+    """Whether the real clips are beside the project; see `is_beside_the_project`."""
+    return is_beside_the_project(DAVIS, "the real clips")
 
 
 @cache

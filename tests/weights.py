@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
-from tests.clips import REPOSITORY
+from tests.clips import REPOSITORY, is_beside_the_project
 
 MIRROR = REPOSITORY.parent / "shared" / "weights"
 
 
 def has_shared_weights() -> bool:
-    """Whether the mirror is beside the project. With ``CI`` set it must be.
-
-    Raises:
-        FileNotFoundError: ``CI`` is set and the mirror is missing.
-    """
-    if MIRROR.is_dir():
-        return True
-    if os.environ.get("CI"):
-        raise FileNotFoundError(f"CI is set, so real weights are expected at {MIRROR}, but they are missing")
-    return False
+    """Whether the mirror is beside the project; see `tests.clips.is_beside_the_project`."""
+    return is_beside_the_project(MIRROR, "real weights")

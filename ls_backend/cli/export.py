@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ls_backend.annotations import AnnotationChoice, Notice, ReadTasks, read_tasks
+from ls_backend.cli.errors import failed
 from ls_backend.errors import ConfigError
 from ls_backend.label_config import LabelConfig, parse_label_config
 from ls_backend.label_studio_api import LabelStudioAPI, LabelStudioError
@@ -82,8 +83,7 @@ def export(
             raise ExportError(f"none of the {read.n_tasks} tasks has a submitted mask; nothing was written")
         overlap_px = write(read, output, formats)
     except (ExportError, LabelStudioError) as error:
-        console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+        raise failed(error) from error
     show_summary(read, overlap_px, output)
     show_notices(read.notices)
 

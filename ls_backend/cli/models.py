@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -98,7 +97,7 @@ def where(name: Annotated[str, typer.Argument(help="A model; without it, the fol
 
 
 def _pull(model: Model, store: ModelStore) -> None:
-    if store.has(model) and not store.verify(model):
+    if not store.verify(model):
         typer.echo(f"{model.name} is here already: {_as_wanted(model)}")
         return
     if model.licence_note:
@@ -202,7 +201,5 @@ def _one_line_errors() -> Iterator[None]:
 
 
 def _store() -> ModelStore:
-    try:
+    with _one_line_errors():
         return ModelSettings().model_store
-    except ValidationError as error:
-        raise failed(ValueError("; ".join(str(problem["msg"]) for problem in error.errors()))) from error

@@ -155,6 +155,8 @@ def test_verify_reads_the_bytes_again(store: ModelStore, name: str) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     (problem,) = store.verify(MODEL)
     assert name in problem
+    store.pull(MODEL)
+    assert store.verify(MODEL) == []
 
 
 def test_right_file_put_there_by_hand_is_read_once(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,6 +236,8 @@ class TestCode:
         (folder / "lib" / "x.py").write_bytes(b"x = 2\n")
         (problem,) = store.verify(WITH_CODE)
         assert TREE in problem
+        store.pull(WITH_CODE)
+        assert store.verify(WITH_CODE) == []
 
     def test_code_of_another_commit_does_not_count(self, store: ModelStore) -> None:
         store.pull(WITH_CODE)

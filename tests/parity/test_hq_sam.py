@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
-from pipeline.segmenters.base import FloatMap, MemoryReadout, ObjectPrompts, PromptBatch
+from pipeline.segmenters.base import MemoryReadout, PromptBatch
 from pipeline.segmenters.hq_sam import HqSamEmbedding, HqSamSegmenter
-from tests.parity.test_sam_predictor import TOLERANCE, low_res_mask, prompts
+from tests.parity.test_sam_predictor import TOLERANCE, expected, low_res_mask, prompts
 from tests.tiny_hq_sam import build_tiny_hq_sam
 
 with warnings.catch_warnings():
@@ -39,23 +38,6 @@ def embedded(size_hw_px: tuple[int, int]) -> tuple[HqSamEmbedding, Any]:
     embedding = segmenter().embed(image)
     assert isinstance(embedding, HqSamEmbedding)
     return embedding, predictor
-
-
-def expected(
-    predictor: Any, each: ObjectPrompts, mask: FloatMap | None, multimask: bool, hq_token_only: bool = False
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Full-size logits, predicted IoU and low-resolution logits of the package."""
-    has_points = len(each.points_xy_px) > 0
-    masks, scores, low_res = predictor.predict(
-        point_coords=each.points_xy_px if has_points else None,
-        point_labels=each.positive.astype(int) if has_points else None,
-        box=None if each.box_xyxy_px is None else np.array(each.box_xyxy_px),
-        mask_input=None if mask is None else mask[None],
-        multimask_output=multimask,
-        return_logits=True,
-        hq_token_only=hq_token_only,
-    )
-    return masks, scores, low_res
 
 
 def assert_equal(embedding: HqSamEmbedding, found: Any, row: int, wanted: tuple[Any, Any, Any]) -> None:

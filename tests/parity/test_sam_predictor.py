@@ -48,9 +48,9 @@ def low_res_mask(seed: int) -> FloatMap:
 
 
 def expected(
-    predictor: SamPredictor, each: ObjectPrompts, mask: FloatMap | None, multimask: bool
+    predictor: Any, each: ObjectPrompts, mask: FloatMap | None, multimask: bool, **more: Any
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Full-size logits, predicted IoU and low-resolution logits of the package."""
+    """Full-size logits, predicted IoU and low-resolution logits of a package's predictor, given ``more`` of its own."""
     has_points = len(each.points_xy_px) > 0
     masks, scores, low_res = predictor.predict(
         point_coords=each.points_xy_px if has_points else None,
@@ -59,6 +59,7 @@ def expected(
         mask_input=None if mask is None else mask[None],
         multimask_output=multimask,
         return_logits=True,
+        **more,
     )
     return masks, scores, low_res
 

@@ -154,11 +154,15 @@ def test_unknown_model() -> None:
         assert failed.stderr == "error: no model is called 'toi'; did you mean toy? known are toy, strange\n"
 
 
-def test_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "words", [("models", "list"), ("models", "speed", "mask_box"), ("segment", "clip", "-p", "p.json", "-o", "out")]
+)
+def test_wrong_setting(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IVOS_MODEL_MIROR", "x")
-    failed = models("list")
+    failed = CliRunner().invoke(app, words)
     assert failed.exit_code == 1
     assert "unknown setting IVOS_MODEL_MIROR" in failed.stderr
+    assert len(failed.stderr.splitlines()) == 1
 
 
 def test_interrupted_pull(monkeypatch: pytest.MonkeyPatch) -> None:
