@@ -15,12 +15,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from ls_backend.clip_names import clip_names, unique_folders
 from ls_backend.label_config import LabelConfig
 from ls_backend.payloads import Json, none_to_empty
-from ls_backend.stored_masks import EMPTY, PROMPT, StoredMasks, read_regions
+from ls_backend.stored_masks import EMPTY, PROMPT, SCRIBBLE, StoredMasks, read_regions
 from pipeline.export.clip import ExportedClip
 
 SUBMIT = "that is not submitted (open the task and submit it)"
 OTHER_ANNOTATION = "further annotation of a task (--annotation chooses)"
-HARMLESS = (EMPTY, PROMPT, OTHER_ANNOTATION)
+HARMLESS = (EMPTY, PROMPT, SCRIBBLE, OTHER_ANNOTATION)
 """Left out as a matter of course."""
 
 

@@ -7,7 +7,8 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 
 from ls_backend.evidence import Evidence
-from ls_backend.prompts import LabelPrompt, ReadPrompts
+from ls_backend.prompts import SENT_KINDS, LabelPrompt, ReadPrompts
+from ls_backend.store.records import EditorRecord, MaskNote
 
 SAME_EDITOR_S = 3600.0
 """A request that shows nothing of earlier rounds still comes from the editor that was answered so long ago.
@@ -31,6 +32,38 @@ class EditorState:
         self._present: set[str] = set()
         self._saved_in: dict[str, dict[bytes, int]] = {}
 
+    @classmethod
+    def resumed(cls, record: EditorRecord) -> EditorState:
+        """Go on where an earlier process stopped."""
+        state = cls()
+        state._echoed = dict(record.echoed)
+        state._answered_in = dict(record.answered_in)
+        state._answered_at_s = time.monotonic() - max(0.0, time.time() - record.answered_at_s)
+        state._delivered_in = {
+            mask_id: note.delivered_in for mask_id, note in record.masks.items() if note.delivered_in
+        }
+        state._present = {mask_id for mask_id, note in record.masks.items() if note.present}
+        state._saved_in = {mask_id: dict(note.saved_in) for mask_id, note in record.masks.items() if note.saved_in}
+        return state
+
+    def record(self, newest: Collection[str]) -> EditorRecord:
+        """What a later process has to know.
+
+        Args:
+            newest: the masks whose newest version is the one that the editor's presence is noted of.
+        """
+        answered_at_s = 0.0
+        if math.isfinite(self._answered_at_s):
+            answered_at_s = time.time() - (time.monotonic() - self._answered_at_s)
+        present = self._present.intersection(newest)
+        notes = {
+            mask_id: MaskNote(
+                mask_id in present, self._delivered_in.get(mask_id, 0), dict(self._saved_in.get(mask_id, {}))
+            )
+            for mask_id in self._delivered_in.keys() | present
+        }
+        return EditorRecord(dict(self._echoed), dict(self._answered_in), round(answered_at_s, 3), notes)
+
     def has(self, mask_id: str) -> bool:
         """Whether the newest version of a mask is in the editor."""
         return mask_id in self._present
@@ -39,6 +72,14 @@ class EditorState:
         """Masks that changed, or that the editor may have lost: they have to be sent again."""
         self._present.difference_update(mask_ids)
 
+    def hold(self, mask_id: str) -> None:
+        """The editor has this mask, because the annotator made it there."""
+        self._present.add(mask_id)
+
+    def delivered_since(self, round_number: float) -> set[str]:
+        """The masks whose newest version came with an answer from this round on."""
+        return {mask_id for mask_id, number in self._delivered_in.items() if number >= round_number}
+
     def note_answer(
         self, round_number: int, mask_ids: Collection[str], prompts: Mapping[str, Iterable[LabelPrompt]]
     ) -> None:
@@ -46,7 +87,7 @@ class EditorState:
         self._present.update(mask_ids)
         self._delivered_in.update(dict.fromkeys(mask_ids, round_number))
         for label, given in prompts.items():
-            self._echoed[label] = frozenset(prompt.region_id for prompt in given)
+            self._echoed[label] = frozenset(prompt.region_id for prompt in given if prompt.kind in SENT_KINDS)
             for prompt_id in self._echoed[label]:
                 self._answered_in.setdefault(prompt_id, round_number)
         self._answered_at_s = time.monotonic()
@@ -72,8 +113,11 @@ class EditorState:
         """Whether any of these prompts was echoed into this editor."""
         return not self._answered_in.keys().isdisjoint(prompt_ids)
 
-    def answered_lately(self) -> bool:
-        """Whether the editor may well be open still."""
+    def belongs_to(self, evidence: Evidence) -> bool:
+        """Whether a request comes from this editor: it shows prompts echoed into it, or none while it is in use."""
+        return self.knows(evidence.prompt_ids) if evidence.prompt_ids else self._answered_lately()
+
+    def _answered_lately(self) -> bool:
         return time.monotonic() - self._answered_at_s < SAME_EDITOR_S
 
     def is_gone(self, region_ids: Collection[str], evidence: Evidence) -> bool:
@@ -88,17 +132,32 @@ class EditorState:
         answered_in = [self._answered_in[region] for region in region_ids if region in self._answered_in]
         return bool(answered_in) and max(answered_in) < saved_in
 
-    def is_up_to_date(
+    def lost_since(
         self, label: str, prompts: Collection[LabelPrompt], context: ReadPrompts, evidence: Evidence
-    ) -> bool:
-        """Whether the asking editor certainly has the masks delivered for a label, whose prompts are now ``prompts``.
+    ) -> float | None:
+        """From which round on the asking editor may lack masks; None if it certainly has those of a label.
 
-        It has if every prompt of the last answered round is in this request with the mark of its echo or, being of the
-        kind that is not sent, is saved. Otherwise (page reloaded without saving, round undone, prompt deleted, answer
-        overtaken, another annotator) all frames have to be sent again.
+        It has them if every prompt of the label's last answered round is in this request with the mark of its echo or,
+        being of the kind that is not sent, is saved. Otherwise (page reloaded without saving, prompt deleted, answer
+        overtaken, another annotator) all frames of the label have to be sent again. Where the missing prompts are the
+        newest, their round may have been undone, and with it what it did to other labels.
+
+        Args:
+            label: the label.
+            prompts: its prompts now.
+            context: the request's prompts.
+            evidence: what is known of draft and annotation.
+
+        Returns:
+            None, or the first round whose masks of other labels may be missing; infinity for none of them.
         """
         echoed = self._echoed.get(label, frozenset())
         marked = {prompt.region_id for prompt in context.prompts if prompt.is_echoed}
         sent_kinds = {prompt.kind for prompt in context.prompts if prompt.label == label}
         unsent = {prompt.region_id for prompt in prompts if prompt.kind not in sent_kinds}
-        return bool(echoed) and echoed <= marked | (unsent & evidence.saved_ids)
+        missing = echoed - marked - (unsent & evidence.saved_ids)
+        if echoed and not missing:
+            return None
+        since = min((self._answered_in[prompt_id] for prompt_id in missing), default=math.inf)
+        is_newest = all(self._answered_in.get(prompt_id, 0) <= since for prompt_id in marked)
+        return since if is_newest else math.inf

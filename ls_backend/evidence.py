@@ -7,13 +7,14 @@ task's annotations, which may be other people's.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ls_backend.label_config import LabelConfig
 from ls_backend.payloads import Json, TaskPayload
 from ls_backend.prompts import ReadPrompts, read_prompts
+from ls_backend.stored_regions import brush_digest
+from ls_backend.strokes import Strokes, read_strokes
 
 
 @dataclass(frozen=True)
@@ -22,43 +23,39 @@ class Evidence:
 
     ``prompt_ids`` are prompts of earlier rounds. ``saved_ids`` are all regions of its draft or annotation, as they were
     some seconds ago or longer. ``saved_masks`` are the digests of the masks among them, ``saved`` the prompts: what a
-    restarted backend continues from.
+    restarted backend continues from. ``strokes`` is what the newest of the documents has of brush regions; None where
+    the request shows no document. ``sent_ids`` are the prompts of the request itself, answered before or not.
     """
 
     prompt_ids: frozenset[str]
     saved_ids: frozenset[str]
     saved_masks: Mapping[str, bytes]
     saved: ReadPrompts
+    strokes: Strokes | None = None
+    sent_ids: frozenset[str] = frozenset()
 
 
 def read_evidence(task: TaskPayload, context: ReadPrompts, config: LabelConfig) -> Evidence:
     """Find the draft or annotation that a request belongs to, and the prompts of earlier rounds in it."""
     marked = {prompt.region_id for prompt in context.prompts if prompt.is_echoed}
-    regions = [region for document in _documents(task, marked) for region in document]
+    documents = _documents(task, marked)
+    regions = [region for document in documents for region in document]
     saved = read_prompts(regions, config)
     return Evidence(
         prompt_ids=frozenset(marked | {prompt.region_id for prompt in saved.prompts}),
         saved_ids=_ids(regions),
-        saved_masks={str(region.get("id")): digest for region in regions if (digest := mask_digest(region))},
+        saved_masks={str(region.get("id")): digest for region in regions if (digest := brush_digest(region))},
         saved=saved,
+        strokes=read_strokes(documents[-1], config) if documents else None,
+        sent_ids=frozenset(prompt.region_id for prompt in context.prompts),
     )
-
-
-def mask_digest(region: Json) -> bytes | None:
-    """Tells apart the versions of a stored mask; None for regions that are no masks."""
-    value = region.get("value")
-    rle = value.get("rle") if region.get("type") == "brushlabels" and isinstance(value, dict) else None
-    try:
-        return hashlib.blake2b(bytes(rle), digest_size=16).digest() if isinstance(rle, list) else None
-    except (TypeError, ValueError):
-        return None
 
 
 def _documents(task: TaskPayload, marked: set[str]) -> list[list[Json]]:
     """The drafts and annotations that share a prompt with the request; else the requester's drafts.
 
     With no draft, a task's only annotation is taken for the one being corrected: most projects ask for one per task. Of
-    several, none can be told to be meant.
+    several, none can be told to be meant. The newest one comes last: a draft is newer than the annotation it continues.
     """
     documents = [saved.result for saved in (*task.annotations, *task.drafts)]
     shared = [regions for regions in documents if marked & _ids(regions)]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation, ValidationError, model_validator
 
 from ls_backend.errors import RequestError
 
@@ -81,10 +81,30 @@ class PointOrBoxValue(_Payload):
     rectanglelabels: list[str] = []
 
 
+class HeldMask(_Payload):
+    """A mask in run lengths: how many pixels are not set, then set, and so on, column by column.
+
+    ``version`` names what it was made from, ``settles`` the prompts that came before it.
+    """
+
+    height_px: int = Field(gt=0)
+    width_px: int = Field(gt=0)
+    counts: list[Annotated[int, Field(ge=0)]]
+    version: str = ""
+    settles: list[str] = []
+
+    @model_validator(mode="after")
+    def _fills_the_frame(self) -> HeldMask:
+        if sum(self.counts) != self.height_px * self.width_px:
+            raise ValueError(f"the run lengths have {sum(self.counts)} pixels, not {self.width_px}x{self.height_px}")
+        return self
+
+
 class PromptMeta(_Payload):
-    """What this backend wrote into an echoed prompt."""
+    """What this backend wrote into a region: the sign of an echoed prompt, the mask that was painted in it."""
 
     pos: bool | None = None
+    mask: HeldMask | None = None
 
 
 class RegionMeta(_Payload):
@@ -104,6 +124,60 @@ class PromptRegion(_Payload):
     image_rotation: float = 0.0
     is_positive: bool | None = None
     meta: Annotated[RegionMeta, BeforeValidator(lambda value: {} if value is None else value)] = RegionMeta()
+
+
+class Touch(_Payload):
+    """One stroke of Label Studio's brush or eraser.
+
+    ``points`` are x, y, x, y, ... in percent of the image, in drawing order; ``width_pct`` is in percent of its width.
+    """
+
+    id: str = ""
+    type: Literal["add", "eraser"] = "add"
+    points: list[float] = Field(alias="relativePoints", min_length=2)
+    width_pct: float = Field(alias="relativeStrokeWidth", gt=0)
+
+
+class BrushValue(_Payload):
+    """What a brush region holds: run lengths, strokes drawn on top of them since, or both."""
+
+    rle: Annotated[list[Any], SkipValidation, BeforeValidator(none_to_empty)] = []
+    touches: Annotated[list[Touch], BeforeValidator(none_to_empty)] = []
+    brushlabels: list[str] = []
+
+
+class BrushRegion(_Payload):
+    """A brush region of a draft or an annotation. ``item_index`` is the 0-based frame."""
+
+    id: str
+    value: BrushValue
+    original_width: int = Field(gt=0)
+    original_height: int = Field(gt=0)
+    item_index: Annotated[int, BeforeValidator(lambda value: 0 if value is None else value)] = Field(0, ge=0)
+    image_rotation: float = 0.0
+    origin: str = "manual"
+    meta: Annotated[RegionMeta, BeforeValidator(lambda value: {} if value is None else value)] = RegionMeta()
+
+
+class ScribbleNote(_Payload):
+    """A scribble as this backend keeps it: ``path`` is x, y, x, y, ... in percent of the image.
+
+    ``stands_in`` is the brush region it was read from.
+    """
+
+    label: str
+    stands_in: str
+    path: list[float] = Field(min_length=2)
+    width_pct: float = Field(gt=0)
+    positive: bool
+
+
+class MaskNote(_Payload):
+    """A mask made by hand as this backend keeps it. ``painted`` are the annotator's own regions it was read from."""
+
+    label: str
+    mask: HeldMask
+    painted: list[str] = []
 
 
 ModelT = TypeVar("ModelT", bound=BaseModel)

@@ -10,13 +10,16 @@ from ls_backend.connections import Connections
 from ls_backend.errors import PromptError, TaskError
 from ls_backend.evidence import Evidence, read_evidence
 from ls_backend.label_config import LabelConfig, parse_label_config
+from ls_backend.label_masks import LabelMask
 from ls_backend.media import MediaFetcher, TaskFrames, frame_urls
 from ls_backend.method_provider import MethodProvider
 from ls_backend.payloads import Json, PredictRequest, SetupRequest, TaskPayload
-from ls_backend.prompts import LabelPrompt, ReadPrompts, read_prompts, to_pipeline
+from ls_backend.prompts import SENT_KINDS, LabelPrompt, ReadPrompts, read_prompts, to_pipeline
 from ls_backend.results.brush import sdk_codec
 from ls_backend.results.regions import mask_region
-from ls_backend.sessions import LabelMask, SessionRegistry, TaskSession
+from ls_backend.session_keeper import SessionKeeper, StoredTask
+from ls_backend.session_registry import SessionRegistry
+from ls_backend.sessions import TaskSession
 from ls_backend.settings import Settings
 from ls_backend.unseen_frames import UnseenFrames
 from pipeline.session import Session
@@ -44,8 +47,9 @@ class PredictionService:
         self._methods = MethodProvider(settings)
         self._connections = Connections(settings, settings.cache_dir / "connections.json")
         self._media = MediaFetcher(settings, settings.cache_dir / "frames")
-        self._sessions = SessionRegistry(settings.max_sessions, settings.session_ram_mib)
-        self._unseen_frames = UnseenFrames(self._sessions, self._connections)
+        self._keeper = SessionKeeper.of_settings(settings)
+        self._sessions = SessionRegistry(settings.max_sessions, settings.session_ram_mib, self._keeper)
+        self._unseen_frames = UnseenFrames(self._sessions, self._keeper, self._connections)
         self._round_slots = threading.Semaphore(settings.parallel_rounds)
 
     @property
@@ -78,18 +82,22 @@ class PredictionService:
             self._unseen_frames.annotation_saved(event)
 
     def close(self) -> None:
-        """Release connections and caches, and stop a download."""
+        """Store what is not stored yet, release connections and caches, and stop a download."""
+        self._keeper.close()
         self._methods.close()
         self._unseen_frames.close()
         self._media.close()
 
     def _known_masks(self, project: str, task: TaskPayload, config: LabelConfig) -> Json:
-        sessions = self._sessions.of_task((_project_id(project), task.id))
-        if not sessions:
+        key = _project_id(project), task.id
+        known: TaskSession | StoredTask | None = next(iter(self._sessions.of_task(key)), None)
+        if known is None:
+            known = next(self._keeper.stored(key, config), None)
+        if known is None:
             return self._answer([], (), None, config, ())
-        session = sessions[0]
-        echoes = [prompt.echo() for label in session.labels().values() for prompt in session.prompts(label)]
-        return self._answer(echoes, session.all_masks(), session, config, ())
+        prompts = [prompt for label in known.labels().values() for prompt in known.prompts(label)]
+        echoes = [prompt.echo() for prompt in prompts if prompt.kind in SENT_KINDS]
+        return self._answer(echoes, known.all_masks(), known.model_version, config, ())
 
     def _round(self, project: str, task: TaskPayload, config: LabelConfig, regions: list[Json]) -> Json:
         context = read_prompts(regions, config)
@@ -100,6 +108,7 @@ class PredictionService:
         evidence = read_evidence(task, context, config)
         session = self._open(project, task, config, evidence)
         size_hw_px = _size(task, session)
+        session.catch_up(context, evidence)
         labels = session.take_prompts(context, evidence)
         usable = self._usable(session, labels, size_hw_px)
         object_ids = [session.object_id(label) for label in labels]
@@ -107,11 +116,15 @@ class PredictionService:
             lambda cancelled: session.pipeline.run_round(usable.prompts, object_ids=object_ids, cancelled=cancelled),
             name=f"task {task.id}",
             slots=self._round_slots,
+            labels=labels,
         )
         if not job.wait(self.settings.response_budget_s):
             logger.info("task %s: the round goes on in the background; its masks come with the next answer", task.id)
-        problems = (*context.problems, *usable.problems, *self._frame_problems(task, session))
-        return self._answer(_echo_all(regions, context), session.changed_masks(number), session, config, problems)
+        unread = evidence.strokes.problems if evidence.strokes is not None else ()
+        problems = (*context.problems, *unread, *usable.problems, *self._frame_problems(task, session))
+        masks = session.changed_masks(number)
+        echoes = [*_echo_all(regions, context), *session.taken_over(config)]
+        return self._answer(echoes, masks, session.model_version, config, problems)
 
     def _open(self, project: str, task: TaskPayload, config: LabelConfig, evidence: Evidence) -> TaskSession:
         urls = frame_urls(task, config.frames_field)
@@ -122,7 +135,10 @@ class PredictionService:
             served = self._methods.current
             return TaskSession(frames, Session(frames, served.method), served.model_version)
 
-        return self._sessions.find_or_open((project_id, task.id), urls, evidence, open_session)
+        try:
+            return self._sessions.find_or_open((project_id, task.id), urls, evidence, open_session, config)
+        except FrameError as error:
+            raise _unreadable(task, error) from error
 
     def _usable(self, session: TaskSession, labels: tuple[str, ...], size_hw_px: tuple[int, int]) -> _Usable:
         prompts: list[Prompt] = []
@@ -147,22 +163,19 @@ class PredictionService:
         self,
         echoes: list[Json],
         masks: tuple[LabelMask, ...],
-        session: TaskSession | None,
+        model_version: str | None,
         config: LabelConfig,
         problems: tuple[str, ...],
     ) -> Json:
         for problem in problems[:MAX_PROBLEMS_SHOWN]:
             logger.warning("%s", problem)
         result = list(echoes)
-        if session is not None and masks:
-            size_hw_px = session.frames.size_hw_px
-            result += [
-                mask_region(config, mask.label, mask.frame_index, size_hw_px, mask.brush_rle, mask.score)
-                for mask in masks
-            ]
+        for mask in masks:
+            size_hw_px = mask.mask.height_px, mask.mask.width_px
+            result.append(mask_region(config, mask.label, mask.frame_index, size_hw_px, mask.brush_rle, mask.score))
         score = sum(mask.score for mask in masks) / len(masks) if masks else 0.0
-        version = self.model_version if session is None else session.model_version
-        return {"result": result, "score": score, "model_version": version, "warnings": list(problems)}
+        version = {"model_version": model_version or self.model_version}
+        return {"result": result, "score": score, **version, "warnings": list(problems)}
 
 
 def _echo_all(regions: list[Json], context: ReadPrompts) -> list[Json]:
@@ -180,4 +193,8 @@ def _size(task: TaskPayload, session: TaskSession) -> tuple[int, int]:
     try:
         return session.frames.size_hw_px
     except FrameError as error:
-        raise TaskError(f"task {task.id}: not one frame can be read; the first: {error}") from error
+        raise _unreadable(task, error) from error
+
+
+def _unreadable(task: TaskPayload, error: FrameError) -> TaskError:
+    return TaskError(f"task {task.id}: not one frame can be read; the first: {error}")

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from ls_backend.editor_state import EditorState
 from ls_backend.evidence import Evidence
+from ls_backend.hand_work import is_version, made_mask, take_strokes
 from ls_backend.jobs import RoundJob
+from ls_backend.label_config import LabelConfig
+from ls_backend.label_masks import LabelMask, label_masks
 from ls_backend.media import TaskFrames
-from ls_backend.prompts import LabelPrompt, PromptKind, ReadPrompts
-from ls_backend.results.brush import mask_to_brush_rle
+from ls_backend.payloads import Json
+from ls_backend.prompts import HAND_KINDS, SENT_KINDS, LabelPrompt, PromptKind, ReadPrompts, in_order
 from ls_backend.results.regions import region_id
+from ls_backend.rounds_done import RoundsDone
+from ls_backend.store.records import PromptRecord, SessionRecord, urls_digest
+from ls_backend.strokes import Strokes, mask_note_id, taken_over
 from pipeline.session import Session
+from pipeline.session_state import SavedObject
 from pipeline.types import FrameResult, RunLengthMask
 
-KINDS: tuple[PromptKind, ...] = ("point", "box")
-
-
-@dataclass(frozen=True)
-class LabelMask:
-    """A mask as it goes to Label Studio: ``region_id`` names label and frame, ``brush_rle`` its coding, made once."""
-
-    region_id: str
-    label: str
-    frame_index: int
-    mask: RunLengthMask
-    score: float
-    brush_rle: bytes
+SessionKey = tuple[str, str]
+"""Project and task, as Label Studio names them."""
+KINDS: tuple[PromptKind, ...] = (*SENT_KINDS, *HAND_KINDS)
+_TRIES = 5
+"""So often is a running round's state read until it held still meanwhile."""
 
 
 class TaskSession:
@@ -49,9 +48,12 @@ class TaskSession:
         self._prompts: dict[tuple[str, PromptKind], dict[str, LabelPrompt]] = {}
         self._object_ids: dict[str, int] = {}
         self._coded: dict[str, LabelMask] = {}
-        self._round_numbers = itertools.count(1)
-        self._newest_round = 0
+        self._rounds = RoundsDone()
         self._job: RoundJob | None = None
+        self._is_resumed = False
+        self._painted: frozenset[str] = frozenset()
+        self.on_change: Callable[[bool], None] = lambda _soon: None
+        """Is told that there is something new to keep; True: not only a mask more."""
 
     def object_id(self, label: str) -> int:
         """The object of a label: given at the label's first prompt, from 1 on, and kept."""
@@ -64,28 +66,77 @@ class TaskSession:
             return {object_id: label for label, object_id in self._object_ids.items()}
 
     def prompts(self, label: str) -> tuple[LabelPrompt, ...]:
-        """All prompts of a label, points and boxes."""
+        """All prompts of a label; masks made by hand come after what they settle, before what corrects them."""
         with self._lock:
-            return tuple(prompt for kind in KINDS for prompt in self._prompts.get((label, kind), {}).values())
+            return in_order([prompt for kind in KINDS for prompt in self._prompts.get((label, kind), {}).values()])
 
     def take_prompts(self, context: ReadPrompts, evidence: Evidence) -> tuple[str, ...]:
         """Merge a request's prompts into the memory; returns the labels whose prompts may have changed.
 
         ``context`` is the whole truth for its labels and kinds. Of kinds this memory knows nothing of (a restart), what
-        the draft or annotation saved is taken. Prompts and labels that are gone from it since are forgotten.
+        the draft or annotation saved is taken. Prompts and labels that are gone from it since are forgotten. Strokes of
+        all labels follow the draft or annotation, if there is one.
         """
         with self._lock:
-            self._editor.note_saved(evidence, self._newest_round + 1)
+            self._editor.note_saved(evidence, self._rounds.newest + 1)
             labels = tuple(dict.fromkeys(prompt.label for prompt in context.prompts))
             for label in labels:
-                for kind in KINDS:
+                for kind in SENT_KINDS:
                     self._prompts[label, kind] = self._merged(label, kind, context, evidence)
-                if not self._editor.is_up_to_date(label, self.prompts(label), context, evidence):
-                    self._editor.forget(self._mask_ids(label))
-            undone = [label for label in self._object_ids if label not in labels and self._is_undone(label, evidence)]
+            drawn = self._take_strokes(labels, context, evidence)
+            for label in labels:
+                lost_since = self._editor.lost_since(label, self.prompts(label), context, evidence)
+                if lost_since is not None:
+                    self._editor.forget({*self._mask_ids(label), *self._editor.delivered_since(lost_since)})
+            self._note_made_by_hand(evidence.strokes)
+            for label in drawn:
+                if not self.prompts(label):
+                    self._forget_label(label)
+            known = dict.fromkeys((*labels, *drawn))
+            undone = [label for label in self._object_ids if label not in known and self._is_undone(label, evidence)]
             for label in undone:
                 self._forget_label(label)
-            return (*labels, *undone)
+            return (*known, *undone)
+
+    def _take_strokes(self, labels: Collection[str], context: ReadPrompts, evidence: Evidence) -> list[str]:
+        """Take in what was drawn; returns the labels that changed by it."""
+        if evidence.strokes is None:
+            return []
+        self._painted = evidence.strokes.painted
+        fresh = {prompt.region_id for prompt in context.prompts if not prompt.is_echoed}
+        candidates = dict.fromkeys((*labels, *self._object_ids, *evidence.strokes.labels))
+        return [
+            label for label in candidates if take_strokes(self._prompts, label, evidence.strokes, fresh, self._newest)
+        ]
+
+    def taken_over(self, config: LabelConfig) -> list[Json]:
+        """What the annotator painted in regions of their own, emptied where this session's mask came to differ."""
+        with self._lock:
+            notes = [note for (_, kind), given in self._prompts.items() if kind == "mask" for note in given.values()]
+            changed = [note for note in notes if self._differs(note)]
+            return [region for note in changed for region in taken_over(note, config) if region["id"] in self._painted]
+
+    def _differs(self, note: LabelPrompt) -> bool:
+        """Whether later prompts, or another object, made something else of a mask made by hand."""
+        newest = self._newest(region_id(note.label, note.frame_index))
+        stale = self.pipeline.stale_frames(self.object_id(note.label))
+        return newest is not None and note.frame_index not in stale and newest != made_mask(note)
+
+    def _newest(self, mask_id: str) -> RunLengthMask | None:
+        known = self._coded.get(mask_id)
+        return known.mask if known is not None else None
+
+    def _note_made_by_hand(self, strokes: Strokes | None) -> None:
+        """The editor has what the annotator made of a mask; sending that back could only cost newer strokes."""
+        for label in strokes.labels if strokes is not None else ():
+            for truth in strokes.truths(label) if strokes is not None else ():
+                note = self._prompts.get((label, "mask"), {}).get(mask_note_id(label, truth.frame_index))
+                if note is None or truth.painted or not is_version(note, truth):
+                    continue
+                mask_id = region_id(label, truth.frame_index)
+                self.object_id(label)
+                self._coded[mask_id] = LabelMask(mask_id, label, truth.frame_index, made_mask(note), 1.0)
+                self._editor.hold(mask_id)
 
     def _merged(self, label: str, kind: PromptKind, context: ReadPrompts, evidence: Evidence) -> dict[str, LabelPrompt]:
         """The prompts of one label and kind after a request, by id."""
@@ -112,34 +163,57 @@ class TaskSession:
             del self._coded[mask_id]
             self._editor.forget({mask_id})
 
+    def catch_up(self, context: ReadPrompts, evidence: Evidence) -> None:
+        """After a restart: take in prompts whose answer reached the editor, but not the store.
+
+        What that answer brought is not known, so the masks of their labels are sent again.
+        """
+        with self._lock:
+            if not self._is_resumed:
+                return
+            for prompt in (*evidence.saved.prompts, *context.prompts):
+                if prompt.is_echoed and not self._editor.knows({prompt.region_id}):
+                    self._editor.forget(self._mask_ids(prompt.label))
+                    self._prompts.setdefault((prompt.label, prompt.kind), {}).setdefault(prompt.region_id, prompt)
+
     def start_round(
-        self, run: Callable[[Callable[[], bool]], Iterator[FrameResult]], name: str, slots: threading.Semaphore
+        self,
+        run: Callable[[Callable[[], bool]], Iterator[FrameResult]],
+        name: str,
+        slots: threading.Semaphore,
+        labels: Collection[str] = (),
     ) -> tuple[int, RoundJob]:
-        """Start a round in the background; a round still running is cancelled and its rest done by this one."""
+        """Start a round of some labels in the background; one still running is cancelled, its rest done by this one."""
         with self._lock:
             if self._job is not None:
                 self._job.cancel()
-            self._newest_round = next(self._round_numbers)
-            self._job = RoundJob(f"{name} round {self._newest_round}", run, slots)
-            self._job.start()
-            return self._newest_round, self._job
+            number = self._rounds.newest + 1
+            self._job = job = RoundJob(
+                f"{name} round {number}", run, slots, on_progress=lambda: self.on_change(not job.is_running)
+            )
+            prompts = [prompt.region_id for label in labels for prompt in self.prompts(label)]
+            self._rounds.begin(number, job, [self._object_ids[label] for label in labels], prompts)
+            job.start()
+        self.on_change(True)
+        return number, job
 
     def belongs_to(self, evidence: Evidence) -> bool:
         """Whether a request comes from this session's annotation.
 
-        It does if it shows prompts echoed by this session. A request that shows none (its draft is not saved yet)
-        belongs to a session that answered lately; later, it comes from a new annotation.
+        It does if it shows prompts of this session. A request that shows none (its draft is not saved yet) belongs to a
+        session that answered lately; later, it comes from a new annotation.
         """
+        shown = evidence.prompt_ids | evidence.sent_ids
         with self._lock:
-            if evidence.prompt_ids:
-                return self._editor.knows(evidence.prompt_ids)
-            return self.is_busy or self._editor.answered_lately()
+            if self._editor.belongs_to(evidence) or (not evidence.prompt_ids and self.is_busy):
+                return True
+            return any(not shown.isdisjoint(given) for given in self._prompts.values())
 
     @property
     def held_bytes(self) -> int:
         """Memory this session holds, in bytes: masks, their codings and recently read frames."""
         with self._lock:
-            return self.pipeline.held_bytes + sum(len(mask.brush_rle) for mask in self._coded.values())
+            return self.pipeline.held_bytes + sum(mask.coded_bytes for mask in self._coded.values())
 
     @property
     def is_busy(self) -> bool:
@@ -155,10 +229,11 @@ class TaskSession:
         masks = self.all_masks()
         with self._lock:
             changed = tuple(mask for mask in masks if not self._editor.has(mask.region_id))
-            if round_number == self._newest_round:
+            if round_number == self._rounds.newest:
                 prompts = {label: self.prompts(label) for label in self._object_ids}
                 self._editor.note_answer(round_number, [mask.region_id for mask in changed], prompts)
-            return changed
+        self.on_change(True)
+        return changed
 
     def all_masks(self) -> tuple[LabelMask, ...]:
         """Every mask known now, by label and frame."""
@@ -173,67 +248,71 @@ class TaskSession:
         mask_id = region_id(label, result.frame_index)
         with self._lock:
             known = self._coded.get(mask_id)
-        if known is not None and known.mask == result.mask:
-            return known
-        # Coding takes milliseconds a mask, so others are let in meanwhile.
-        coding = bytes(mask_to_brush_rle(result.mask.decode()))
-        made = LabelMask(mask_id, label, result.frame_index, result.mask, result.score, coding)
-        with self._lock:
-            self._coded[mask_id] = made
+            if known is not None and known.mask == result.mask:
+                return known
+            self._coded[mask_id] = made = LabelMask(mask_id, label, result.frame_index, result.mask, result.score)
             self._editor.forget({mask_id})
-        return made
+            return made
 
     def newer_mask(self, mask_id: str, digest: bytes) -> LabelMask | None:
         """The mask delivered after a version with this digest was saved; None where the saved one is not outdated."""
         with self._lock:
             return self._coded.get(mask_id) if self._editor.is_outdated(mask_id, digest) else None
 
-
-SessionKey = tuple[str, str]
-"""Project and task, as Label Studio names them."""
-
-
-class SessionRegistry:
-    """Open sessions, one per annotation being made; beyond either bound the least recently used idle ones go.
-
-    Dropping one loses no work: prompts come back with the annotator's next request, masks are recomputed from them.
-
-    Args:
-        max_sessions: how many are kept.
-        limit_mib: how much memory they may hold together.
-    """
-
-    def __init__(self, max_sessions: int, limit_mib: float) -> None:
-        self._max_sessions = max_sessions
-        self._limit_bytes = int(limit_mib * 2**20)
-        self._lock = threading.Lock()
-        self._by_use: list[tuple[SessionKey, TaskSession]] = []
-        """Least recently used first."""
-
-    def of_task(self, key: SessionKey) -> tuple[TaskSession, ...]:
-        """All sessions of a task, the most recently used one first."""
+    def record(self, key: SessionKey) -> SessionRecord:
+        """Everything that a later process needs to go on from here; ``key`` names the task."""
         with self._lock:
-            return tuple(session for known, session in reversed(self._by_use) if known == key)
+            objects = _all_saved(self.pipeline)
+            newest = {
+                mask_id
+                for mask_id, mask in self._coded.items()
+                if (saved := objects.get(self._object_ids[mask.label])) is not None
+                and (known := saved.known.get(mask.frame_index)) is not None
+                and known.shown == mask.mask
+            }
+            return SessionRecord(
+                *key,
+                urls_digest(self.frames.urls),
+                self.model_version,
+                self._rounds.opened_at_s,
+                time.time(),
+                self._rounds.newest,
+                dict(self._object_ids),
+                tuple(
+                    PromptRecord(prompt.label, prompt.kind, prompt.region_id, prompt.raw)
+                    for given in self._prompts.values()
+                    for prompt in given.values()
+                ),
+                self._editor.record(newest),
+                objects,
+                self._rounds.records(),
+            )
 
-    def find_or_open(
-        self, key: SessionKey, urls: tuple[str, ...], evidence: Evidence, open_session: Callable[[], TaskSession]
-    ) -> TaskSession:
-        """The session a request belongs to; a new one where there is none or where the task's frames have changed."""
+    def resume(self, record: SessionRecord, prompts: Iterable[LabelPrompt]) -> None:
+        """Go on where an earlier process stopped; ``prompts`` are those of the record, read.
+
+        Raises:
+            ValueError: the masks do not fit the frames.
+            FrameError: not one frame can be read.
+        """
+        self.pipeline.resume(record.objects.values())
         with self._lock:
-            for entry in reversed(self._by_use):
-                if entry[0] == key and entry[1].frames.urls == urls and entry[1].belongs_to(evidence):
-                    self._by_use.remove(entry)
-                    break
-            else:
-                entry = (key, open_session())
-            self._by_use.append(entry)
-            self._drop_surplus()
-            return entry[1]
+            self._is_resumed = True
+            self._editor = EditorState.resumed(record.editor)
+            self._rounds = RoundsDone(record)
+            self._object_ids = dict(record.labels)
+            for prompt in prompts:
+                self._prompts.setdefault((prompt.label, prompt.kind), {})[prompt.region_id] = prompt
+            for label, kind in itertools.product({label for label, _ in self._prompts}, SENT_KINDS):
+                self._prompts.setdefault((label, kind), {})
+            self._coded = {mask.region_id: mask for mask in label_masks(record)}
 
-    def _drop_surplus(self) -> None:
-        held_bytes = sum(session.held_bytes for _, session in self._by_use)
-        for entry in [entry for entry in self._by_use[:-1] if not entry[1].is_busy]:
-            if len(self._by_use) <= self._max_sessions and held_bytes <= self._limit_bytes:
-                return
-            self._by_use.remove(entry)
-            held_bytes -= entry[1].held_bytes
+
+def _all_saved(pipeline: Session) -> dict[int, SavedObject]:
+    """All objects as they are at one moment: pixels that go from one to another must not be kept twice."""
+    taken: dict[int, SavedObject] = {}
+    for _ in range(_TRIES):
+        before, taken = taken, {i: saved for i in pipeline.object_ids() if (saved := pipeline.saved(i)) is not None}
+        if before.keys() == taken.keys() and all(before[i].known == taken[i].known for i in taken):
+            break
+    return taken

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from platformdirs import user_cache_path
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model_zoo.store import ModelStore
@@ -95,6 +95,13 @@ class Settings(ClientSettings):
     session_ram_mib: int = Field(default=2048, ge=16, description="Bound of masks and frames held by sessions.")
     max_sessions: int = Field(default=64, ge=1, description="Sessions kept; the least recently used one goes first.")
 
+    store_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="Where sessions outlive the process: postgresql://user:password@host/database, or "
+        "sqlite:////folder/file; empty: a file below the cache.",
+    )
+    store_limit_mib: int = Field(default=2048, ge=16, description="Bound of stored sessions on disk.")
+
     parallel_rounds: int = Field(default=2, ge=1, description="Rounds computing at the same time; further ones wait.")
     response_budget_s: float = Field(default=80.0, gt=0, lt=100, description="Label Studio gives up after 100 s.")
     fetch_timeout_s: float = Field(default=20.0, gt=0)
@@ -112,6 +119,17 @@ class Settings(ClientSettings):
             self.checkpoint,
             self.method_options,
         )
+
+    @field_validator("store_url")
+    @classmethod
+    def _require_known_database(cls, url: SecretStr) -> SecretStr:
+        known = ("postgresql://", "postgresql+pg8000://", "sqlite:////")
+        if url.get_secret_value() and not url.get_secret_value().startswith(known):
+            raise ValueError(
+                "expected postgresql://user:password@host:port/database, sqlite:////folder/file, or nothing for a file "
+                "below IVOS_CACHE_DIR"
+            )
+        return url
 
     @model_validator(mode="after")
     def _require_known_parts(self) -> Settings:

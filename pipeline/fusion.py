@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.types import BoolMask
+
+_NEVER = 1e-7
+"""Keeps odds finite."""
 
 
 def linear_weight(frame_index: int, current_frame: int, previous_frame: int) -> float:
@@ -45,27 +48,53 @@ def fuse(current: NDArray[np.float32], previous: NDArray[np.float32], weight: fl
     return np.asarray(weight * current + (1.0 - weight) * previous, np.float32)
 
 
-def one_owner(
-    probabilities: Mapping[int, NDArray[np.float32]], prompted: Mapping[int, BoolMask]
-) -> dict[int, BoolMask]:
-    """Give every pixel of one frame to at most one object.
+def aggregated(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn independent probabilities of objects into one distribution over background and objects.
+
+    Source: thesis, Eq. 3.13 and 3.14 (soft aggregation, from STM).
 
     Args:
-        probabilities: by object id (H, W) float32 in [0, 1], of the objects propagated to this frame.
-        prompted: by object id the masks (H, W) of the objects a person prompted here; they win, and stay as they are.
+        probabilities: (O, H, W) float32 in [0, 1], of every object by itself.
 
     Returns:
-        Masks (H, W) bool of the propagated objects, by object id.
+        (1 + O, H, W) float32 in [0, 1], the background first; every pixel sums to 1.
     """
-    object_ids = sorted(probabilities)
-    if not object_ids:
+    background = np.prod(1.0 - probabilities, axis=0, keepdims=True)
+    stacked = np.clip(np.concatenate([background, probabilities]), _NEVER, 1.0 - _NEVER).astype(np.float64)
+    odds = stacked / (1.0 - stacked)
+    return np.asarray(odds / odds.sum(axis=0), np.float32)
+
+
+def one_owner(probabilities: Mapping[int, NDArray[np.float32]], prompted: Collection[int] = ()) -> dict[int, BoolMask]:
+    """Give every pixel of one frame to one object or to the background, by soft aggregation (thesis, Eq. 3.15).
+
+    Objects that a person prompted on this frame come first: only what they leave is shared out among the others. No
+    object gains a pixel by that: one that no object claims for itself stays background, also where the sum of small
+    claims would outweigh it. So an object that comes later only ever takes pixels.
+
+    Args:
+        probabilities: by object id (H, W) float32 in [0, 1]; an object claims the pixels above a half.
+        prompted: those of the object ids that a person prompted here.
+
+    Returns:
+        Masks (H, W) bool by object id; no two share a pixel.
+    """
+    if not probabilities:
         return {}
-    stacked = np.stack([probabilities[object_id] for object_id in object_ids])
-    owner = stacked.argmax(axis=0)
-    taken = np.zeros(stacked.shape[1:], np.bool_)
-    for mask in prompted.values():
-        taken |= mask
-    return {
-        object_id: np.asarray((stacked[row] > 0.5) & (owner == row) & ~taken)
-        for row, object_id in enumerate(object_ids)
-    }
+    claims = {object_id: np.asarray(claim > 0.5) for object_id, claim in probabilities.items()}
+    n_claims = np.sum(list(claims.values()), axis=0, dtype=np.uint8)
+    masks = {object_id: claim & (n_claims == 1) for object_id, claim in claims.items()}
+    contested = np.nonzero(n_claims > 1)
+    first = set(prompted) & set(probabilities)
+    taken = np.zeros(len(contested[0]), np.bool_)
+    for object_ids in (sorted(first), sorted(set(probabilities) - first)):
+        if not object_ids or not len(taken):
+            continue
+        # Odds grow with the probability, and where an object claims more than a half the background has less than a
+        # half. So the greatest of Eq. 3.15 is the greatest claim, and no odds need to be computed.
+        stacked = np.stack([probabilities[object_id][contested] for object_id in object_ids])
+        owner, claimed = stacked.argmax(axis=0), (stacked.max(axis=0) > 0.5) & ~taken
+        for row, object_id in enumerate(object_ids):
+            masks[object_id][contested] = claimed & (owner == row)
+        taken |= claimed
+    return masks

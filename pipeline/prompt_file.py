@@ -14,10 +14,10 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from pipeline.export.davis import MAX_OBJECT_ID
-from pipeline.object_state import check_prompts
-from pipeline.types import BoolMask, BoxPrompt, MaskPrompt, PointPrompt, Prompt, RunLengthMask
+from pipeline.prompting import check_prompts
+from pipeline.types import BoolMask, BoxPrompt, MaskPrompt, PointPrompt, Prompt, RunLengthMask, ScribblePrompt
 
-_KINDS = {"point_xy_px": "point", "box_xyxy_px": "box", "mask_png": "mask"}
+_KINDS = {"point_xy_px": "point", "box_xyxy_px": "box", "scribble_xy_px": "scribble", "mask_png": "mask"}
 _SHOWN_CHARACTERS = 60
 
 Pixels: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
@@ -50,6 +50,16 @@ class FileBox(_OnFrame):
     )
 
 
+class FileScribble(_OnFrame):
+    """One stroke of a brush."""
+
+    scribble_xy_px: tuple[tuple[Pixels, Pixels], ...] = Field(
+        min_length=1, description="x and y of the places the stroke passed, in drawing order."
+    )
+    width_px: float = Field(default=10.0, gt=0, allow_inf_nan=False, description="Width of the stroke.")
+    positive: bool = Field(default=True, description="true: over the object; false: over what is not the object.")
+
+
 class FileMask(_OnFrame):
     """The object's mask on this frame."""
 
@@ -63,14 +73,18 @@ class FileMask(_OnFrame):
 
 def _kind(value: Any) -> str | None:
     """Which kind of prompt an entry is: the one whose key it has."""
-    if isinstance(value, FilePoint | FileBox | FileMask):
-        return {FilePoint: "point", FileBox: "box", FileMask: "mask"}[type(value)]
+    models: dict[type, str] = {FilePoint: "point", FileBox: "box", FileScribble: "scribble", FileMask: "mask"}
+    if type(value) in models:
+        return models[type(value)]
     kinds = [kind for key, kind in _KINDS.items() if isinstance(value, dict) and key in value]
     return kinds[0] if len(kinds) == 1 else None
 
 
 FilePrompt: TypeAlias = Annotated[
-    Annotated[FilePoint, Tag("point")] | Annotated[FileBox, Tag("box")] | Annotated[FileMask, Tag("mask")],
+    Annotated[FilePoint, Tag("point")]
+    | Annotated[FileBox, Tag("box")]
+    | Annotated[FileScribble, Tag("scribble")]
+    | Annotated[FileMask, Tag("mask")],
     Discriminator(
         _kind,
         custom_error_type="prompt_kind",
@@ -156,8 +170,8 @@ def pipeline_prompts(file: PromptFile, path: Path, *, n_frames: int, size_hw_px:
             found.append(prompt)
         if not any(_shows_the_object(prompt) for prompt in found):
             raise PromptFileError(
-                f"{where}: nothing says where object {entry.object_id} is; expected a positive point, a box or a "
-                "mask that is not empty"
+                f"{where}: nothing says where object {entry.object_id} is; expected a positive point or "
+                "scribble, a box or a mask that is not empty"
             )
         prompts += found
     return tuple(prompts)
@@ -175,12 +189,14 @@ def _require_first_mask(prompt: Prompt, others: list[Prompt]) -> None:
 
 
 def _shows_the_object(prompt: Prompt) -> bool:
-    if isinstance(prompt, PointPrompt):
+    if isinstance(prompt, PointPrompt | ScribblePrompt):
         return prompt.positive
     return isinstance(prompt, BoxPrompt) or prompt.mask.area_px > 0
 
 
-def _prompt(object_id: int, given: FilePoint | FileBox | FileMask, folder: Path, ids: frozenset[int]) -> Prompt:
+def _prompt(
+    object_id: int, given: FilePoint | FileBox | FileScribble | FileMask, folder: Path, ids: frozenset[int]
+) -> Prompt:
     """One prompt as the pipeline has it.
 
     Raises:
@@ -190,6 +206,8 @@ def _prompt(object_id: int, given: FilePoint | FileBox | FileMask, folder: Path,
         return PointPrompt(object_id, given.frame_index, *given.point_xy_px, given.positive)
     if isinstance(given, FileBox):
         return BoxPrompt(object_id, given.frame_index, given.box_xyxy_px)
+    if isinstance(given, FileScribble):
+        return ScribblePrompt(object_id, given.frame_index, given.scribble_xy_px, given.width_px, given.positive)
     mask = _mask_of(object_id, _read_labels(folder / given.mask_png), ids, folder / given.mask_png)
     return MaskPrompt(object_id, given.frame_index, RunLengthMask.encode(mask))
 

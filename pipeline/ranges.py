@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import TypeAlias
+
+Reach: TypeAlias = Callable[[Collection[int], Collection[int], int], set[int]]
+"""Frames that a round puts in question.
+
+Arguments: frames whose prompts changed or went away, frames that have prompts now, length of the clip. The answer has
+none of the prompted frames.
+"""
 
 
 @dataclass(frozen=True)
@@ -18,7 +26,9 @@ class Side:
 
 
 def restricted(interaction_frame: int, others: Collection[int], n_frames: int) -> tuple[Side, Side]:
-    """Backward and forward range of a round, ending before the nearest other interaction frames (I-PT, III-C2).
+    """Backward and forward range of a round, ending before the nearest other interaction frames.
+
+    Source: I-PT, III-C2; thesis, Eq. 4.2 and 4.3.
 
     Raises:
         ValueError: the interaction frame is outside the clip.
@@ -30,3 +40,30 @@ def restricted(interaction_frame: int, others: Collection[int], n_frames: int) -
     backward = range(interaction_frame - 1, -1 if before is None else before, -1)
     forward = range(interaction_frame + 1, n_frames if after is None else after)
     return Side(backward, before), Side(forward, after)
+
+
+def truncated(interaction_frame: int, others: Collection[int], n_frames: int) -> tuple[Side, Side]:
+    """As `restricted`, but each side ends in the middle between the two interaction frames (IDPro, III-C).
+
+    The frame in the very middle belongs to the earlier one, so that the ranges of all interaction frames never overlap.
+    """
+    backward, forward = restricted(interaction_frame, others, n_frames)
+    if backward.opposite is not None:
+        middle = (interaction_frame + backward.opposite) // 2
+        backward = Side(range(interaction_frame - 1, middle, -1), backward.opposite)
+    if forward.opposite is not None:
+        middle = (interaction_frame + forward.opposite) // 2
+        forward = Side(range(interaction_frame + 1, middle + 1), forward.opposite)
+    return backward, forward
+
+
+def around_changes(changed: Collection[int], prompted: Collection[int], n_frames: int) -> set[int]:
+    """The restricted ranges of the frames that changed; see `Reach`."""
+    sides = (side for frame in changed for side in restricted(frame, set(prompted) - {frame}, n_frames))
+    reached = {frame_index for side in sides for frame_index in side.frame_indices}
+    return (reached | set(changed)) - set(prompted)
+
+
+def everything(changed: Collection[int], prompted: Collection[int], n_frames: int) -> set[int]:  # noqa: ARG001
+    """All frames without an interaction: re-propagation (IDPro, III-C); see `Reach`."""
+    return set(range(n_frames)) - set(prompted)

@@ -76,14 +76,31 @@ class RunLengthMask:
 
 @dataclass(frozen=True)
 class MaskPrompt:
-    """The truth of one frame, given as a mask (first-frame masks of benchmarks, masks painted by hand)."""
+    """The truth of one frame, given as a mask (first-frame masks of benchmarks, masks painted by hand).
+
+    Prompts that come before it in the same frame are settled by it; those that come after it correct it.
+    """
 
     object_id: int
     frame_index: int
     mask: RunLengthMask
 
 
-Prompt: TypeAlias = PointPrompt | BoxPrompt | MaskPrompt
+@dataclass(frozen=True)
+class ScribblePrompt:
+    """One stroke of a brush: over the object, or, not ``positive``, over what is not the object.
+
+    ``path_xy_px`` are the places the stroke passed, in drawing order, in pixels of the original frame; at least one.
+    """
+
+    object_id: int
+    frame_index: int
+    path_xy_px: tuple[tuple[float, float], ...]
+    width_px: float
+    positive: bool = True
+
+
+Prompt: TypeAlias = PointPrompt | BoxPrompt | MaskPrompt | ScribblePrompt
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,16 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ls_backend.cli.bench_checks import (
+    DEFAULT_DATA,
+    BenchError,
+    check_files,
+    check_request,
+    data_folder,
+    frame_numbers,
+    refuse_options,
+)
+from ls_backend.cli.bench_speed import speed
 from ls_backend.cli.bench_table import show_tables
 from ls_backend.cli.errors import failed
 from ls_backend.cli.parts import (
@@ -30,7 +40,7 @@ from pipeline.embeddings import EmbeddingCache
 from pipeline.evaluation.annotator import AnnotatorSettings, NextFrame, Start
 from pipeline.evaluation.clicks import ClickStrategy
 from pipeline.evaluation.datasets import ClipFiles, DatasetError, Objects, find_clips, read_truth
-from pipeline.evaluation.plot import plot_report, supported_suffixes
+from pipeline.evaluation.plot import plot_report
 from pipeline.evaluation.report import clip_entry, report, write_json
 from pipeline.evaluation.runner import ClipScore, run_clip
 from pipeline.evaluation.single_frames import SingleFrameScore, score_single_frames
@@ -39,15 +49,12 @@ from pipeline.methods.base import Method
 from pipeline.methods.options import option_words
 from pipeline.video import FrameError
 
-DEFAULT_DATA = Path("../shared/data/davis")
 EMBEDDING_RAM_MIB = 1024
 INTERRUPTED = 130
 
 console = Console(stderr=True)
-
-
-class BenchError(Exception):
-    """The benchmark cannot run. The message says what was expected, what arrived and what to do."""
+bench = typer.Typer(name="bench", invoke_without_command=True, add_completion=False)
+bench.command()(speed)
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,9 @@ class Finished:
         return report(self.entries, self.single_frames, plan.settings, device=plan.device, complete=complete)
 
 
-def bench(
+@bench.callback()
+def rounds_on_clips(
+    context: typer.Context,
     data: Annotated[
         Path | None,
         typer.Option(help="Folder in the layout of DAVIS.", show_default=f"{DEFAULT_DATA}, where it is there"),
@@ -90,6 +99,7 @@ def bench(
     first_frame: Annotated[
         int | None, typer.Option(min=0, help="Frame of round 1, from 0.", show_default="the best frame")
     ] = None,
+    frames_per_round: Annotated[int, typer.Option(min=1, help="Frames that a round prompts together.")] = 1,
     click_strategy: Annotated[ClickStrategy, typer.Option(help="Where --start clicks clicks.")] = ClickStrategy.A3,
     method: MethodName = DEFAULT.method,
     segmenter: SegmenterName = DOWNLOAD_FREE,
@@ -111,7 +121,12 @@ def bench(
 
     Ctrl-C keeps the finished clips.
     """
-    annotator = AnnotatorSettings(start, next_frame, first_frame, click_strategy=click_strategy, seed=seed)
+    if context.invoked_subcommand is not None:
+        refuse_options(context)
+        return
+    annotator = AnnotatorSettings(
+        start, next_frame, first_frame, frames_per_round, click_strategy=click_strategy, seed=seed
+    )
     try:
         choice, store = concrete_choice(chosen(method, segmenter, point_tracker, box_tracker, checkpoint, option))
         folder = data_folder(data)
@@ -139,56 +154,6 @@ def bench(
     except (BenchError, DatasetError, ValueError, OSError) as error:
         raise failed(error) from error
     finish(plan, built)
-
-
-def data_folder(given: Path | None) -> Path:
-    """The folder to measure on.
-
-    Raises:
-        BenchError: none is given and the default is not there.
-    """
-    if given is None and not DEFAULT_DATA.is_dir():
-        raise BenchError(f"no clips to measure on: {DEFAULT_DATA} is not here; give --data DIR in the layout of DAVIS")
-    return given or DEFAULT_DATA
-
-
-def frame_numbers(text: str) -> tuple[int, ...]:
-    """Frame indices from a comma-separated list.
-
-    Raises:
-        BenchError: it is something else.
-    """
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not all(part.isdecimal() for part in parts):
-        raise BenchError(f"--single-frames needs frame numbers from 0 such as 0,20,40, but got {text!r}")
-    return tuple(dict.fromkeys(int(part) for part in parts))
-
-
-def check_request(annotator: AnnotatorSettings, n_rounds: int, single_frames: tuple[int, ...]) -> None:
-    """Refuse what cannot be meant.
-
-    Raises:
-        BenchError: options contradict each other.
-    """
-    if annotator.start is Start.MASK and annotator.first_frame is not None:
-        raise BenchError("--start mask begins on frame 0; leave out --first-frame, or use --start prompts")
-    if n_rounds == 0 and not single_frames:
-        raise BenchError("--rounds 0 measures nothing by itself; give --single-frames 0,20,40, or at least one round")
-
-
-def check_files(json: Path | None, plot: Path | None, masks: Path | None) -> None:
-    """Refuse now what could not be written after hours.
-
-    Raises:
-        BenchError: a file's folder is not there, its ending is unknown, or the folder for masks is a file.
-    """
-    for option, path in (("--json", json), ("--plot", plot)):
-        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise BenchError(f"{option} {path} cannot be written: it needs the name of a file in a folder that exists")
-    if plot is not None and plot.suffix.lstrip(".").lower() not in supported_suffixes():
-        raise BenchError(f"--plot {plot} must end in one of {', '.join(supported_suffixes())}")
-    if masks is not None and masks.exists() and not masks.is_dir():
-        raise BenchError(f"--masks {masks} is a file; it needs a folder")
 
 
 def finish(plan: Plan, method: Method) -> None:
@@ -267,11 +232,14 @@ def _annotator_settings(annotator: AnnotatorSettings) -> dict[str, Any]:
         "start": annotator.start.value,
         "next_frame": annotator.next_frame.value,
         "first_frame": annotator.first_frame,
+        "frames_per_round": annotator.frames_per_round,
+        "frames_apart": annotator.frames_apart,
         "click_strategy": annotator.click_strategy.value,
         "max_clicks": annotator.max_clicks,
         "n_positive": annotator.n_positive,
         "n_negative": annotator.n_negative,
         "box_noise_px": annotator.box_noise_px,
+        "scribble_width_px": annotator.scribble_width_px,
     }
 
 

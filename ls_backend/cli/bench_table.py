@@ -18,6 +18,8 @@ def show_tables(document: Mapping[str, Any], console: Console) -> None:
     name = escape(f"{document['method']}, {document['segmenter']}, {document['machine']['device_name']}")
     if document["sequences"]:
         console.print(_clips_table(document, name))
+        if document["before_aggregation"]:
+            console.print(_aggregation_table(document))
         console.print(_figures_table(document))
     if document["single_frames"]:
         console.print(_single_frames_table(document["single_frames"], name))
@@ -41,6 +43,24 @@ def _cells(entry: Mapping[str, Any], n_rounds: int) -> list[str]:
     first = [_share(entry["rounds"][0]["jf"])] if n_rounds > 1 else []
     figures = [_share(entry[key]) for key in ("jf", "j", "f", "r_auc_jf")]
     return [str(entry["frames"]), str(entry["objects"]), *first, *figures, _seconds(entry["seconds_per_frame"])]
+
+
+def _aggregation_table(document: Mapping[str, Any]) -> Table:
+    """Objects of clips with several: what settling who owns which pixel changed."""
+    table = _table("soft aggregation")
+    for column in ("clip", "object", "J&F before", "J&F after"):
+        table.add_column(column, justify="left" if column == "clip" else "right", no_wrap=True)
+    for entry in document["sequences"]:
+        if entry["before_aggregation"]:
+            for before, after in zip(
+                entry["before_aggregation"]["objects"], entry["rounds"][-1]["objects"], strict=True
+            ):
+                name = escape(entry["name"])
+                table.add_row(name, str(before["object_id"]), _share(before["jf"]), _share(after["jf"]))
+    means = document["before_aggregation"]
+    table.add_section()
+    table.add_row("mean", str(means["objects"]), _share(means["jf"]), _share(means["after"]["jf"]))
+    return table
 
 
 def _figures_table(document: Mapping[str, Any]) -> Table:

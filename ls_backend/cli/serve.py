@@ -12,12 +12,14 @@ def serve() -> None:
     from pydantic import ValidationError
 
     from ls_backend.serving import gunicorn_command, settings_message
+    from ls_backend.session_keeper import require_known_store
     from ls_backend.settings import current
     from pipeline.methods import require_here
 
     try:
         settings = current()
         require_here(settings.method_choice, settings.model_store)
+        require_known_store(settings)
         command = gunicorn_command(settings)
     except ValidationError as error:
         typer.echo(f"ivos serve: the settings are not complete or not valid.\n{settings_message(error)}", err=True)

@@ -1,12 +1,14 @@
 """A simulated annotator: it sees the truth, chooses the frame of each round, and prompts there as a person might.
 
 Source: I-PT, III-B and IV-B (papers/000 of the project): a box with an error of a few pixels, positive points on a grid
-inside the object, negative points at random outside; round 1 on any frame, later rounds on the worst one.
+inside the object, negative points at random outside; round 1 on any frame, later rounds on the worst one. Several
+frames in one round are IDPro's new setting (V-B, papers/002).
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -15,19 +17,22 @@ from numpy.typing import NDArray
 
 from pipeline.evaluation.clicks import ClickStrategy, correcting_clicks, first_click
 from pipeline.evaluation.datasets import Truth
-from pipeline.types import BoolMask, BoxPrompt, MaskPrompt, PointPrompt, Prompt, RunLengthMask
+from pipeline.evaluation.scribbles import correcting_strokes, first_strokes
+from pipeline.types import BoolMask, BoxPrompt, MaskPrompt, PointPrompt, Prompt, RunLengthMask, ScribblePrompt
 
 
 class Start(str, Enum):
     """How a run begins and goes on.
 
     ``mask``: round 1 is the truth of frame 0, later rounds are as in ``prompts``. ``prompts``: a box and points in
-    every round. ``clicks``: clicks only, one per object in round 1, then on the errors.
+    every round. ``clicks``: clicks only, one per object in round 1, then on the errors. ``scribbles``: strokes of a
+    brush through the objects in round 1, then through the errors.
     """
 
     MASK = "mask"
     PROMPTS = "prompts"
     CLICKS = "clicks"
+    SCRIBBLES = "scribbles"
 
 
 class NextFrame(str, Enum):
@@ -39,16 +44,23 @@ class NextFrame(str, Enum):
 
 @dataclass(frozen=True)
 class AnnotatorSettings:
-    """What the annotator does. ``first_frame`` None is the best frame, see `best_frame`; ``seed`` fixes all chance."""
+    """What the annotator does. ``first_frame`` None is the best frame, see `best_frame`; ``seed`` fixes all chance.
+
+    ``frames_per_round`` are prompted together; those of later rounds lie at least ``frames_apart`` from each other, as
+    far as the clip allows it.
+    """
 
     start: Start = Start.PROMPTS
     next_frame: NextFrame = NextFrame.WORST
     first_frame: int | None = None
+    frames_per_round: int = 1
+    frames_apart: int = 5
     n_positive: int = 8
     n_negative: int = 1
     box_noise_px: float = 4.0
     click_strategy: ClickStrategy = ClickStrategy.A3
     max_clicks: int = 3
+    scribble_width_px: float = 3.0
     seed: int = 0
 
 
@@ -64,51 +76,82 @@ class Annotator:
         self._chance = np.random.default_rng([settings.seed, zlib.crc32(clip_name.encode())])
         self._prompted: list[int] = []
 
-    def first_frame(self) -> int:
-        """The frame of round 1."""
-        if self._settings.start is Start.MASK:
-            return 0
-        given = self._settings.first_frame
-        return best_frame(self._areas_px) if given is None else given
+    def first_frames(self) -> tuple[int, ...]:
+        """The frames of round 1: the given or best one, then others spread over the clip, see `spread_frames`.
 
-    def next_frame(self, jf_per_frame: NDArray[np.float64]) -> int:
-        """The frame of a later round.
+        A run that starts from a mask has frame 0 alone here.
+        """
+        if self._settings.start is Start.MASK:
+            return (0,)
+        given = self._settings.first_frame
+        first = best_frame(self._areas_px) if given is None else given
+        return spread_frames(first, np.asarray(self._areas_px.any(axis=1)), self._settings.frames_per_round)
+
+    def next_frames(self, jf_per_frame: NDArray[np.float64]) -> tuple[int, ...]:
+        """The frames of a later round.
 
         Frames with an object come before frames without, among them frames nobody has prompted before prompted ones
         (I-PT: the interaction frames vary in each round). Of these the worst by J&F, the earlier one where two are
-        equal, or any of them at random.
+        equal, or any of them at random. Where a round has several frames, a clip too short for their distance gets
+        them closer together, and one with fewer frames than that all of them.
 
         Args:
             jf_per_frame: J&F of every frame, the mean over objects, (T,).
         """
-        frames = np.arange(len(jf_per_frame))
+        chosen: list[int] = []
+        for _ in range(self._settings.frames_per_round):
+            candidates = self._candidates(chosen)
+            if not candidates.any():
+                break
+            if self._settings.next_frame is NextFrame.RANDOM:
+                chosen.append(int(self._chance.choice(np.flatnonzero(candidates))))
+            else:
+                chosen.append(int(np.argmin(np.where(candidates, jf_per_frame, np.inf))))
+        return tuple(chosen)
+
+    def _candidates(self, chosen: Sequence[int]) -> NDArray[np.bool_]:
+        """The frames, (T,) bool, of which the round may take one more beside those it has."""
+        frames = np.arange(len(self._areas_px))
         with_object = self._areas_px.any(axis=1)
-        fresh = ~np.isin(frames, self._prompted)
-        candidates = next(c for c in (with_object & fresh, with_object) if c.any())
-        if self._settings.next_frame is NextFrame.RANDOM:
-            return int(self._chance.choice(frames[candidates]))
-        return int(np.argmin(np.where(candidates, jf_per_frame, np.inf)))
+        fresh = with_object & ~np.isin(frames, self._prompted)
+        wanted = self._settings.frames_apart
+        distances = np.abs(frames[:, None] - np.array(chosen, np.int64)).min(axis=1, initial=wanted)
+        for allowed in (fresh, with_object):
+            for frames_apart in range(wanted, 0, -1):
+                candidates = np.asarray(allowed & (distances >= frames_apart))
+                if candidates.any():
+                    return candidates
+        return np.zeros(len(frames), np.bool_)
 
-    def prompts(self, frame_index: int, masks: dict[int, BoolMask] | None) -> list[Prompt]:
-        """The prompts of a round on its frame.
+    def prompts(
+        self, frame_indices: Sequence[int], masks: Mapping[int, Mapping[int, BoolMask]] | None = None
+    ) -> list[Prompt]:
+        """The prompts of a round on its frames.
 
-        An object that is not on the frame gets no box, no points and no mask, but clicks on what is wrongly its own.
+        An object that is not on a frame gets no box, no points and no mask, but clicks and strokes on what is wrongly
+        its own.
 
         Args:
-            frame_index: from `first_frame` or `next_frame`.
-            masks: the current mask of every object on this frame, (H, W) bool each; None in round 1.
+            frame_indices: from `first_frames` or `next_frames`.
+            masks: by frame the current mask of every object, (H, W) bool each; None in round 1.
         """
-        self._prompted.append(frame_index)
+        self._prompted += frame_indices
         prompts: list[Prompt] = []
-        for object_id in self._truth.object_ids:
-            truth = self._truth.mask(frame_index, object_id)
-            if self._settings.start is Start.CLICKS:
-                prompts += self._clicks(frame_index, object_id, truth, None if masks is None else masks[object_id])
-            elif self._settings.start is Start.MASK and masks is None:
-                prompts += [MaskPrompt(object_id, frame_index, RunLengthMask.encode(truth))] if truth.any() else []
-            else:
-                prompts += self._box_and_points(frame_index, object_id, truth)
+        for frame_index in frame_indices:
+            for object_id in self._truth.object_ids:
+                mask = None if masks is None else masks[frame_index][object_id]
+                prompts += self._on_frame(frame_index, object_id, mask)
         return prompts
+
+    def _on_frame(self, frame_index: int, object_id: int, mask: BoolMask | None) -> list[Prompt]:
+        truth = self._truth.mask(frame_index, object_id)
+        if self._settings.start is Start.CLICKS:
+            return self._clicks(frame_index, object_id, truth, mask)
+        if self._settings.start is Start.SCRIBBLES:
+            return self._scribbles(frame_index, object_id, truth, mask)
+        if self._settings.start is Start.MASK and mask is None:
+            return [MaskPrompt(object_id, frame_index, RunLengthMask.encode(truth))] if truth.any() else []
+        return self._box_and_points(frame_index, object_id, truth)
 
     def _box_and_points(self, frame_index: int, object_id: int, truth: BoolMask) -> list[Prompt]:
         if not truth.any():
@@ -130,6 +173,11 @@ class Annotator:
             clicks = correcting_clicks(mask, truth, strategy, self._settings.max_clicks)
         return [PointPrompt(object_id, frame_index, c.x_px, c.y_px, c.positive) for c in clicks]
 
+    def _scribbles(self, frame_index: int, object_id: int, truth: BoolMask, mask: BoolMask | None) -> list[Prompt]:
+        strokes = first_strokes(truth) if mask is None else correcting_strokes(mask, truth)
+        width_px = self._settings.scribble_width_px
+        return [ScribblePrompt(object_id, frame_index, s.path_xy_px, width_px, s.positive) for s in strokes]
+
 
 def best_frame(areas_px: NDArray[np.int64]) -> int:
     """The frame that shows the objects best: most objects first, then the largest area of all together, then the first.
@@ -139,6 +187,29 @@ def best_frame(areas_px: NDArray[np.int64]) -> int:
     """
     n_present = (areas_px > 0).sum(axis=1)
     return int(np.argmax(np.where(n_present == n_present.max(), areas_px.sum(axis=1), -1)))
+
+
+def spread_frames(first: int, usable: NDArray[np.bool_], n_frames: int) -> tuple[int, ...]:
+    """``first`` and up to ``n_frames`` - 1 more usable frames that shorten the way from the nearest of them the most.
+
+    Every next one is chosen so that the distances of all frames from their nearest chosen one add up to the least; the
+    earlier one where two are equal.
+
+    Args:
+        first: a frame of the clip.
+        usable: which frames may be chosen, (T,) bool.
+        n_frames: at least 1.
+    """
+    frames = np.arange(len(usable))
+    apart = np.abs(frames[:, None] - frames)
+    chosen = [first]
+    for _ in range(n_frames - 1):
+        candidates = np.flatnonzero(usable & ~np.isin(frames, chosen))
+        if not len(candidates):
+            break
+        nearest = apart[chosen].min(axis=0)
+        chosen.append(int(candidates[np.minimum(apart[candidates], nearest).sum(axis=1).argmin()]))
+    return tuple(chosen)
 
 
 def exact_box(mask: BoolMask) -> tuple[float, float, float, float]:

@@ -20,7 +20,7 @@ from pipeline.evaluation.timing import PARTS
 
 SCHEMA_VERSION = 1
 AT_S = 60.0
-PACKAGES = ("label-studio-ivos", "numpy", "opencv-python-headless", "torch", "segment-anything")
+PACKAGES = ("label-studio-ivos", "numpy", "opencv-python-headless", "torch", "segment-anything", "transformers")
 FIGURES = ("j", "f", "jf")
 
 
@@ -31,12 +31,11 @@ def clip_entry(score: ClipScore) -> dict[str, Any]:
             "round": r.round,
             **_means(r.j, r.f),
             "seconds": r.seconds,
-            "frame_index": r.frame_index,
+            "frame_index": r.frame_indices[0],
+            "frame_indices": list(r.frame_indices),
             "prompts": r.n_prompts,
             "frames_segmented": r.n_segmented,
-            "objects": [
-                {"object_id": i, "j": r.j[i], "f": r.f[i], "jf": (r.j[i] + r.f[i]) / 2} for i in score.object_ids
-            ],
+            "objects": _by_object(r.j, r.f),
         }
         for r in score.rounds
     ]
@@ -49,7 +48,11 @@ def clip_entry(score: ClipScore) -> dict[str, Any]:
         "rounds": rounds,
         "jf_per_frame": [None if math.isnan(v) else round(float(v), 4) for v in score.jf_per_frame],
         "seconds_by_part": dict(score.part_seconds),
+        "before_aggregation": None,
     }
+    if score.own_j:
+        own = {**_means(score.own_j, score.own_f), "objects": _by_object(score.own_j, score.own_f)}
+        entry["before_aggregation"] = own
     return entry | _last(rounds) | _areas([entry]) | _per_frame([entry])
 
 
@@ -83,6 +86,7 @@ def report(
         **_areas(entries),
         **_per_frame(entries),
         "sequence_mean": {key: _mean([entry[key] for entry in entries]) for key in FIGURES},
+        "before_aggregation": _before_aggregation(entries),
         "peak_rss_mib": peak_rss_mib(),
         "machine": machine(device),
         "versions": versions(),
@@ -200,6 +204,24 @@ def _last(rounds: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
 def _means(j: Mapping[int, float], f: Mapping[int, float]) -> dict[str, float]:
     mean_j, mean_f = float(np.mean(list(j.values()))), float(np.mean(list(f.values())))
     return {"j": mean_j, "f": mean_f, "jf": (mean_j + mean_f) / 2}
+
+
+def _by_object(j: Mapping[int, float], f: Mapping[int, float]) -> list[dict[str, Any]]:
+    return [{"object_id": i, "j": j[i], "f": f[i], "jf": (j[i] + f[i]) / 2} for i in j]
+
+
+def _before_aggregation(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Means over the objects of the clips with several, before and after they settled who owns which pixel."""
+    several = [entry for entry in entries if entry["before_aggregation"]]
+    if not several:
+        return None
+    before = [each for entry in several for each in entry["before_aggregation"]["objects"]]
+    after = [each for entry in several for each in entry["rounds"][-1]["objects"]]
+    return {
+        "objects": len(before),
+        **{key: _mean([each[key] for each in before]) for key in FIGURES},
+        "after": {key: _mean([each[key] for each in after]) for key in FIGURES},
+    }
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,12 +23,13 @@ from pipeline.types import BoolMask, Prompt, RunLengthMask
 class RoundScore:
     """One round of one clip.
 
-    ``j`` and ``f`` are means over the scored frames by object id. ``seconds`` is the annotator's computing and the
-    method's; ``n_segmented`` counts the frames on which the round changed or confirmed an object's mask.
+    ``frame_indices`` were prompted. ``j`` and ``f`` are means over the scored frames by object id. ``seconds`` is the
+    annotator's computing and the method's; ``n_segmented`` counts the frames on which the round changed or confirmed an
+    object's mask.
     """
 
     round: int
-    frame_index: int
+    frame_indices: tuple[int, ...]
     n_prompts: int
     seconds: float
     n_segmented: int
@@ -41,6 +42,8 @@ class ClipScore:
     """A finished clip.
 
     ``part_seconds`` are by `timing.PARTS`; ``jf_per_frame`` (T,) is of the last round, nan where a frame is not scored.
+    ``own_j`` and ``own_f`` are those of the last round by object id, before the objects settled who owns which pixel;
+    empty in clips of one object.
     """
 
     name: str
@@ -50,6 +53,8 @@ class ClipScore:
     rounds: tuple[RoundScore, ...]
     part_seconds: Mapping[str, float]
     jf_per_frame: NDArray[np.float64]
+    own_j: Mapping[int, float]
+    own_f: Mapping[int, float]
     masks: Mapping[int, Mapping[int, RunLengthMask]] = field(repr=False, default_factory=dict)
 
     def exported(self, clip: ClipFiles) -> ExportedClip:
@@ -61,8 +66,8 @@ class ClipScore:
 class MaskScores:
     """Masks of all objects and frames with their J and F; only frames that changed are scored again.
 
-    A frame without a result has an empty mask. A pixel that several objects claim (a session leaves such pixels to both
-    where a person prompted both) belongs to the one with the highest id, as in the palette PNGs that DAVIS scores.
+    A frame without a result has an empty mask. A pixel that several objects claim belongs to the one with the highest
+    id, as in the palette PNGs that DAVIS scores; a session has settled that before.
     """
 
     def __init__(self, truth: Truth) -> None:
@@ -86,6 +91,16 @@ class MaskScores:
     def mask(self, object_id: int, frame_index: int) -> BoolMask:
         """The current mask, (H, W) bool."""
         return self._masks[object_id, frame_index].decode()
+
+    def masks_on(self, frame_indices: Iterable[int]) -> dict[int, dict[int, BoolMask]]:
+        """By frame the current masks of all objects, (H, W) bool each."""
+        return {frame: {i: self.mask(i, frame) for i in self._truth.object_ids} for frame in frame_indices}
+
+    def means(self, scored: slice) -> tuple[dict[int, float], dict[int, float]]:
+        """J and F by object id, means over some frames."""
+        j = {i: float(self.j[i][scored].mean()) for i in self._truth.object_ids}
+        f = {i: float(self.f[i][scored].mean()) for i in self._truth.object_ids}
+        return j, f
 
     def masks(self, object_id: int) -> dict[int, RunLengthMask]:
         """The current masks of an object that are not empty, by frame index."""
@@ -160,10 +175,10 @@ def run_clip(
     given: list[Prompt] = []
     rounds: list[RoundScore] = []
     for number in range(1, n_rounds + 1):
-        frame_index = annotator.first_frame() if number == 1 else annotator.next_frame(scores.jf_per_frame())
-        current = None if number == 1 else {i: scores.mask(i, frame_index) for i in truth.object_ids}
+        frame_indices = annotator.first_frames() if number == 1 else annotator.next_frames(scores.jf_per_frame())
+        current = None if number == 1 else scores.masks_on(frame_indices)
         started_s = time.perf_counter()
-        new = annotator.prompts(frame_index, current)
+        new = annotator.prompts(frame_indices, current)
         given += new
         with stopwatch.part("other"):
             if session is None:
@@ -174,9 +189,10 @@ def run_clip(
                 on_frame(number, len(segmented))
         seconds = time.perf_counter() - started_s
         scores.update({i: {result.frame_index: result.mask for result in session.results(i)} for i in truth.object_ids})
-        j = {i: float(scores.j[i][scored].mean()) for i in truth.object_ids}
-        f = {i: float(scores.f[i][scored].mean()) for i in truth.object_ids}
-        rounds.append(RoundScore(number, frame_index, len(new), seconds, len(segmented), j, f))
+        j, f = scores.means(scored)
+        rounds.append(RoundScore(number, frame_indices, len(new), seconds, len(segmented), j, f))
+    assert session is not None
+    own_j, own_f = _own_scores(session, truth, scored)
     jf_per_frame = scores.jf_per_frame()
     jf_per_frame[: scored.start] = np.nan
     return ClipScore(
@@ -187,5 +203,22 @@ def run_clip(
         rounds=tuple(rounds),
         part_seconds=stopwatch.seconds,
         jf_per_frame=jf_per_frame,
+        own_j=own_j,
+        own_f=own_f,
         masks={i: scores.masks(i) for i in truth.object_ids},
     )
+
+
+def _own_scores(session: Session, truth: Truth, scored: slice) -> tuple[dict[int, float], dict[int, float]]:
+    """Mean J and F by object id of the masks before other objects took pixels; nothing where there are no others."""
+    j: dict[int, float] = {}
+    f: dict[int, float] = {}
+    for object_id in truth.object_ids if len(truth.object_ids) > 1 else ():
+        own = {result.frame_index: result.mask for result in session.own_results(object_id)}
+        pairs = [
+            (own[t].decode() if t in own else np.zeros(truth.labels.shape[1:], np.bool_), truth.mask(t, object_id))
+            for t in range(len(truth.labels))[scored]
+        ]
+        j[object_id] = float(np.mean([region_similarity(mask, true) for mask, true in pairs]))
+        f[object_id] = float(np.mean([boundary_accuracy(mask, true) for mask, true in pairs]))
+    return j, f

@@ -7,19 +7,47 @@ Segmentation (arXiv:1803.00557); the numbers are those of the robot published wi
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import dijkstra
 
+from pipeline.skeleton import longest_ways, thinned
 from pipeline.types import BoolMask
 
 OPENING_SHARE = 0.1
 """Radius of the opening as a share of the square root of the region's area."""
 MAX_OPENING_PX = 16.0
-MIN_SKELETON_PX = 4
-"""Shorter parts of the skeleton are not drawn: small errors are left alone."""
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """A scribble as it is drawn: places x, y in the middle of pixels; positive over what was missed of the object."""
+
+    path_xy_px: tuple[tuple[float, float], ...]
+    positive: bool
+
+
+def first_strokes(truth: BoolMask) -> list[Stroke]:
+    """Strokes through an object (H, W) that nobody has marked; a dot where it is too small, none where it is absent."""
+    if not truth.any():
+        return []
+    return [_stroke(line, True) for line in scribbles(truth) or [np.argwhere(truth)[:1, ::-1]]]
+
+
+def correcting_strokes(mask: BoolMask, truth: BoolMask) -> list[Stroke]:
+    """Strokes through the errors of one object's mask (H, W), as the robot draws them: all of them, longest first.
+
+    Positive ones are over what was missed (truth without mask), negative ones over what is wrong (mask without truth).
+    Errors too small for a scribble are left alone.
+    """
+    lines = [(line, True) for line in scribbles(truth & ~mask)] + [(line, False) for line in scribbles(mask & ~truth)]
+    return [_stroke(line, positive) for line, positive in sorted(lines, key=lambda pair: -len(pair[0]))]
+
+
+def _stroke(line: NDArray[np.int64], positive: bool) -> Stroke:
+    return Stroke(tuple((float(x) + 0.5, float(y) + 0.5) for x, y in line), positive)
 
 
 def scribbles(region: BoolMask) -> list[NDArray[np.int64]]:
@@ -33,7 +61,7 @@ def scribbles(region: BoolMask) -> list[NDArray[np.int64]]:
     ys, xs = np.nonzero(region)
     x0, y0 = int(xs.min()), int(ys.min())
     part = np.pad(region[y0 : int(ys.max()) + 1, x0 : int(xs.max()) + 1], 1)
-    lines = [line + np.array([x0 - 1, y0 - 1]) for line in _longest_ways(thinned(_smoothed(part)))]
+    lines = [line + np.array([x0 - 1, y0 - 1]) for line in longest_ways(thinned(_smoothed(part)))]
     return sorted(lines, key=len, reverse=True)
 
 
@@ -48,75 +76,3 @@ def _smoothed(region: BoolMask) -> BoolMask:
             return np.asarray(opened.astype(np.bool_))
         radius_px *= 0.9
     return region
-
-
-def thinned(region: BoolMask) -> BoolMask:
-    """The skeleton (H, W) of a region that does not touch the image's edge: one pixel wide, as connected as the region.
-
-    Source: Zhang and Suen, A Fast Parallel Algorithm for Thinning Digital Patterns (1984).
-    """
-    height_px, width_px = region.shape
-    flat = np.ascontiguousarray(region).ravel().astype(np.int8)
-    clockwise = np.array(
-        [-width_px, 1 - width_px, 1, width_px + 1, width_px, width_px - 1, -1, -width_px - 1], dtype=np.int64
-    )
-    left = np.flatnonzero(flat)
-    changed = True
-    while changed:
-        changed = False
-        for first_pass in (True, False):
-            around = flat[left[:, None] + clockwise]
-            n_set = around.sum(axis=1)
-            n_steps = ((around == 0) & (np.roll(around, -1, axis=1) == 1)).sum(axis=1)
-            north, east, south, west = (around[:, i] for i in (0, 2, 4, 6))
-            if first_pass:
-                on_side = (north * east * south == 0) & (east * south * west == 0)
-            else:
-                on_side = (north * east * west == 0) & (north * south * west == 0)
-            peel = (n_set >= 2) & (n_set <= 6) & (n_steps == 1) & on_side
-            flat[left[peel]] = 0
-            left = left[~peel]
-            changed |= bool(peel.any())
-    return flat.reshape(height_px, width_px).astype(np.bool_)
-
-
-def _longest_ways(skeleton: BoolMask) -> list[NDArray[np.int64]]:
-    """Per connected part of a skeleton the longest of the shortest ways between two of its pixels, (N, 2) x, y."""
-    ys, xs = np.nonzero(skeleton)
-    if not len(xs):
-        return []
-    graph = _graph(skeleton, ys, xs)
-    _, labels = cv2.connectedComponents(skeleton.astype(np.uint8), connectivity=8)
-    part_of = labels[ys, xs]
-    ways = []
-    for part in np.unique(part_of):
-        nodes = np.flatnonzero(part_of == part)
-        if len(nodes) < MIN_SKELETON_PX:
-            continue
-        # In a tree, the node farthest from any node is one end of its longest way; a skeleton is close to a tree.
-        end = _farthest(dijkstra(graph, directed=False, indices=int(nodes[0])))
-        distances, before = dijkstra(graph, directed=False, indices=end, return_predecessors=True)
-        way = [_farthest(distances)]
-        while way[-1] != end:
-            way.append(int(before[way[-1]]))
-        ways.append(np.column_stack([xs[way], ys[way]]))
-    return ways
-
-
-def _graph(skeleton: BoolMask, ys: NDArray[np.intp], xs: NDArray[np.intp]) -> csr_array:
-    """Neighbouring pixels of a skeleton joined by their distance in px; a node is a position in ``ys`` and ``xs``."""
-    node = np.full(skeleton.shape, -1, np.int64)
-    node[ys, xs] = np.arange(len(xs))
-    starts, ends, lengths = [], [], []
-    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
-        other = node[ys + dy, xs + dx]
-        joined = other >= 0
-        starts.append(node[ys, xs][joined])
-        ends.append(other[joined])
-        lengths.append(np.full(int(joined.sum()), np.hypot(dy, dx)))
-    pairs = (np.concatenate(starts), np.concatenate(ends))
-    return coo_array((np.concatenate(lengths), pairs), shape=(len(xs), len(xs))).tocsr()
-
-
-def _farthest(distances: NDArray[np.float64]) -> int:
-    return int(np.argmax(np.where(np.isfinite(distances), distances, -1.0)))

@@ -12,9 +12,10 @@ from pipeline.evaluation.annotator import exact_box, grid_points, random_points
 from pipeline.evaluation.clicks import innermost
 from pipeline.evaluation.datasets import ClipFiles, Truth
 from pipeline.evaluation.metrics import region_similarity
-from pipeline.methods.base import Method
-from pipeline.segmenters.base import ObjectPrompts
-from pipeline.types import BoolMask
+from pipeline.methods.base import ConcurrentVideo, Interaction, Method, OpenVideo
+from pipeline.prompting import merge_prompts
+from pipeline.types import BoolMask, BoxPrompt, PointPrompt, Prompt
+from pipeline.video import FrameError
 
 KINDS = ("box", "box_clicks", "click")
 """An exact box; the exact box with 8 positive and 1 negative click; one click on the pixel farthest from the border."""
@@ -48,23 +49,32 @@ def score_single_frames(
             chance = np.random.default_rng([seed, zlib.crc32(clip.name.encode()), frame_index, object_id])
             # A fresh video for each frame: nothing may be remembered from the one before.
             video = method.open(clip.frames)
-            iou = {}
-            for kind, prompts in prompts_by_kind(mask, chance).items():
-                found = video.segment_prompted(frame_index, prompts, prior=None, memory=None)
-                iou[kind] = region_similarity(np.asarray(found.logits > 0), mask)
+            iou = {
+                kind: region_similarity(_segmented(video, frame_index, prompts), mask)
+                for kind, prompts in prompts_by_kind(mask, chance).items()
+            }
             yield SingleFrameScore(clip.name, frame_index, object_id, iou)
 
 
-def prompts_by_kind(mask: BoolMask, chance: np.random.Generator) -> dict[str, ObjectPrompts]:
-    """The prompts of each of `KINDS` for a mask (H, W) that is not empty."""
-    box = exact_box(mask)
+def prompts_by_kind(mask: BoolMask, chance: np.random.Generator) -> dict[str, list[Prompt]]:
+    """The prompts of each of `KINDS` for a mask (H, W) that is not empty; as if of object 1 on frame 0."""
+    box = BoxPrompt(1, 0, exact_box(mask))
     inside, outside = grid_points(mask, 8), random_points(~mask, 1, chance)
     x, y = innermost(mask)
-    points = np.array([*inside, *outside], np.float32).reshape(-1, 2)
-    signs = np.array([True] * len(inside) + [False] * len(outside))
-    click = np.array([[x + 0.5, y + 0.5]], np.float32)
-    return {
-        "box": ObjectPrompts(box_xyxy_px=box),
-        "box_clicks": ObjectPrompts(points, signs, box),
-        "click": ObjectPrompts(click, np.array([True])),
-    }
+    clicks = [PointPrompt(1, 0, *xy) for xy in inside] + [PointPrompt(1, 0, *xy, positive=False) for xy in outside]
+    return {"box": [box], "box_clicks": [box, *clicks], "click": [PointPrompt(1, 0, x + 0.5, y + 0.5)]}
+
+
+def _segmented(video: OpenVideo | ConcurrentVideo, frame_index: int, prompts: Sequence[Prompt]) -> BoolMask:
+    """The mask (H, W) of a frame from prompts alone.
+
+    Raises:
+        FrameError: the frame cannot be read.
+    """
+    if not isinstance(video, ConcurrentVideo):
+        merged = merge_prompts(prompts, clicks_only=video.clicks_only)
+        return np.asarray(video.segment_prompted(frame_index, merged, prior=None, memory=None).logits > 0)
+    found = [estimate for _, estimate in video.interact([Interaction(1, frame_index, merge_prompts(prompts))], [])]
+    if not found:
+        raise FrameError(frame_index, "cannot be read")
+    return np.asarray(found[-1].logits > 0)

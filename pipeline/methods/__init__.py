@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,8 @@ PARTS_BY_METHOD = {
     "i_pt": ("segmenter", "point_tracker", "box_tracker"),
     "sam_pt": ("segmenter", "point_tracker"),
     "sam_pd": ("segmenter",),
+    "idpro": ("segmenter",),
+    "civos": ("segmenter",),
     "sam2": ("segmenter",),
 }
 METHODS = tuple(PARTS_BY_METHOD)
@@ -38,7 +40,8 @@ class MethodChoice:
         point_tracker, box_tracker: one of `pipeline.parts.known_parts`, for the methods that track points or boxes.
         checkpoint: the segmenter's weights, instead of its file in the model zoo.
         options: the method's own settings by name, for instance ``{"refinement_iterations": 1}``; see `IPtSettings`,
-            `SamPtSettings`, `SamPdSettings`, `Sam2Settings`. Others keep their defaults.
+            `SamPtSettings`, `SamPdSettings`, `IdProSettings`, `CivosSettings`, `Sam2Settings`. Others keep their
+            defaults.
     """
 
     method: str = METHODS[0]
@@ -156,12 +159,21 @@ def _settings(name: str, options: Mapping[str, Any]) -> Any:
 
     from pydantic import TypeAdapter, ValidationError
 
+    from pipeline.methods.civos import CivosSettings
     from pipeline.methods.i_pt import IPtSettings
+    from pipeline.methods.idpro import IdProSettings
     from pipeline.methods.sam2_video import Sam2Settings
     from pipeline.methods.sam_pd import SamPdSettings
     from pipeline.methods.sam_pt import SamPtSettings
 
-    kinds = {"i_pt": IPtSettings, "sam_pt": SamPtSettings, "sam_pd": SamPdSettings, "sam2": Sam2Settings}
+    kinds = {
+        "i_pt": IPtSettings,
+        "sam_pt": SamPtSettings,
+        "sam_pd": SamPdSettings,
+        "idpro": IdProSettings,
+        "civos": CivosSettings,
+        "sam2": Sam2Settings,
+    }
     kind: Any = kinds[name]
     known = [field.name for field in fields(kind)]
     unknown = sorted(set(options) - set(known))
@@ -176,7 +188,9 @@ def _settings(name: str, options: Mapping[str, Any]) -> Any:
 
 
 def _compose(choice: MethodChoice, context: PartContext, embeddings: EmbeddingCache[Any], settings: Any) -> Method:
+    from pipeline.methods.civos import Civos
     from pipeline.methods.i_pt import IPt
+    from pipeline.methods.idpro import IdPro
     from pipeline.methods.sam_pd import SamPd
     from pipeline.methods.sam_pt import SamPt
 
@@ -185,8 +199,9 @@ def _compose(choice: MethodChoice, context: PartContext, embeddings: EmbeddingCa
     if choice.method == "sam2":
         return _sam2(segmenter_name, context, embeddings, settings)
     segmenter = build_part("segmenter", segmenter_name, context)
-    if choice.method == "sam_pd":
-        return SamPd(segmenter, embeddings, settings)
+    of_segmenter_alone: dict[str, Callable[..., Method]] = {"sam_pd": SamPd, "idpro": IdPro, "civos": Civos}
+    if choice.method in of_segmenter_alone:
+        return of_segmenter_alone[choice.method](segmenter, embeddings, settings)
     points = build_part("point_tracker", choice.point_tracker, context)
     if choice.method == "sam_pt":
         return SamPt(segmenter, points, embeddings, settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,11 @@ class OpenVideo(Protocol):
     """A method at work on one video. One thread at a time."""
 
     @property
+    def clicks_only(self) -> bool:
+        """Whether boxes and scribbles reach the method as the click in their middle."""
+        ...
+
+    @property
     def held_bytes(self) -> int:
         """What the method remembers of this video beside the shared embeddings, in bytes."""
         ...
@@ -92,10 +97,90 @@ class OpenVideo(Protocol):
         """Follow the object from an anchor through neighbouring frames, in order; an unreadable frame is left out."""
         ...
 
+    def forget(self, object_id: int) -> None:
+        """Drop what is remembered of an object: its latest rounds were taken back."""
+        ...
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """One object on one frame, as a person prompted it.
+
+    ``prior`` is what the frame had before anyone prompted it, logits (H, W), or None.
+    """
+
+    object_id: int
+    frame_index: int
+    prompts: ObjectPrompts
+    prior: FloatMap | None = None
+
+
+@runtime_checkable
+class ConcurrentVideo(Protocol):
+    """A method that takes all objects through one video together (IDPro, III). One thread at a time.
+
+    A session asks in this order: `interact` for the frames prompted anew, `begin_round`, then `expect` once, `start`
+    for every way that leads from a prompted frame, and `step` frame by frame.
+    """
+
+    @property
+    def held_bytes(self) -> int:
+        """What the method remembers of this video beside the shared embeddings, in bytes."""
+        ...
+
+    def interact(
+        self, interactions: Sequence[Interaction], known: Sequence[ObjectRound]
+    ) -> Iterator[tuple[Interaction, Estimate]]:
+        """The masks of prompted frames; each frame sees the others (IDPro, Eq. 1).
+
+        A first answer comes for every interaction before any comes a second time; a later one replaces it.
+        An interaction whose frame cannot be read is left out.
+
+        Args:
+            interactions: what is to be segmented, all objects and frames of the round.
+            known: per object the prompted frames whose masks are up to date already, given masks among them.
+        """
+        ...
+
+    def begin_round(self, tasks: Sequence[ObjectRound]) -> Any:
+        """Bring the across-round memory up to date (IDPro, Eq. 7); the answer is handed back below.
+
+        An anchor whose frame cannot be read is left out of the memory.
+        """
+        ...
+
+    def expect(self, frame_indices: Sequence[int]) -> None:
+        """Announce the frames of the steps to come, in their order: they may be embedded ahead, in the background.
+
+        An empty sequence ends that: the round is over or was stopped.
+        """
+        ...
+
+    def start(self, object_id: int, anchor: Anchor, memory: Any) -> Any:
+        """Begin a way from a frame whose mask is known; the answer is handed to `step`, which may change it."""
+        ...
+
+    def step(self, frame_index: int, ways: Sequence[Any], memory: Any) -> list[Estimate]:
+        """Segment one frame for several objects at once: one estimate per way, in order.
+
+        Args:
+            frame_index: the next frame of every one of the ways; each came to its neighbour before.
+            ways: from `start`, one per object.
+            memory: from `begin_round`.
+
+        Raises:
+            FrameError: the frame cannot be read; the ways go on from where they were.
+        """
+        ...
+
+    def forget(self, object_id: int) -> None:
+        """Drop what is remembered of an object: its latest rounds were taken back."""
+        ...
+
 
 class Method(Protocol):
     """A composition of segmenter and trackers. Shared by all sessions of a process."""
 
-    def open(self, frames: FrameSource) -> OpenVideo:
-        """Start work on a video."""
+    def open(self, frames: FrameSource) -> OpenVideo | ConcurrentVideo:
+        """Start work on a video. The kind of the answer decides how rounds run, see `pipeline.rounds`."""
         ...

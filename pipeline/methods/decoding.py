@@ -95,7 +95,7 @@ class Decoder:
             readout = memory.bank.read(query, self.crstm.top_k, share)
         for iteration in range(1 + self.refinement_iterations):
             found = self._pass(embedding, prompts, memory, mask_input=best, readout=readout if iteration == 0 else None)
-            settled = iteration > 0 and _nearly_same(found.low_res_logits[0, 0] > 0, best > 0)
+            settled = iteration > 0 and nearly_same(found.low_res_logits[0, 0] > 0, best > 0)
             best, score = found.low_res_logits[0, 0], float(found.predicted_iou[0, 0])
             if settled:
                 break
@@ -124,8 +124,6 @@ class Decoder:
         carried: FloatMap | None = None,
         readout: Any = None,
     ) -> Segmentation:
-        # One click may mean a part or the whole: SAM then gives three masks and how good it thinks each is.
-        ambiguous = len(prompts.positive) == 1 and prompts.box_xyxy_px is None and mask_input is None
         return self.segmenter.segment(
             embedding,
             PromptBatch((prompts,)),
@@ -133,11 +131,16 @@ class Decoder:
             carried=[carried],
             appearance=[memory.appearance],
             readout=[readout],
-            multimask=ambiguous,
+            multimask=is_ambiguous(prompts, mask_input),
         )
 
 
-def _nearly_same(mask: BoolMask, before: BoolMask) -> bool:
+def is_ambiguous(prompts: ObjectPrompts, mask: FloatMap | None) -> bool:
+    """Whether prompts are a single click: it may mean a part or the whole, and SAM has a mask and a score for each."""
+    return len(prompts.positive) == 1 and prompts.box_xyxy_px is None and mask is None
+
+
+def nearly_same(mask: BoolMask, before: BoolMask) -> bool:
     """Whether so little of a mask (h, w) changed that a further pass is not worth its time."""
     return int((mask != before).sum()) <= SETTLED_SHARE * int(before.sum())
 

@@ -52,6 +52,8 @@ class DenoisingMemory:
 class DenoisingVideo:
     """See `pipeline.methods.base.OpenVideo`."""
 
+    clicks_only = False
+
     def __init__(self, state: VideoState, decoder: Decoder, settings: DenoisingSettings) -> None:
         self._state, self._decoder, self._settings = state, decoder, settings
 
@@ -59,6 +61,10 @@ class DenoisingVideo:
     def held_bytes(self) -> int:
         """Bytes of the objects' memories."""
         return self._state.held_bytes
+
+    def forget(self, object_id: int) -> None:
+        """Drop an object's memory and what was learnt of it."""
+        self._state.objects.pop(object_id, None)
 
     def begin_round(self, task: ObjectRound) -> DenoisingMemory:
         """Learn what the segmenter wants to learn from the prompted frames."""

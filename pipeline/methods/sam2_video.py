@@ -47,6 +47,8 @@ class Sam2Memory:
 class Sam2Video:
     """See `pipeline.methods.base.OpenVideo`."""
 
+    clicks_only = False
+
     def __init__(
         self,
         frames: FrameSource,
@@ -64,6 +66,10 @@ class Sam2Video:
     def held_bytes(self) -> int:
         """Bytes of the memories of prompted frames, and of the frames that passes under way recall."""
         return self._prompted.held_bytes + sum(recent.held_bytes for recent in list(self._passes))
+
+    def forget(self, object_id: int) -> None:
+        """Drop the memories of an object's prompted frames."""
+        self._prompted.drop(lambda key: _is_outdated(key, object_id, {}))
 
     def begin_round(self, task: ObjectRound) -> Sam2Memory:
         """Take the prompted frames into the object's memory, and forget those that are prompted no more."""

@@ -6,18 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import cv2
 import numpy as np
 
 from pipeline.memory.bank import MemoryBank
 from pipeline.methods.base import Anchor, Estimate, ObjectRound
 from pipeline.methods.decoding import Decoded, Decoder, ObjectMemory
+from pipeline.methods.mask_flow import FlowFields, MaskFlow
 from pipeline.methods.prompt_tracking import PromptTracker
 from pipeline.methods.video_state import ObjectKnowledge, VideoState, digest, known_logits
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
-from pipeline.trackers._frames import reduced_grey
-from pipeline.trackers.dense_flow import warp_logits
-from pipeline.types import BoolMask
 from pipeline.video import FrameError
 
 RESTARTS = ("never", "horizon", "median_area", "similar_area")
@@ -57,6 +54,8 @@ class RestartSettings:
 class TrackedVideo:
     """See `pipeline.methods.base.OpenVideo`."""
 
+    clicks_only = False
+
     def __init__(
         self,
         state: VideoState,
@@ -74,6 +73,10 @@ class TrackedVideo:
     def held_bytes(self) -> int:
         """Bytes of the objects' memories."""
         return self._state.held_bytes
+
+    def forget(self, object_id: int) -> None:
+        """Drop an object's memory and what was learnt of it."""
+        self._state.objects.pop(object_id, None)
 
     def begin_round(self, task: ObjectRound) -> ObjectMemory:
         """Update the memory: the round's range is cleared but for prompted frames, which enter first (I-PT, III-D2)."""
@@ -152,8 +155,9 @@ class TrackedVideo:
         """
         start = anchor.frame_index
         tracked = self._tracker.follow(self._state.frames, anchor, range(start, part[-1] + part.step, part.step))
-        flow = _MaskFlow(self._state, self._flow_long_side_px) if self._state.segmenter.uses_carried_mask else None
-        if flow is not None:
+        flow = None
+        if self._state.segmenter.uses_carried_mask:
+            flow = MaskFlow(FlowFields(self._state.frames, self._flow_long_side_px))
             flow.start(latest.frame_index, latest.mask)
         by_frame = dict(zip(range(start, part[-1] + part.step, part.step), tracked, strict=True))
         for frame_index in part:
@@ -167,7 +171,7 @@ class TrackedVideo:
             estimate = self._estimate(frame_index, decoded)
             self._remember(frame_index, embedding, decoded, followed.memory)
             if flow is not None:
-                flow.found(frame_index, known_logits(np.asarray(estimate.logits > 0)))
+                flow.found(frame_index, np.asarray(estimate.logits > 0))
             yield estimate
             adapted = self._state.segmenter.adapt(followed.memory.appearance, embedding, decoded.low_res_logits)
             followed.memory = replace(followed.memory, appearance=adapted)
@@ -190,32 +194,3 @@ class _Followed:
     """Where one propagation stands: the memory, as the frames so far have adapted it."""
 
     memory: ObjectMemory
-
-
-class _MaskFlow:
-    """Carries a mask from each frame to the next along dense flow, at a small size."""
-
-    def __init__(self, state: VideoState, long_side_px: int) -> None:
-        self._state, self._long_side_px = state, long_side_px
-        self._grey: Any = None
-        self._next_grey: Any = None
-        self._logits: FloatMap | None = None
-
-    def start(self, frame_index: int, mask: BoolMask) -> None:
-        """Begin at a frame whose mask is known."""
-        self._grey, _ = reduced_grey(self._state.frames, frame_index, self._long_side_px)
-        self._logits = known_logits(mask)
-
-    def to(self, frame_index: int) -> FloatMap | None:
-        """The mask carried to a frame as logits (H, W); None when there is none to carry."""
-        self._next_grey, _ = reduced_grey(self._state.frames, frame_index, self._long_side_px)
-        if self._grey is None or self._next_grey is None or self._logits is None or not (self._logits > 0).any():
-            return None
-        size = self._grey.shape[1], self._grey.shape[0]
-        small = np.asarray(cv2.resize(self._logits, size, interpolation=cv2.INTER_AREA), np.float32)
-        warped = warp_logits(self._grey, self._next_grey, small)
-        return np.asarray(cv2.resize(warped, self._logits.shape[::-1]), np.float32)
-
-    def found(self, frame_index: int, logits: FloatMap) -> None:  # noqa: ARG002
-        """Take the mask found on the frame that `to` last named."""
-        self._grey, self._logits = self._next_grey, logits

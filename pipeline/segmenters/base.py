@@ -137,6 +137,10 @@ class Segmenter(Protocol):
         """The frame's semantic map (C, h', w') float32; it covers what `low_res_logits` cover."""
         ...
 
+    def key_features(self, embedding: Any) -> torch.Tensor:
+        """What a memory that all objects share compares (C, h', w') float32; it covers what `features` covers."""
+        ...
+
     def learn(self, references: Sequence[Reference], previous: Any = None) -> Any:
         """What the masks of one object on its prompted frames teach, beyond the memory; None where nothing.
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 
@@ -29,6 +28,7 @@ from pipeline.segmenters.base import (
     Reference,
     Segmentation,
 )
+from pipeline.segmenters.resizing import Resizing, resizing
 from pipeline.segmenters.rows import alike_rows, per_row
 from pipeline.types import FrameRGB
 
@@ -122,6 +122,10 @@ class SamSegmenter:
         """The image embedding (C, gh, gw) float32 on the device; like the low-resolution logits, it has the padding."""
         return embedding.features.to(self._device, torch.float32)
 
+    def key_features(self, embedding: SamEmbedding) -> torch.Tensor:
+        """The same as `features`."""
+        return self.features(embedding)
+
     def learn(self, references: Sequence[Reference], previous: Any = None) -> None:  # noqa: ARG002
         """Nothing: SAM has no part that a video could teach."""
         return None
@@ -199,25 +203,28 @@ class SamSegmenter:
         side_px = self._transform.target_length
         height_px, width_px = embedding.input_size_px
         with torch.inference_mode():
-            # On the CPU: MPS lacks some of these operations, and the maps are small.
-            whole = torch.from_numpy(np.ascontiguousarray(logits, np.float32))[None, None]
-            resized = F.interpolate(whole, (height_px, width_px), mode="bilinear", align_corners=False, antialias=True)
-            padded = F.pad(resized, (0, side_px - width_px, 0, side_px - height_px), mode="replicate")
-            low_res = F.interpolate(padded, self._low_res, mode="area")[0, 0]
+            whole = torch.from_numpy(np.ascontiguousarray(logits, np.float32))
+            low_res = self._resizing(embedding).down(whole)
             low_res[-(-height_px * self._low_res[0] // side_px) + 1 :] = NO_OBJECT_LOGIT
             low_res[:, -(-width_px * self._low_res[1] // side_px) + 1 :] = NO_OBJECT_LOGIT
             return np.asarray(low_res.numpy(), np.float32)
 
     def to_full_size(self, embedding: SamEmbedding, low_res_logits: FloatMap) -> FloatMap:
-        """Logits (H, W) of the frame's size, by the package's own `Sam.postprocess_masks`.
+        """Logits (H, W) of the frame's size, equal to those of the package's own `Sam.postprocess_masks`.
 
         Raises:
             ValueError: the logits do not have the segmenter's own resolution.
         """
+        self._check_low_res(low_res_logits)
         with torch.inference_mode():
-            low_res = self._mask_tensor([low_res_logits])
-            full = self._model.postprocess_masks(low_res, embedding.input_size_px, embedding.original_size_px)
-            return np.asarray(full[0, 0].cpu().numpy(), np.float32)
+            low_res = torch.from_numpy(np.ascontiguousarray(low_res_logits, np.float32))
+            return np.asarray(self._resizing(embedding).up(low_res).numpy(), np.float32)
+
+    def _resizing(self, embedding: SamEmbedding) -> Resizing:
+        """Between a frame's size and the low resolution; on the CPU, as the maps are small."""
+        return resizing(
+            embedding.original_size_px, embedding.input_size_px, self._transform.target_length, self._low_res
+        )
 
     def _keep_keys(self, _module: torch.nn.Module, _inputs: Any, output: tuple[torch.Tensor, torch.Tensor]) -> None:
         self._hooked.keys = output[1]
@@ -285,9 +292,12 @@ class SamSegmenter:
 
     def _mask_tensor(self, masks: Sequence[FloatMap]) -> torch.Tensor:
         for mask in masks:
-            if mask.shape != self._low_res:
-                raise ValueError(f"expected logits {self._low_res} of low resolution, but got {mask.shape}")
+            self._check_low_res(mask)
         return self._tensor(np.stack(masks))[:, None]
+
+    def _check_low_res(self, logits: FloatMap) -> None:
+        if logits.shape != self._low_res:
+            raise ValueError(f"expected logits {self._low_res} of low resolution, but got {logits.shape}")
 
     def _tensor(self, values: Any) -> torch.Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=self._device)

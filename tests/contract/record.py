@@ -184,6 +184,41 @@ def record_ends(stage: Stage) -> None:
     stage.keep_webhook("TASKS_DELETED")
 
 
+def record_strokes(stage: Stage) -> None:
+    """Brush and eraser, in a region of one's own and on masks of the backend: in a draft, then in an annotation."""
+    editor, task_id = stage.editor, stage.task_ids[1]
+    editor.open_task(stage.project_id, task_id)
+    editor.draw_box("obj1", 0.28, 0.40, 0.50, 0.74)
+    editor.start_painting("obj2")
+    editor.stroke((0.60, 0.60), (0.90, 0.60))
+    editor.stroke((0.60, 0.80), (0.90, 0.80))
+    editor.take_eraser()
+    editor.stroke((0.75, 0.70), (0.75, 0.90))
+    editor.let_go()
+    erase_in_mask(editor, 0.38)
+    editor.go_to_frame(2)
+    erase_in_mask(editor, 0.46)
+    editor.page.wait_for_timeout(DRAFT_SAVED_S * 1000)
+    # The page is loaded anew, so that one of the changed frames is not shown when it is submitted.
+    editor.open_task(stage.project_id, task_id)
+    stage.backend.silent = True
+    editor.click("obj1", 0.60, 0.90, negative=True)
+    stage.keep("strokes_in_draft", "a click after strokes were saved in a draft: own region, and masks of two frames")
+    editor.submit()
+    editor.open_task(stage.project_id, task_id)
+    editor.click("obj1", 0.05, 0.10, negative=True)
+    stage.keep("strokes_submitted", "a click in the annotation that was made of it; frame 2 was not shown")
+    stage.backend.silent = False
+
+
+def erase_in_mask(editor: Editor, x: float) -> None:
+    """Select the mask that the stand-in backend made on this frame, and draw the eraser through it."""
+    editor.select_mask("obj1", x, 0.15)
+    editor.take_eraser()
+    editor.stroke((x - 0.1, 0.15), (x + 0.1, 0.15))
+    editor.let_go()
+
+
 def main() -> None:
     """Record everything."""
     PAYLOADS.mkdir(exist_ok=True)
@@ -201,7 +236,14 @@ def main() -> None:
             stage = Stage(backend, editor, api, server.url, project_id, task_ids)
             stage.keep_webhook("TASKS_CREATED")
             editor.login(EMAIL, PASSWORD)
-            for scene in (record_rounds, record_failure, record_submission, record_batches, record_ends):
+            for scene in (
+                record_rounds,
+                record_failure,
+                record_submission,
+                record_batches,
+                record_ends,
+                record_strokes,
+            ):
                 scene(stage)
     for path in sorted(PAYLOADS.glob("*.json")):
         print(f"{path.stat().st_size / 1000:7.1f} kB  {path.name}")

@@ -27,11 +27,15 @@ class Recorded:
 
 @dataclass
 class RecordingBackend:
-    """Serves on loopback inside a ``with`` block. ``fail_next`` makes the next /predict answer 500."""
+    """Serves on loopback inside a ``with`` block.
+
+    ``fail_next`` makes the next /predict answer 500. ``silent`` makes all answers echo the prompts and bring no mask.
+    """
 
     port: int
     requests: list[Recorded] = field(default_factory=list)
     fail_next: bool = False
+    silent: bool = False
 
     def __enter__(self) -> RecordingBackend:
         self._server = make_server("127.0.0.1", self.port, self._app(), threaded=True)
@@ -80,9 +84,8 @@ class RecordingBackend:
             if self.fail_next:
                 self.fail_next = False
                 return {"error": "asked to fail"}, 500
-            return {
-                "results": [_answer(task, (body.get("params") or {}).get("context")) for task in body["tasks"]]
-            }, 200
+            context = (body.get("params") or {}).get("context")
+            return {"results": [_answer(task, context, self.silent) for task in body["tasks"]]}, 200
 
         return app
 
@@ -92,10 +95,11 @@ class RecordingBackend:
         return body
 
 
-def _answer(task: dict[str, Any], context: dict[str, Any] | None) -> dict[str, Any]:
+def _answer(task: dict[str, Any], context: dict[str, Any] | None, silent: bool) -> dict[str, Any]:
     prompts = (context or {}).get("result") or []
     echoed = [{**prompt, "meta": {"prompt": {"pos": _is_positive(prompt)}}} for prompt in prompts]
-    masks = [_mask(prompts, frame_index) for frame_index in range(len(task["data"]["frames"]))] if prompts else []
+    n_masks = len(task["data"]["frames"]) if prompts and not silent else 0
+    masks = [_mask(prompts, frame_index) for frame_index in range(n_masks)]
     return {"result": echoed + masks, "score": 0.5, "model_version": "recording"}
 
 

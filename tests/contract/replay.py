@@ -22,6 +22,8 @@ ROUNDS = ("first_box", "first_click", "negative_alt", "negative_control", "with_
 """What the annotator did first, in this order, without a step back."""
 ROUNDS_AFTER_UNDO = ("after_delete", "after_error", "reopened")
 """What came then, after Undo took ``second_label`` back."""
+STROKES = ("strokes_in_draft", "strokes_submitted")
+"""Another task: strokes of brush and eraser."""
 
 Json = dict[str, Any]
 

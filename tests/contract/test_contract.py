@@ -7,10 +7,18 @@ import time
 import numpy as np
 import pytest
 
+from ls_backend.label_config import parse_label_config
+from ls_backend.payloads import Touch
+from ls_backend.prompts import LabelPrompt
+from ls_backend.results.brush import mask_to_brush_rle
+from ls_backend.results.painting import draw_touches
+from ls_backend.strokes import read_strokes
+from pipeline.types import BoolMask
 from tests.contract.clip import N_FRAMES, SIZE_HW_PX, TASK_FOLDERS, frame_urls, small_clip
 from tests.contract.replay import (
     ROUNDS,
     ROUNDS_AFTER_UNDO,
+    STROKES,
     EditorModel,
     Json,
     Replayed,
@@ -30,7 +38,7 @@ INSTANT_S = 0.2
 
 def test_every_recorded_request_is_replayed() -> None:
     batches = {"opened_task", "retrieve_predictions"}
-    assert set(payload_names("/predict")) == {*ROUNDS, *ROUNDS_AFTER_UNDO, *batches}
+    assert set(payload_names("/predict")) == {*ROUNDS, *ROUNDS_AFTER_UNDO, *STROKES, *batches}
 
 
 def test_setup_says_the_model_version_at_once(replayer: Replayer) -> None:
@@ -223,3 +231,81 @@ def test_webhooks_are_taken_without_credentials(replayer: Replayer, name: str) -
 )
 def test_every_webhook_was_recorded(replayer: Replayer, action: str) -> None:
     assert replayer.body(f"webhook_{action.lower()}")["action"] == action
+
+
+def stored_of(body: Json, kind: str) -> dict[str, Json]:
+    """The regions of the only draft or annotation of a request by id."""
+    (document,) = body["tasks"][0][kind]
+    return {region["id"]: region for region in document["result"]}
+
+
+def own_of(regions: dict[str, Json]) -> Json:
+    """The only brush region that the annotator began."""
+    (own,) = (r for r in regions.values() if r["type"] == "brushlabels" and r["origin"] == "manual")
+    return own
+
+
+def test_strokes_stand_in_drafts_and_pixels_in_annotations(replayer: Replayer) -> None:
+    draft = stored_of(replayer.body("strokes_in_draft"), "drafts")
+    annotation = stored_of(replayer.body("strokes_submitted"), "annotations")
+    own, submitted = own_of(draft), own_of(annotation)
+    assert own["id"] == submitted["id"]
+    assert [touch["type"] for touch in own["value"]["touches"]] == ["add", "add", "eraser"]
+    assert "rle" not in own["value"]
+    assert "touches" not in submitted["value"]
+    for mask_id, is_shown in (("obj1-00000", True), ("obj1-00002", False)):
+        changed = draft[mask_id]
+        assert changed["origin"] == annotation[mask_id]["origin"] == "prediction-changed"
+        assert changed["value"]["rle"] == mask_to_brush_rle(box_of_recorder(changed["item_index"])), (
+            "as it was answered"
+        )
+        assert [touch["type"] for touch in changed["value"]["touches"]] == ["eraser"]
+        assert ("touches" in annotation[mask_id]["value"]) is not is_shown, (
+            "a frame that was not shown is stored as loaded"
+        )
+    assert draft["obj1-00001"]["origin"] == "prediction"
+
+
+def box_of_recorder(frame_index: int) -> BoolMask:
+    """What the recorder's stand-in backend answered to the first box."""
+    mask = np.zeros(SIZE_HW_PX, np.bool_)
+    mask[4:17, 30 + 4 * frame_index : 44 + 4 * frame_index] = True
+    return mask
+
+
+@pytest.mark.parametrize("region_id", ["own", "obj1-00000"])
+def test_strokes_are_painted_as_label_studio_paints_them(replayer: Replayer, region_id: str) -> None:
+    draft = stored_of(replayer.body("strokes_in_draft"), "drafts")
+    annotation = stored_of(replayer.body("strokes_submitted"), "annotations")
+    drawn = own_of(draft) if region_id == "own" else draft[region_id]
+    touches = [Touch.model_validate(touch) for touch in drawn["value"]["touches"]]
+    base = decode(drawn) if "rle" in drawn["value"] else np.zeros(SIZE_HW_PX, np.bool_)
+    painted, stored = draw_touches(base, touches), decode(annotation[drawn["id"]])
+    differs = painted != stored
+    assert stored.any()
+    assert differs.sum() <= 0.05 * (painted | stored).sum()
+
+
+def test_strokes_become_prompts_and_are_not_sent_back(replayer: Replayer) -> None:
+    own_id = own_of(stored_of(replayer.body("strokes_in_draft"), "drafts"))["id"]
+    answer = replayer.predict("strokes_in_draft")[0]
+    returned = {region["id"] for region in answer["result"]}
+    assert {f"obj2-{frame_index:05d}" for frame_index in range(N_FRAMES)} <= returned, "the strokes make an object"
+    assert own_id not in returned
+    assert "obj1-00002" not in returned, "a mask made by hand stays as it is in the editor"
+    assert "obj1-00000" in returned, "unless a click on its frame corrects it"
+    assert answer["warnings"] == []
+
+
+def test_signs_survive_the_submission(replayer: Replayer) -> None:
+    def signs(name: str, kind: str, known: tuple[LabelPrompt, ...]) -> tuple[LabelPrompt, ...]:
+        body = replayer.body(name)
+        regions = stored_of(body, kind).values()
+        return read_strokes(regions, parse_label_config(body["label_config"])).scribbles("obj2", known)
+
+    drawn = signs("strokes_in_draft", "drafts", ())
+    assert [prompt.positive for prompt in drawn] == [True, True, True, False], "the second stroke was cut in two"
+    assert signs("strokes_submitted", "annotations", drawn) == drawn
+    traced = signs("strokes_submitted", "annotations", ())
+    assert all(prompt.positive for prompt in traced), "pixels alone do not tell what was erased"
+    assert len(traced) == 2, "two lines; the gap that was erased is too narrow for a third"

@@ -10,7 +10,9 @@ import pytest
 
 from ls_backend.label_config import parse_label_config
 from ls_backend.settings import PREFIX, Settings
+from pipeline.methods.civos import CivosSettings
 from pipeline.methods.i_pt import IPtSettings
+from pipeline.methods.idpro import IdProSettings
 from pipeline.methods.sam2_video import Sam2Settings
 from pipeline.methods.sam_pd import SamPdSettings
 from pipeline.methods.sam_pt import SamPtSettings
@@ -48,7 +50,14 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("i_pt", IPtSettings()), ("sam_pt", SamPtSettings()), ("sam_pd", SamPdSettings()), ("sam2", Sam2Settings())],
+    [
+        ("i_pt", IPtSettings()),
+        ("sam_pt", SamPtSettings()),
+        ("sam_pd", SamPdSettings()),
+        ("idpro", IdProSettings()),
+        ("civos", CivosSettings()),
+        ("sam2", Sam2Settings()),
+    ],
 )
 def test_every_option_of_a_method_is_documented_with_its_default(name: str, settings: object) -> None:
     text = (REPOSITORY / "docs" / "methods.md").read_text()

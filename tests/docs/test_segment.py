@@ -12,7 +12,7 @@ from PIL import Image
 from ls_backend.cli.main import LazyGroup
 from pipeline.prompt_file import json_schema, pipeline_prompts, read_prompt_file
 from pipeline.run_summary import Summary
-from pipeline.types import BoxPrompt, MaskPrompt, PointPrompt
+from pipeline.types import BoxPrompt, MaskPrompt, PointPrompt, ScribblePrompt
 from tests.clips import REPOSITORY
 
 DOCUMENT = (REPOSITORY / "docs" / "segment.md").read_text()
@@ -33,7 +33,7 @@ def test_the_example_is_valid(tmp_path: Path) -> None:
     labels[10:90, 10:90] = 2
     Image.fromarray(labels).save(tmp_path / "masks" / "00003.png")
     prompts = pipeline_prompts(read_prompt_file(path), path, n_frames=50, size_hw_px=(480, 854))
-    assert [type(prompt) for prompt in prompts] == [BoxPrompt, PointPrompt, PointPrompt, MaskPrompt]
+    assert [type(prompt) for prompt in prompts] == [BoxPrompt, PointPrompt, PointPrompt, ScribblePrompt, MaskPrompt]
 
 
 def test_every_key_of_both_files_is_documented() -> None:

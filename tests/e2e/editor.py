@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Locator, Page, Response
+from playwright.sync_api import Locator, Page, Response, TimeoutError
 
 INTERACTIVE_PATH = "interactive-annotating"
 _TOOL_OF_TYPE = {"keypointlabels": "key-point-tool", "rectanglelabels": "rectangle-tool"}
@@ -135,6 +135,54 @@ class Editor:
         with self._holding(["Alt"] * negative + ["Control"] * through):
             self.page.mouse.click(*self._canvas_px(x, y))
 
+    # --- painting ------------------------------------------------------------------------------------------------
+    def start_painting(self, label: str) -> None:
+        """Take the brush with nothing selected: the next stroke makes a region of its own with this label."""
+        self.page.keyboard.press("Escape")
+        self.choose_label(label, "brush")
+        self._take("b", "BrushTool")
+
+    def select_mask(self, label: str, x: float, y: float) -> None:
+        """Select the region under a point by a plain click with the smart point, as a person does."""
+        self.click_without_waiting(label, x, y)
+        self._wait_for(f"!!{_ANNOTATION}.highlightedNode")
+
+    def take_brush(self) -> None:
+        """Take the brush for the selected region."""
+        self._take("b", "BrushTool")
+
+    def take_eraser(self) -> None:
+        """Take the eraser for the selected region."""
+        self._take("e", "EraserTool")
+
+    def stroke(self, *path: tuple[float, float]) -> None:
+        """Draw one stroke through some points with whatever tool is chosen."""
+        self._aim(*path[0])
+        self.page.mouse.down()
+        for x, y in path[1:]:
+            self.page.mouse.move(*self._canvas_px(x, y), steps=4)
+        self.page.mouse.up()
+        # A first stroke becomes a region in a moment of its own.
+        self._wait_for(f"!{_ANNOTATION}.isDrawing")
+        self.page.wait_for_timeout(50)
+
+    def scrub(self, left: float, top: float, right: float, bottom: float, *, rows: int = 6) -> None:
+        """Fill a rectangle with one stroke that goes to and fro."""
+        path: list[tuple[float, float]] = []
+        for row in range(rows):
+            y = top + (bottom - top) * row / (rows - 1)
+            path += [(left, y), (right, y)] if row % 2 == 0 else [(right, y), (left, y)]
+        self.stroke(*path)
+
+    def let_go(self) -> None:
+        """Select nothing."""
+        self.page.keyboard.press("Escape")
+        self._wait_for(f"!{_ANNOTATION}.highlightedNode")
+
+    def _take(self, key: str, tool: str) -> None:
+        self.page.keyboard.press(key)
+        self._wait_for(f"{_IMAGE}.getToolsManager().findSelectedTool()?.fullName === {json.dumps(tool)}")
+
     def wait_for_prediction(self, act: Callable[[], None], *, timeout_s: float = 110.0) -> Round:
         """Do something that makes the editor ask the backend; return once the answer is applied to the annotation."""
         with self.page.expect_response(_is_interactive, timeout=timeout_s * 1000) as waiting:
@@ -149,12 +197,26 @@ class Editor:
     # --- looking -------------------------------------------------------------------------------------------------
     def go_to_frame(self, frame_index: int) -> None:
         """Show another frame (the pager takes the same call)."""
+        is_shown_js = f"{_IMAGE}.currentImage === {frame_index} && {_IMAGE}.currentImageEntity.imageLoaded"
+        for timeout_s in (5, 10):
+            self.page.evaluate(f"{_IMAGE}.setCurrentItem({frame_index})")
+            try:
+                self.page.wait_for_function(is_shown_js, timeout=timeout_s * 1000)
+            except TimeoutError:
+                # Label Studio 1.23 now and then misses that a frame it was just fetching ahead has come.
+                self.page.evaluate(f"{_IMAGE}.setCurrentItem({_IMAGE}.currentImage ? 0 : 1)")
+            else:
+                return
         self.page.evaluate(f"{_IMAGE}.setCurrentItem({frame_index})")
-        self._wait_for(f"{_IMAGE}.currentImage === {frame_index} && {_IMAGE}.currentImageEntity.imageLoaded")
+        self._wait_for(is_shown_js)
 
     def regions(self) -> list[dict[str, Any]]:
         """The annotation as it would be submitted now: Label Studio's list of regions."""
         return list(self.page.evaluate(f"{_ANNOTATION}.serializeAnnotation()"))
+
+    def regions_of_backend(self) -> list[dict[str, Any]]:
+        """The same without brush regions that the annotator began."""
+        return [r for r in self.regions() if r["type"] != "brushlabels" or r["origin"] != "manual"]
 
     def is_on(self, switch: str) -> bool:
         """Whether a switch of the bottom bar is on: ``auto-annotation`` or ``auto-accept``."""

@@ -8,31 +8,22 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from ls_backend.demo.label_studio_server import LabelStudioServer
 from ls_backend.label_studio_api import LabelStudioAPI
-from pipeline.sample_clip import render_sample_clip
 from tests.clips import Clip
 from tests.e2e.editor import INTERACTIVE_PATH, Editor
 from tests.e2e.person import box_around, jaccard
-from tests.e2e.workplace import Workplace, masks_of, prompt_ids, workplace
+from tests.e2e.workplace import BACKGROUND, Workplace, masks_of, prompt_ids, small_clip, workplace
 
 N_FRAMES = 6
-SIZE_HW_PX = (240, 428)
-BACKGROUND = (0.06, 0.9)
-"""A place where no object ever is."""
 _task_numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
-    """A few small frames, so that a round takes a second."""
-    folder, sample = tmp_path_factory.mktemp("clip"), render_sample_clip(N_FRAMES, SIZE_HW_PX)
-    paths = tuple(folder / f"{frame_index:05d}.png" for frame_index in range(N_FRAMES))
-    for path, frame in zip(paths, sample.frames, strict=True):
-        Image.fromarray(frame).save(path)
-    return Clip("small", paths, sample.labels)
+    """A clip on which a round takes a second."""
+    return small_clip(tmp_path_factory.mktemp("clip"), N_FRAMES)
 
 
 @pytest.fixture(scope="module")
@@ -74,15 +65,9 @@ def require_object(editor: Editor, clip: Clip, at_least_j: float = 0.6) -> None:
         assert jaccard(mask, clip.mask(frame_index)) >= at_least_j, frame_index
 
 
-def wait_for_draft(place: Workplace, task_id: int, region_id: str, timeout_s: float = 20.0) -> None:
+def wait_for_draft(place: Workplace, task_id: int, region_id: str) -> None:
     """Wait until the editor has saved a draft with a region in it."""
-    end_s = time.monotonic() + timeout_s
-    while time.monotonic() < end_s:
-        drafts = place.api.task(task_id)["drafts"]
-        if any(region["id"] == region_id for draft in drafts for region in draft["result"]):
-            return
-        time.sleep(0.3)
-    raise TimeoutError(f"no draft with {region_id} after {timeout_s:.0f} s")
+    place.wait_for_draft(task_id, lambda regions: any(region["id"] == region_id for region in regions))
 
 
 def test_answers_are_accepted_by_themselves(boxed: Editor, clip: Clip) -> None:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import requests
 from numpy.typing import NDArray
+from PIL import Image
 
 from ls_backend.demo.backend_server import BackendServer
 from ls_backend.demo.label_studio_server import LabelStudioServer
 from ls_backend.label_config import recommended_label_config
 from ls_backend.label_studio_api import LabelStudioAPI
 from ls_backend.results.brush import brush_rle_to_mask
+from pipeline.sample_clip import render_sample_clip
+from tests.clips import Clip
 from tests.e2e.browser import open_page
 from tests.e2e.conftest import free_port
 from tests.e2e.editor import Editor
@@ -25,6 +30,10 @@ from tests.e2e.editor import Editor
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCREENSHOTS = REPOSITORY / "build" / "e2e"
 LABELS = ("obj1", "obj2")
+
+SMALL_SIZE_HW_PX = (240, 428)
+BACKGROUND = (0.06, 0.9)
+"""A place in the small clip where no object ever is."""
 
 Masks = dict[int, NDArray[np.bool_]]
 """One object's masks by frame, (H, W) bool."""
@@ -55,6 +64,36 @@ class Workplace:
         self.editor.open_task(self.project_id, task_id)
         return self.editor
 
+    def wait_for_draft(
+        self, task_id: int, is_there: Callable[[list[dict[str, Any]]], bool], timeout_s: float = 20.0
+    ) -> list[dict[str, Any]]:
+        """Wait until the editor has saved a draft with something in it; returns the draft's regions.
+
+        Raises:
+            TimeoutError: it is not there in time.
+        """
+        end_s = time.monotonic() + timeout_s
+        while time.monotonic() < end_s:
+            for draft in self.api.task(task_id)["drafts"]:
+                if is_there(draft["result"]):
+                    return list(draft["result"])
+            time.sleep(0.2)
+        raise TimeoutError(f"no such draft of task {task_id} after {timeout_s:.0f} s")
+
+    def known_to_backend(self, task_id: int) -> list[dict[str, Any]]:
+        """The regions the backend itself would show for a task: what it answers to a request without a prompt."""
+        task = self.api.task(task_id)
+        body = {
+            "tasks": [{"id": task_id, "data": task["data"]}],
+            "project": str(self.project_id),
+            "label_config": recommended_label_config(list(LABELS)),
+            "params": {"context": None},
+        }
+        login = self.backend.user, self.backend.password
+        answer = requests.post(f"{self.backend.url}/predict", json=body, auth=login, timeout=30)
+        answer.raise_for_status()
+        return list(answer.json()["results"][0]["result"])
+
     def submitted(self, task_id: int) -> list[dict[str, Any]]:
         """The regions of the task's only annotation, through the API."""
         (annotation,) = self.api.annotations(task_id)
@@ -79,6 +118,15 @@ def workplace(label_studio: LabelStudioServer, api: LabelStudioAPI, folder: Path
         editor = Editor(page, label_studio.url)
         editor.login(label_studio.email, label_studio.password)
         yield Workplace(api, backend, editor, label_studio.media_root, project_id)
+
+
+def small_clip(folder: Path, n_frames: int) -> Clip:
+    """A few small frames with two objects, so that a round takes a second."""
+    sample = render_sample_clip(n_frames, SMALL_SIZE_HW_PX)
+    paths = tuple(folder / f"{frame_index:05d}.png" for frame_index in range(n_frames))
+    for path, frame in zip(paths, sample.frames, strict=True):
+        Image.fromarray(frame).save(path)
+    return Clip("small", paths, sample.labels)
 
 
 def masks_of(regions: Sequence[dict[str, Any]], label: str) -> Masks:

@@ -9,6 +9,7 @@ import pytest
 
 from ls_backend.settings import Settings
 from tests.ls_backend.media_server import MediaServer, media_server
+from tests.ls_backend.postgres_server import postgres_server
 
 PASSWORD = "correct horse"
 
@@ -18,6 +19,13 @@ def media() -> Iterator[MediaServer]:
     """A running stand-in for Label Studio's media."""
     with media_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL database for all tests of a run."""
+    with postgres_server() as url:
+        yield url
 
 
 @pytest.fixture

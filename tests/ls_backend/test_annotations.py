@@ -73,7 +73,7 @@ def test_a_mask_with_two_labels_counts_for_both() -> None:
 
 
 CLICK = {"type": "keypointlabels", "item_index": 0, "value": {"x": 1, "y": 2, "keypointlabels": ["obj1"]}}
-STROKE = {"type": "brushlabels", "item_index": 0, "value": {"format": "rle", "touches": [{}], "brushlabels": ["obj1"]}}
+STROKE = brush_region("obj1", 0, LEFT, value={"format": "rle", "touches": [{}], "brushlabels": ["obj1"]})
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ STROKE = {"type": "brushlabels", "item_index": 0, "value": {"format": "rle", "to
             "point or box (a prompt, not a mask)",
         ),
         (CLICK | {"type": "rectanglelabels"}, "point or box (a prompt, not a mask)"),
-        (STROKE, "brush stroke without pixels (open the task and submit it again)"),
+        (STROKE, "damaged region: relativePoints"),
         ({"type": "polygonlabels", "value": {}}, "polygonlabels (only brush masks are exported)"),
         ({"type": "textarea", "value": {"text": ["a"]}}, "textarea (only brush masks are exported)"),
         (brush_region("obj1", 3, LEFT), "mask on a frame that the task does not have (it has 3)"),

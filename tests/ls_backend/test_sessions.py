@@ -8,7 +8,8 @@ from ls_backend.evidence import Evidence
 from ls_backend.http_client import LabelStudioAuth
 from ls_backend.media import MediaFetcher, TaskFrames
 from ls_backend.prompts import ReadPrompts
-from ls_backend.sessions import SessionRegistry, TaskSession
+from ls_backend.session_registry import SessionRegistry
+from ls_backend.sessions import TaskSession
 from ls_backend.settings import Settings
 from pipeline.methods import MethodChoice
 from pipeline.sample_clip import SampleClip

@@ -21,6 +21,8 @@ def test_credentials_are_required(monkeypatch: pytest.MonkeyPatch) -> None:
         ("IVOS_PROT", "1", "unknown setting IVOS_PROT; known are .*IVOS_PORT"),
         ("IVOS_PORT", "70000", "less than or equal to 65535"),
         ("IVOS_RESPONSE_BUDGET_S", "100", "less than 100"),
+        ("IVOS_STORE_LIMIT_MIB", "1", "greater than or equal to 16"),
+        ("IVOS_STORE_URL", "mysql://host/database", "expected postgresql://"),
         ("IVOS_BOX_TRACKER", "magic", "unknown box tracker 'magic'; known are .*opencv_mil"),
         ("IVOS_METHOD", "magic", "known are i_pt"),
         ("IVOS_SEGMENTER", "magic", "unknown segmenter 'magic'; known are auto, classical"),

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.prompt_file import PromptFile, PromptFileError, json_schema, pipeline_prompts, read_prompt_file
-from pipeline.types import BoxPrompt, MaskPrompt, PointPrompt, Prompt
+from pipeline.types import BoxPrompt, MaskPrompt, PointPrompt, Prompt, ScribblePrompt
 
 SIZE_HW_PX = (24, 32)
 N_FRAMES = 10
 POINT = {"frame_index": 0, "point_xy_px": [4, 5.5]}
 BOX = {"frame_index": 3, "box_xyxy_px": [1, 2, 30, 20]}
+SCRIBBLE = {"frame_index": 4, "scribble_xy_px": [[3, 4], [10.5, 6]], "width_px": 3, "positive": False}
 
 
 def body(*prompts: Any, **of_object: Any) -> dict[str, Any]:
@@ -49,13 +50,17 @@ def test_all_kinds_become_pipeline_prompts(tmp_path: Path) -> None:
     labels[5:9, 6:12] = 1
     name = labels_png(tmp_path / "mask.png", labels)
     negative = {"frame_index": 9, "point_xy_px": [32, 24], "positive": False}
-    prompts = read(tmp_path, body(POINT, BOX, negative, {"frame_index": 2, "mask_png": name}, name="swan"))
-    assert prompts[:3] == (
+    dot = {"frame_index": 5, "scribble_xy_px": [[3, 4]]}
+    mask_entry = {"frame_index": 2, "mask_png": name}
+    prompts = read(tmp_path, body(POINT, BOX, negative, SCRIBBLE, dot, mask_entry, name="swan"))
+    assert prompts[:5] == (
         PointPrompt(1, 0, 4.0, 5.5, True),
         BoxPrompt(1, 3, (1.0, 2.0, 30.0, 20.0)),
         PointPrompt(1, 9, 32.0, 24.0, False),
+        ScribblePrompt(1, 4, ((3.0, 4.0), (10.5, 6.0)), 3.0, False),
+        ScribblePrompt(1, 5, ((3.0, 4.0),), 10.0, True),
     )
-    mask = prompts[3]
+    mask = prompts[5]
     assert isinstance(mask, MaskPrompt)
     assert (mask.object_id, mask.frame_index) == (1, 2)
     np.testing.assert_array_equal(mask.mask.decode(), labels == 1)
@@ -80,8 +85,11 @@ def test_all_kinds_become_pipeline_prompts(tmp_path: Path) -> None:
             r"objects\[1\]: object_id 1 is taken; expected every id once",
         ),
         (body(POINT, 7), r"objects\[0\]\.prompts\[1\]: expected an object with frame_index and exactly one of .*got 7"),
-        (body({"frame_index": 0}), r"prompts\[0\]: .*exactly one of point_xy_px, box_xyxy_px, mask_png"),
-        (body({**POINT, **BOX}), r"prompts\[0\]: .*exactly one of point_xy_px, box_xyxy_px, mask_png"),
+        (
+            body({"frame_index": 0}),
+            r"prompts\[0\]: .*exactly one of point_xy_px, box_xyxy_px, scribble_xy_px, mask_png",
+        ),
+        (body({**POINT, **BOX}), r"prompts\[0\]: .*exactly one of point_xy_px, box_xyxy_px, scribble_xy_px, mask_png"),
         (body({"point_xy_px": [1, 2]}), r"prompts\[0\]\.frame_index: missing"),
         (body({**POINT, "frame_index": -1}), r"prompts\[0\]\.frame_index: expected greater than or equal to 0.* -1"),
         (body({**POINT, "frame_index": 0.5}), r"prompts\[0\]\.frame_index: expected a valid integer.* 0\.5"),
@@ -91,6 +99,11 @@ def test_all_kinds_become_pipeline_prompts(tmp_path: Path) -> None:
         (body({**POINT, "point_xy_px": [1]}), r"prompts\[0\]\.point_xy_px\[1\]: missing"),
         (body({**POINT, "point_xy_px": [1, "2"]}), r"prompts\[0\]\.point_xy_px\[1\]: .*valid number, but got '2'"),
         (body({**BOX, "box_xyxy_px": [1, 2, 3, float("nan")]}), r"box_xyxy_px\[3\]: expected a finite number"),
+        (body({**SCRIBBLE, "scribble_xy_px": []}), r"prompts\[0\]\.scribble_xy_px: expected at least one entry"),
+        (body({**SCRIBBLE, "scribble_xy_px": [[1, 2], [3]]}), r"scribble_xy_px\[1\]\[1\]: missing"),
+        (body({**SCRIBBLE, "scribble_xy_px": [[1, None]]}), r"scribble_xy_px\[0\]\[1\]: .*valid number, but got None"),
+        (body({**SCRIBBLE, "width_px": 0}), r"prompts\[0\]\.width_px: expected greater than 0, but got 0"),
+        (body({**POINT, "width_px": 3}), r"prompts\[0\]\.width_px: unknown key"),
     ],
 )
 def test_faults_name_file_and_place(content: Any, message: str, tmp_path: Path) -> None:
@@ -120,7 +133,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ([{**POINT, "point_xy_px": [33, 5]}], r"prompts\[0\]: .*outside the image; x must be in \[0, 32\]"),
         ([{**BOX, "box_xyxy_px": [5, 2, 5, 20]}], r"prompts\[0\]: .*0 <= x0 < x1 <= 32"),
         ([{**BOX, "box_xyxy_px": [5, 2, 9, 25]}], r"prompts\[0\]: .*0 <= y0 < y1 <= 24"),
-        ([{**POINT, "positive": False}], "nothing says where object 1 is; expected a positive point, a box or a mask"),
+        ([{**SCRIBBLE, "scribble_xy_px": [[1, 2], [1, 25]]}], r"prompts\[0\]: .*outside the image; .* y in \[0, 24\]"),
+        (
+            [{**POINT, "positive": False}, SCRIBBLE],
+            "nothing says where object 1 is; expected a positive point or scrib",
+        ),
     ],
 )
 def test_prompts_outside_the_clip_are_refused(prompts: list[Any], message: str, tmp_path: Path) -> None:
@@ -192,11 +209,20 @@ boxes = st.fixed_dictionaries(
         "box_xyxy_px": st.tuples(st.floats(0, 9), st.floats(0, 9), st.floats(10, 24), st.floats(10, 24)).map(list),
     }
 )
+scribbles = st.fixed_dictionaries(
+    {
+        "frame_index": frame_indices,
+        "scribble_xy_px": st.lists(st.tuples(numbers, numbers).map(list), min_size=1, max_size=5),
+    },
+    optional={"positive": st.booleans(), "width_px": st.floats(0.5, 50)},
+)
 files = st.lists(
     st.fixed_dictionaries(
         {
             "object_id": st.integers(1, 255),
-            "prompts": st.tuples(boxes, st.lists(st.one_of(points, boxes), max_size=4)).map(lambda t: [t[0], *t[1]]),
+            "prompts": st.tuples(boxes, st.lists(st.one_of(points, boxes, scribbles), max_size=4)).map(
+                lambda t: [t[0], *t[1]]
+            ),
         },
         optional={"name": st.text(max_size=5)},
     ),
@@ -222,5 +248,5 @@ def test_valid_files_go_round(tmp_path: Path, content: dict[str, Any]) -> None:
 def test_the_schema_names_every_key_and_forbids_others() -> None:
     schema = json_schema()
     assert set(schema["properties"]) == {"version", "objects"}
-    assert set(schema["$defs"]) == {"FileObject", "FilePoint", "FileBox", "FileMask"}
+    assert set(schema["$defs"]) == {"FileObject", "FilePoint", "FileBox", "FileScribble", "FileMask"}
     assert all(part["additionalProperties"] is False for part in [schema, *schema["$defs"].values()])

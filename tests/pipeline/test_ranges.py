@@ -51,3 +51,46 @@ def test_the_ranges_of_all_prompted_frames_cover_the_rest_and_never_touch_each_o
             assert distances == list(range(1, len(distances) + 1))
             covered.update(side.frame_indices)
     assert covered == set(range(n_frames)) - prompted
+
+
+@pytest.mark.parametrize(
+    ("interaction", "others", "backward", "forward"),
+    [
+        (0, [], [], list(range(1, 10))),
+        (4, [0, 8], [3], [5, 6]),
+        (0, [4], [], [1, 2]),
+        (8, [4], [7], [9]),
+        (5, [4], [], [6, 7, 8, 9]),
+        (4, [5], [3, 2, 1, 0], []),
+        (0, [3], [], [1]),
+        (3, [0], [2], [4, 5, 6, 7, 8, 9]),
+    ],
+)
+def test_truncated_ends_in_the_middle(
+    interaction: int, others: list[int], backward: list[int], forward: list[int]
+) -> None:
+    back, ahead = ranges.truncated(interaction, others, 10)
+    assert (list(back.frame_indices), list(ahead.frame_indices)) == (backward, forward)
+
+
+@given(st.integers(1, 60).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1), min_size=1))))
+def test_truncated_ranges_cover_the_rest_once_and_lead_from_the_nearest_frame(case: tuple[int, set[int]]) -> None:
+    n_frames, prompted = case
+    covered: list[int] = []
+    for frame in prompted:
+        for side in ranges.truncated(frame, prompted - {frame}, n_frames):
+            covered += side.frame_indices
+            for index in side.frame_indices:
+                assert abs(index - frame) == min(abs(index - other) for other in prompted)
+    assert sorted(covered) == sorted(set(range(n_frames)) - prompted)
+
+
+@given(st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), *[st.sets(st.integers(0, n - 1))] * 2)))
+def test_no_reach_touches_a_prompted_frame(case: tuple[int, set[int], set[int]]) -> None:
+    n_frames, changed, prompted = case
+    prompted = prompted or {0}
+    narrow = ranges.around_changes(changed, prompted, n_frames)
+    whole = ranges.everything(changed, prompted, n_frames)
+    assert whole == set(range(n_frames)) - prompted
+    assert narrow <= whole
+    assert changed - prompted <= narrow

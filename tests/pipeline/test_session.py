@@ -277,11 +277,15 @@ class LosingMethod:
 
     left_trust: float
     held_bytes: int = 0
+    clicks_only: bool = False
 
     def open(self, frames: FrameSource) -> LosingMethod:  # noqa: ARG002
         return self
 
     def begin_round(self, task: ObjectRound) -> None:
+        pass
+
+    def forget(self, object_id: int) -> None:
         pass
 
     def segment_prompted(

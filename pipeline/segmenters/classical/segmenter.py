@@ -66,6 +66,16 @@ class ClassicalSegmenter:
         """The orientation histograms of the grid, (80, gh, gw) float32."""
         return torch.from_numpy(np.ascontiguousarray(embedding.grid.transpose(2, 0, 1), dtype=np.float32))
 
+    def key_features(self, embedding: ClassicalEmbedding) -> torch.Tensor:
+        """Colour, colour around, and the orientation histograms, weighted as in the memory's keys: (86, gh, gw)."""
+        size = embedding.grid.shape[1], embedding.grid.shape[0]
+        lab, blurred = (
+            cv2.resize(embedding.pixels[..., part].astype(np.float32), size, interpolation=cv2.INTER_AREA)
+            for part in (slice(0, 3), slice(3, 6))
+        )
+        stacked = np.concatenate([2.0 * lab, blurred, 2.0 * embedding.grid.astype(np.float32)], axis=2)
+        return torch.from_numpy(np.ascontiguousarray(stacked.transpose(2, 0, 1)))
+
     def learn(self, references: Sequence[Reference], previous: Appearance | None = None) -> Appearance:
         """Train the object's network on its prompted frames."""
         frames = [(r.embedding, to_work_mask(r.mask, r.embedding.work_size_hw_px)) for r in references]

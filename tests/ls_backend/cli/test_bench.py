@@ -47,6 +47,7 @@ TOP_KEYS: dict[str, Any] = {
     "seconds_per_frame": NUMBER,
     "seconds_per_frame_by_part": dict,
     "sequence_mean": dict,
+    "before_aggregation": (dict, type(None)),
     "peak_rss_mib": NUMBER,
     "machine": dict,
     "versions": dict,
@@ -62,10 +63,12 @@ CLIP_KEYS: dict[str, Any] = {
     "rounds": list,
     "jf_per_frame": list,
     "seconds_by_part": dict,
+    "before_aggregation": (dict, type(None)),
 } | dict.fromkeys(("j", "f", "jf", "auc_j", "auc_jf", "r_auc_jf", "j_at_60s", "jf_at_60s"), NUMBER)
 CLIP_KEYS |= {"seconds_per_frame": NUMBER, "seconds_per_frame_by_part": dict}
 ROUND_KEYS: dict[str, Any] = {"round": int, "j": NUMBER, "f": NUMBER, "jf": NUMBER, "seconds": NUMBER}
-CLIP_ROUND_KEYS = ROUND_KEYS | {"frame_index": int, "prompts": int, "frames_segmented": int, "objects": list}
+CLIP_ROUND_KEYS = ROUND_KEYS | {"frame_index": int, "frame_indices": list, "prompts": int}
+CLIP_ROUND_KEYS |= {"frames_segmented": int, "objects": list}
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +110,23 @@ def test_two_rounds_on_two_clips(data: Path, tmp_path: Path) -> None:
     assert document["rounds"][-1]["jf"] == document["jf"]
     assert document["jf"] > 0.6
     assert document["single_frames"] is None
-    for figure in ("R-AUC", "J&F@60s", "s/frame, decode", "peak memory", "mean of objects"):
+    check_before_aggregation(document)
+    for figure in ("R-AUC", "J&F@60s", "s/frame, decode", "peak memory", "mean of objects", "soft aggregation"):
         assert figure in result.output
     assert Image.open(plot).size == (1500, 600)
     check_masks(document, data, masks)
+
+
+def check_before_aggregation(document: dict[str, Any]) -> None:
+    """The clip with two objects has both figures of both of them; the other clip has none."""
+    one, two = document["sequences"]
+    assert one["before_aggregation"] is None
+    before, after = two["before_aggregation"]["objects"], two["rounds"][-1]["objects"]
+    assert [each["object_id"] for each in before] == [each["object_id"] for each in after] == [1, 2]
+    overall = document["before_aggregation"]
+    assert overall["objects"] == 2
+    assert overall["jf"] == pytest.approx(np.mean([each["jf"] for each in before]))
+    assert overall["after"]["jf"] == pytest.approx(two["jf"])
 
 
 def check_masks(document: dict[str, Any], data: Path, masks: Path) -> None:
@@ -130,10 +146,12 @@ def check_masks(document: dict[str, Any], data: Path, masks: Path) -> None:
     [
         ("--start", "mask", "--rounds", "1"),
         ("--start", "clicks", "--click-strategy", "a2", "--rounds", "2"),
+        ("--start", "scribbles", "--rounds", "2"),
         ("--next-frame", "random", "--rounds", "1", "--first-frame", "3"),
+        ("--frames-per-round", "2", "--rounds", "2", "--first-frame", "3"),
         ("--rounds", "0", "--single-frames", "1,99"),
     ],
-    ids=["one pass from a mask", "clicks", "random frames", "single frames only"],
+    ids=["one pass from a mask", "clicks", "scribbles", "random frames", "two frames", "single frames only"],
 )
 def test_other_ways_to_run(data: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     file = tmp_path / "x.json"
@@ -148,6 +166,9 @@ def test_other_ways_to_run(data: Path, tmp_path: Path, arguments: tuple[str, ...
         assert entry["jf"] > 0.4
         if "--first-frame" in arguments:
             assert entry["rounds"][0]["frame_index"] == 3
+        n_frames = document["settings"]["frames_per_round"]
+        prompted = [frame for each in entry["rounds"] for frame in each["frame_indices"]]
+        assert len(set(prompted)) == len(prompted) == n_frames * document["settings"]["rounds"]
     else:
         assert document["sequences"] == document["rounds"] == []
         assert document["jf"] is document["seconds_per_frame"] is None
@@ -173,6 +194,7 @@ def test_other_ways_to_run(data: Path, tmp_path: Path, arguments: tuple[str, ...
         (("--json", "no/such/folder/x.json"), "--json no/such/folder/x.json cannot be written"),
         (("--plot", "x.doc"), "--plot x.doc must end in one of"),
         (("--masks", __file__), "is a file; it needs a folder"),
+        (("speed",), "--device, --data must not come before speed; its options are those after its name"),
     ],
 )
 def test_what_cannot_be_run_is_said_in_one_line(data: Path, arguments: tuple[str, ...], message: str) -> None:

@@ -21,10 +21,11 @@ from pipeline.evaluation.annotator import (
     grid_points,
     noisy_box,
     random_points,
+    spread_frames,
 )
 from pipeline.evaluation.clicks import ClickStrategy
 from pipeline.evaluation.datasets import Truth
-from pipeline.types import BoolMask, BoxPrompt, MaskPrompt, PointPrompt, Prompt
+from pipeline.types import BoolMask, BoxPrompt, MaskPrompt, PointPrompt, Prompt, ScribblePrompt
 from tests.clips import real_or_rendered
 
 
@@ -92,11 +93,12 @@ def test_the_best_frame(areas_px: list[tuple[int, ...]], frame_index: int) -> No
 
 def run_rounds(annotator: Annotator, jf: NDArray[np.float64], n_rounds: int) -> list[int]:
     """Frames chosen when the figures never change."""
-    frames = [annotator.first_frame()]
-    annotator.prompts(frames[0], None)
+    frames = list(annotator.first_frames())
+    annotator.prompts(frames)
     for _ in range(n_rounds - 1):
-        frames.append(annotator.next_frame(jf))
-        annotator.prompts(frames[-1], {1: np.zeros((10, 100), np.bool_)})
+        chosen = annotator.next_frames(jf)
+        annotator.prompts(chosen, {frame: {1: np.zeros((10, 100), np.bool_)} for frame in chosen})
+        frames += chosen
     return frames
 
 
@@ -130,9 +132,9 @@ def test_a_round_of_prompts_is_a_box_eight_positives_and_one_negative_for_every_
     annotator = Annotator(truth, "clip", AnnotatorSettings())
     per_object = [("BoxPrompt", False), *[("PointPrompt", True)] * 8, ("PointPrompt", False)]
     expected = {i: [(kind, i, positive) for kind, positive in per_object] for i in (1, 2)}
-    assert signature(annotator.prompts(0, None)) == expected[1] + expected[2]
-    assert signature(annotator.prompts(1, {i: truth.mask(1, i) for i in (1, 2)})) == expected[1]
-    for prompt in annotator.prompts(2, {i: truth.mask(2, i) for i in (1, 2)}):
+    assert signature(annotator.prompts([0])) == expected[1] + expected[2]
+    assert signature(annotator.prompts([1], {1: {i: truth.mask(1, i) for i in (1, 2)}})) == expected[1]
+    for prompt in annotator.prompts([2], {2: {i: truth.mask(2, i) for i in (1, 2)}}):
         assert prompt.frame_index == 2
         mask = truth.mask(2, prompt.object_id)
         if isinstance(prompt, PointPrompt):
@@ -146,7 +148,7 @@ def test_prompts_depend_on_seed_and_clip_alone(tmp_path: Path) -> None:
     truth = Truth(clip.labels, (1,))
 
     def prompts(name: str, seed: int) -> list[Prompt]:
-        return Annotator(truth, name, AnnotatorSettings(seed=seed)).prompts(3, None)
+        return Annotator(truth, name, AnnotatorSettings(seed=seed)).prompts([3])
 
     assert prompts("dog", 1) == prompts("dog", 1)
     assert prompts("dog", 1) != prompts("dog", 2)
@@ -156,12 +158,15 @@ def test_prompts_depend_on_seed_and_clip_alone(tmp_path: Path) -> None:
 def test_starting_from_a_mask_gives_the_truth_of_frame_0_and_then_prompts() -> None:
     truth = truth_of([(4, 0), (9, 9)])
     annotator = Annotator(truth, "clip", AnnotatorSettings(start=Start.MASK))
-    assert annotator.first_frame() == 0
-    (given_mask,) = annotator.prompts(0, None)
+    assert annotator.first_frames() == (0,)
+    (given_mask,) = annotator.prompts([0])
     assert isinstance(given_mask, MaskPrompt)
     assert (given_mask.mask.decode() == truth.mask(0, 1)).all()
     empty = np.zeros((10, 100), np.bool_)
-    assert {p.object_id for p in annotator.prompts(1, {1: empty, 2: empty}) if isinstance(p, BoxPrompt)} == {1, 2}
+    assert {p.object_id for p in annotator.prompts([1], {1: {1: empty, 2: empty}}) if isinstance(p, BoxPrompt)} == {
+        1,
+        2,
+    }
 
 
 @pytest.mark.parametrize("strategy", ClickStrategy)
@@ -169,10 +174,10 @@ def test_clicks_only(strategy: ClickStrategy, tmp_path: Path) -> None:
     clip = real_or_rendered("comp-bear-lucia", tmp_path)
     truth = Truth(clip.labels, (1, 2))
     annotator = Annotator(truth, "c", AnnotatorSettings(start=Start.CLICKS, click_strategy=strategy, max_clicks=3))
-    assert signature(annotator.prompts(0, None)) == [("PointPrompt", 1, True), ("PointPrompt", 2, True)]
+    assert signature(annotator.prompts([0])) == [("PointPrompt", 1, True), ("PointPrompt", 2, True)]
     # The two objects mistaken for each other: every click is on an error, and its sign says which.
     swapped = {1: truth.mask(5, 2), 2: truth.mask(5, 1)}
-    clicks = annotator.prompts(5, swapped)
+    clicks = annotator.prompts([5], {5: swapped})
     limit = 1 if strategy is ClickStrategy.A1 else 3
     for object_id in (1, 2):
         own = [click for click in clicks if click.object_id == object_id]
@@ -189,7 +194,7 @@ def test_an_object_that_is_not_there_gets_a_negative_click_where_it_was_seen() -
     annotator = Annotator(truth, "clip", AnnotatorSettings(start=Start.CLICKS))
     ghost = np.zeros((10, 100), np.bool_)
     ghost[2:9, 20:40] = True
-    (click,) = annotator.prompts(1, {1: ghost})
+    (click,) = annotator.prompts([1], {1: {1: ghost}})
     assert isinstance(click, PointPrompt)
     assert not click.positive
     assert ghost[int(click.y_px), int(click.x_px)]
@@ -197,4 +202,89 @@ def test_an_object_that_is_not_there_gets_a_negative_click_where_it_was_seen() -
 
 def test_a_given_first_frame_is_used() -> None:
     settings_ = replace(AnnotatorSettings(), first_frame=1)
-    assert Annotator(truth_of([(9,), (5,)]), "clip", settings_).first_frame() == 1
+    assert Annotator(truth_of([(9,), (5,)]), "clip", settings_).first_frames() == (1,)
+
+
+@pytest.mark.parametrize(
+    ("first", "usable", "n_frames", "expected"),
+    [
+        (5, [True] * 11, 1, (5,)),
+        (5, [True] * 11, 3, (5, 1, 8)),
+        (0, [True] * 11, 2, (0, 7)),
+        (0, [True] * 5 + [False] * 6, 2, (0, 4)),
+        (0, [True, True, False, False], 9, (0, 1)),
+    ],
+    ids=["alone", "both sides", "the far side", "no object there", "no more frames"],
+)
+def test_the_frames_of_round_1_are_spread(
+    first: int, usable: list[bool], n_frames: int, expected: tuple[int, ...]
+) -> None:
+    assert spread_frames(first, np.array(usable), n_frames) == expected
+
+
+@pytest.mark.parametrize("next_frame", NextFrame)
+def test_the_frames_of_a_later_round_lie_apart(next_frame: NextFrame) -> None:
+    truth = truth_of([(5,)] * 30)
+    settings_ = AnnotatorSettings(next_frame=next_frame, frames_per_round=3, frames_apart=5)
+    annotator = Annotator(truth, "clip", settings_)
+    jf = np.linspace(0, 1, 30)
+    rounds = [annotator.first_frames()]
+    annotator.prompts(rounds[0])
+    for _ in range(4):
+        rounds.append(annotator.next_frames(jf))
+        annotator.prompts(rounds[-1], {frame: {1: np.zeros((10, 100), np.bool_)} for frame in rounds[-1]})
+    assert len({frame for frames in rounds for frame in frames}) == 15
+    for frames in rounds[1:]:
+        assert np.diff(sorted(frames)).min() >= 5
+    if next_frame is NextFrame.WORST:
+        assert rounds[1][0] == min(set(range(30)) - set(rounds[0]))
+        assert list(rounds[1]) == sorted(rounds[1])
+
+
+def test_a_clip_too_short_for_the_distance_gets_its_frames_closer() -> None:
+    truth = truth_of([(5,), (5,), (0,), (5,)])
+    annotator = Annotator(truth, "clip", AnnotatorSettings(frames_per_round=4, first_frame=0))
+    assert annotator.first_frames() == (0, 3, 1)
+    annotator.prompts([0])
+    assert annotator.next_frames(np.array([0.1, 0.9, 0.0, 0.8])) == (3, 1, 0)
+
+
+def test_a_round_on_several_frames_prompts_every_object_on_each() -> None:
+    truth = truth_of([(40, 40), (40, 0), (0, 40)])
+    annotator = Annotator(truth, "clip", AnnotatorSettings(frames_per_round=3))
+    prompts = annotator.prompts(annotator.first_frames())
+    boxes = [(p.frame_index, p.object_id) for p in prompts if isinstance(p, BoxPrompt)]
+    assert sorted(boxes) == [(0, 1), (0, 2), (1, 1), (2, 2)]
+
+
+def inside(mask: BoolMask, scribble: ScribblePrompt) -> bool:
+    return all(mask[int(y), int(x)] for x, y in scribble.path_xy_px)
+
+
+def test_scribbles_run_through_objects_and_then_through_errors(tmp_path: Path) -> None:
+    clip = real_or_rendered("comp-bear-lucia", tmp_path)
+    truth = Truth(clip.labels, (1, 2))
+    annotator = Annotator(truth, "c", AnnotatorSettings(start=Start.SCRIBBLES))
+    first = annotator.prompts([0])
+    assert {prompt.object_id for prompt in first} == {1, 2}
+    for prompt in first:
+        assert isinstance(prompt, ScribblePrompt)
+        assert prompt.positive
+        assert inside(truth.mask(0, prompt.object_id), prompt)
+        assert len(prompt.path_xy_px) >= 4
+    # The two objects mistaken for each other: each gets strokes over itself and against the other.
+    swapped = {1: truth.mask(5, 2), 2: truth.mask(5, 1)}
+    later = annotator.prompts([5], {5: swapped})
+    for prompt in later:
+        assert isinstance(prompt, ScribblePrompt)
+        assert inside(truth.mask(5, prompt.object_id) if prompt.positive else swapped[prompt.object_id], prompt)
+    signs = {(prompt.object_id, prompt.positive) for prompt in later if isinstance(prompt, ScribblePrompt)}
+    assert signs == {(1, True), (1, False), (2, True), (2, False)}
+    assert annotator.prompts([6], {6: {i: truth.mask(6, i) for i in (1, 2)}}) == []
+
+
+def test_an_object_too_small_for_a_scribble_gets_a_dot() -> None:
+    truth = truth_of([(1,)])
+    (prompt,) = Annotator(truth, "c", AnnotatorSettings(start=Start.SCRIBBLES)).prompts([0])
+    assert isinstance(prompt, ScribblePrompt)
+    assert prompt.path_xy_px == ((0.5, 0.5),)

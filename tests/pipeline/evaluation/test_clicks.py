@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.evaluation.clicks import Click, ClickStrategy, correcting_clicks, first_click
-from pipeline.evaluation.scribbles import scribbles, thinned
+from pipeline.evaluation.scribbles import scribbles
+from pipeline.skeleton import thinned
 from pipeline.types import BoolMask
 from tests.clips import real_or_rendered
 

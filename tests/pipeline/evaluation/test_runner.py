@@ -15,8 +15,10 @@ from pipeline.evaluation.report import clip_entry, report, write_json
 from pipeline.evaluation.runner import ClipScore, MaskScores, run_clip
 from pipeline.evaluation.single_frames import KINDS, prompts_by_kind, score_single_frames
 from pipeline.evaluation.timing import PARTS
+from pipeline.methods import MethodChoice
 from pipeline.methods.base import Method
-from pipeline.types import RunLengthMask
+from pipeline.types import PointPrompt, RunLengthMask
+from tests.built_methods import built
 from tests.pipeline.evaluation.davis_folder import write_rendered_clip
 
 N_FRAMES = 4
@@ -38,7 +40,7 @@ def two_rounds(clips: dict[str, ClipFiles], method: Method) -> ClipScore:
 def test_the_figures_are_those_of_the_masks(two_rounds: ClipScore, clips: dict[str, ClipFiles]) -> None:
     truth = read_truth(clips["two"])
     assert [r.round for r in two_rounds.rounds] == [1, 2]
-    assert two_rounds.rounds[0].frame_index != two_rounds.rounds[1].frame_index
+    assert set(two_rounds.rounds[0].frame_indices).isdisjoint(two_rounds.rounds[1].frame_indices)
     assert two_rounds.rounds[0].n_prompts == 20
     assert two_rounds.rounds[0].n_segmented == N_FRAMES
     jf = np.zeros(N_FRAMES)
@@ -77,7 +79,7 @@ def test_a_given_first_mask_is_kept_and_not_scored(clips: dict[str, ClipFiles], 
     j = [region_similarity(score.masks[1][t].decode(), truth.mask(t, 1)) for t in range(1, N_FRAMES)]
     assert score.rounds[-1].j[1] == pytest.approx(np.mean(j))
     assert score.rounds[0].n_prompts == 1
-    assert score.rounds[1].frame_index > 0
+    assert min(score.rounds[1].frame_indices) > 0
     assert (1, N_FRAMES) in seen
     assert seen[-1] == (2, score.rounds[1].n_segmented)
     exported = score.exported(clips["one"])
@@ -160,16 +162,33 @@ def test_the_report_weighs_objects_not_clips(two_rounds: ClipScore, tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
 
 
-def test_single_frames(clips: dict[str, ClipFiles], method: Method) -> None:
+@pytest.mark.parametrize("frames_per_round", [1, 2])
+def test_a_method_for_many_objects_at_once(clips: dict[str, ClipFiles], frames_per_round: int) -> None:
+    truth = read_truth(clips["two"])
+    settings = AnnotatorSettings(start=Start.SCRIBBLES, frames_per_round=frames_per_round)
+    score = run_clip(clips["two"], truth, built(MethodChoice("idpro", "classical")), settings, 2)
+    prompted = [frame for each in score.rounds for frame in each.frame_indices]
+    assert len(set(prompted)) == len(prompted) == 2 * frames_per_round
+    assert min(score.rounds[-1].j.values()) > 0.5
+    for object_id in (1, 2):
+        assert score.own_j[object_id] == pytest.approx(score.rounds[-1].j[object_id], abs=0.2)
+    for frame_index in range(N_FRAMES):
+        first, second = (score.masks[object_id][frame_index].decode() for object_id in (1, 2))
+        assert not (first & second).any()
+
+
+@pytest.mark.parametrize("name", ["i_pt", "idpro", "civos"])
+def test_single_frames(clips: dict[str, ClipFiles], name: str) -> None:
     truth = read_truth(clips["two"])
     truth.labels[2][truth.labels[2] == 2] = 0
+    method = built(MethodChoice(name, "classical"))
     (score,) = score_single_frames(clips["two"], truth, method, [2, N_FRAMES], seed=1)
     assert (score.frame_index, score.object_id) == (2, 1)
     assert tuple(score.iou) == KINDS
     assert score.iou["box_clicks"] > 0.5
     prompts = prompts_by_kind(truth.mask(0, 1), np.random.default_rng(0))
-    assert prompts["box"].box_xyxy_px == prompts["box_clicks"].box_xyxy_px
-    assert len(prompts["box"].points_xy_px) == 0
-    assert prompts["box_clicks"].positive.tolist() == [True] * 8 + [False]
-    assert prompts["click"].box_xyxy_px is None
-    assert prompts["click"].positive.tolist() == [True]
+    (box,), (same_box, *clicks), (click,) = (prompts[kind] for kind in KINDS)
+    assert box == same_box
+    assert [each.positive for each in clicks if isinstance(each, PointPrompt)] == [True] * 8 + [False]
+    assert isinstance(click, PointPrompt)
+    assert click.positive

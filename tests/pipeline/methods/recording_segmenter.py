@@ -60,6 +60,9 @@ class RecordingSegmenter:
     def features(self, embedding: Frame) -> torch.Tensor:
         return torch.from_numpy(embedding.image[::4, ::4].astype(np.float32)).permute(2, 0, 1)
 
+    def key_features(self, embedding: Frame) -> torch.Tensor:
+        return self.features(embedding)
+
     def learn(self, references: Sequence[Reference], previous: Any = None) -> int:  # noqa: ARG002
         self.learnt_from.append(len(references))
         return len(references)

@@ -1,0 +1,202 @@
+"""Records ↔ rows. JSON keeps floats exactly, so that stored prompts compare equal with the same prompts sent again."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import struct
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from ls_backend.store.records import EditorRecord, MaskNote, PromptRecord, RoundRecord
+from pipeline.known import Known
+from pipeline.session_state import SavedObject
+from pipeline.soft_masks import SoftMask
+from pipeline.types import BoxPrompt, MaskPrompt, PointPrompt, Prompt, RunLengthMask, ScribblePrompt
+
+Values = dict[str, Any]
+"""The columns of one row, without the session's id."""
+_NOTE = struct.Struct(">16sI")
+
+
+def prompt_to_json(prompt: Prompt) -> Values:
+    """One prompt without its object's id."""
+    frame = {"frame_index": prompt.frame_index}
+    if isinstance(prompt, PointPrompt):
+        return {"kind": "point", **frame, "xy_px": [prompt.x_px, prompt.y_px], "positive": prompt.positive}
+    if isinstance(prompt, BoxPrompt):
+        return {"kind": "box", **frame, "box_xyxy_px": prompt.box_xyxy_px}
+    if isinstance(prompt, ScribblePrompt):
+        stroke = {"path_xy_px": prompt.path_xy_px, "width_px": prompt.width_px, "positive": prompt.positive}
+        return {"kind": "scribble", **frame, **stroke}
+    # COCO's compressed run lengths are printable ASCII.
+    mask = prompt.mask
+    return {"kind": "mask", **frame, "size": [mask.height_px, mask.width_px], "counts": mask.counts.decode("ascii")}
+
+
+def prompt_from_json(object_id: int, values: Values) -> Prompt:
+    """The way back.
+
+    Raises:
+        ValueError: of no known kind.
+        KeyError: a field is missing.
+    """
+    kind, frame_index = values["kind"], values["frame_index"]
+    if kind == "point":
+        x_px, y_px = values["xy_px"]
+        return PointPrompt(object_id, frame_index, x_px, y_px, values["positive"])
+    if kind == "box":
+        x0, y0, x1, y1 = values["box_xyxy_px"]
+        return BoxPrompt(object_id, frame_index, (x0, y0, x1, y1))
+    if kind == "scribble":
+        path = tuple((x_px, y_px) for x_px, y_px in values["path_xy_px"])
+        return ScribblePrompt(object_id, frame_index, path, values["width_px"], values["positive"])
+    if kind == "mask":
+        height_px, width_px = values["size"]
+        return MaskPrompt(object_id, frame_index, RunLengthMask(height_px, width_px, values["counts"].encode("ascii")))
+    raise ValueError(f"a stored prompt is of the kind {kind!r}; expected point, box, scribble or mask")
+
+
+def frames_to_text(frame_indices: Collection[int]) -> str:
+    """Frame indices as ranges: ``0-4,7``."""
+    runs = itertools.groupby(enumerate(sorted(frame_indices)), key=lambda pair: pair[1] - pair[0])
+    bounds = [[index for _, index in run] for _, run in runs]
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in bounds)
+
+
+def frames_from_text(text: str) -> frozenset[int]:
+    """The way back.
+
+    Raises:
+        ValueError: the text is no list of ranges.
+    """
+    frames: set[int] = set()
+    for run in filter(None, text.split(",")):
+        first, _, last = run.partition("-")
+        frames.update(range(int(first), int(last or first) + 1))
+    return frozenset(frames)
+
+
+def object_values(object_id: int, label: str, saved: SavedObject | None) -> Values:
+    """An `ObjectRow`."""
+    state = None if saved is None else json.dumps(
+        {
+            "round_index": saved.round_index,
+            "prompts": [prompt_to_json(prompt) for prompt in saved.prompts],
+            "stale": frames_to_text(saved.stale),
+            "interaction_frames": frames_to_text(saved.interaction_frames),
+        }
+    )  # fmt: skip
+    return {"object_id": object_id, "label": label, "state": state}
+
+
+def read_object(
+    object_id: int, state: str, known: Mapping[int, Known], before_prompts: Mapping[int, RunLengthMask]
+) -> SavedObject:
+    """A `SavedObject` out of its row's ``state`` and its masks.
+
+    Raises:
+        ValueError: the state is damaged.
+        KeyError: a field is missing.
+    """
+    fields = json.loads(state)
+    return SavedObject(
+        object_id,
+        fields["round_index"],
+        tuple(prompt_from_json(object_id, prompt) for prompt in fields["prompts"]),
+        known,
+        frames_from_text(fields["stale"]),
+        before_prompts,
+        frames_from_text(fields["interaction_frames"]),
+    )
+
+
+def mask_values(object_id: int, frame_index: int, known: Known) -> Values:
+    """A `MaskRow`."""
+    return {
+        "object_id": object_id,
+        "frame_index": frame_index,
+        "height_px": known.own.height_px,
+        "width_px": known.own.width_px,
+        "own": known.own.counts,
+        "shown": None if known.shown == known.own else known.shown.counts,
+        "score": float(known.score),
+        "prompted": bool(known.prompted),
+        "soft": None if known.soft is None else known.soft.data,
+    }
+
+
+def read_mask(row: Any) -> Known:
+    """A `Known` out of a `MaskRow`."""
+    size_hw_px = row.height_px, row.width_px
+    own = RunLengthMask(*size_hw_px, bytes(row.own))
+    shown = own if row.shown is None else RunLengthMask(*size_hw_px, bytes(row.shown))
+    soft = None if row.soft is None else SoftMask(*size_hw_px, bytes(row.soft))
+    return Known(own, shown, row.score, row.prompted, soft)
+
+
+def before_values(object_id: int, frame_index: int, mask: RunLengthMask) -> Values:
+    """A `BeforePromptsRow`."""
+    place = {"object_id": object_id, "frame_index": frame_index}
+    return {**place, "height_px": mask.height_px, "width_px": mask.width_px, "counts": mask.counts}
+
+
+def prompt_values(position: int, prompt: PromptRecord) -> Values:
+    """A `PromptRow`; ``position`` keeps the order."""
+    names = {"region_id": prompt.region_id, "label": prompt.label, "kind": prompt.kind}
+    return {"position": position, **names, "raw": json.dumps(prompt.raw)}
+
+
+def round_values(record: RoundRecord) -> Values:
+    """A `RoundRow`."""
+    return {
+        "number": record.number,
+        "started_at_s": record.started_at_s,
+        "object_ids": json.dumps(record.object_ids),
+        "prompt_ids": json.dumps(record.prompt_ids),
+        "n_masks": record.n_masks,
+        "finished": record.finished,
+    }
+
+
+def read_round(row: Any) -> RoundRecord:
+    """A `RoundRecord` out of a `RoundRow`."""
+    asked = tuple(json.loads(row.object_ids)), tuple(json.loads(row.prompt_ids))
+    return RoundRecord(row.number, row.started_at_s, *asked, row.n_masks, row.finished)
+
+
+def note_values(mask_id: str, note: MaskNote) -> Values:
+    """A `MaskNoteRow`."""
+    saved_in = b"".join(_NOTE.pack(digest, number) for digest, number in note.saved_in.items())
+    return {"mask_id": mask_id, "present": note.present, "delivered_in": note.delivered_in, "saved_in": saved_in}
+
+
+def read_note(row: Any) -> MaskNote:
+    """A `MaskNote` out of a `MaskNoteRow`.
+
+    Raises:
+        ValueError: its digests are cut off.
+    """
+    saved_in = bytes(row.saved_in)
+    if len(saved_in) % _NOTE.size:
+        raise ValueError(f"the note of the mask {row.mask_id!r} is cut off: {len(saved_in)} bytes")
+    return MaskNote(row.present, row.delivered_in, dict(_NOTE.iter_unpack(saved_in)))
+
+
+def editor_to_json(editor: EditorRecord) -> str:
+    """An `EditorRecord` without its masks."""
+    echoed = {label: sorted(prompt_ids) for label, prompt_ids in editor.echoed.items()}
+    answers = {"answered_in": dict(editor.answered_in), "answered_at_s": editor.answered_at_s}
+    return json.dumps({"echoed": echoed, **answers})
+
+
+def editor_from_json(text: str, notes: Iterable[tuple[str, MaskNote]] = ()) -> EditorRecord:
+    """The way back, with notes by mask id.
+
+    Raises:
+        ValueError: the text is damaged.
+        KeyError: a field is missing.
+    """
+    fields = json.loads(text)
+    echoed = {label: frozenset(prompt_ids) for label, prompt_ids in fields["echoed"].items()}
+    return EditorRecord(echoed, fields["answered_in"], fields["answered_at_s"], dict(notes))

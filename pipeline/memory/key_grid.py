@@ -1,0 +1,121 @@
+"""The cells of a memory that is read by all objects: where they lie in the frame, their keys and their values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from pipeline.masks import bounding_box
+from pipeline.segmenters.base import FloatMap, Segmenter
+from pipeline.types import BoolMask
+
+OUTSIDE_LOGIT = -16.0
+"""What is said of the padding some segmenters have beside the image: as sure as `NO_OBJECT_LOGIT` of SAM."""
+
+REACH, LEAST_REACH = 0.3, 0.04
+"""How far around a mask the memory is asked: a share of the mask's longer side, and of the frame's."""
+
+
+@dataclass(frozen=True)
+class KeyGrid:
+    """A coarse grid over the image part of a segmenter's maps; one for all frames of a video.
+
+    Attributes:
+        low_res_hw: the segmenter's own resolution.
+        covered_hw: its rows and columns that the grid covers, from the top left; the rest is padding.
+        features_hw: the rows and columns of its feature map that do.
+        grid_hw: the grid's rows and columns.
+        x_px, y_px: (w,) and (h,) float32, where the low-resolution cells' centres lie in the original frame.
+    """
+
+    low_res_hw: tuple[int, int]
+    covered_hw: tuple[int, int]
+    features_hw: tuple[int, int]
+    grid_hw: tuple[int, int]
+    x_px: NDArray[np.float32]
+    y_px: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, segmenter: Segmenter, embedding: Any, size_hw_px: tuple[int, int], max_cells_across: int) -> KeyGrid:
+        """The grid of the videos of a segmenter: at most so many cells along the longer side.
+
+        How the segmenter resizes and pads is found out by showing it frames that hold their own coordinates.
+        """
+        height_px, width_px = size_hw_px
+        ys, xs = np.mgrid[:height_px, :width_px].astype(np.float32)
+        x_px = segmenter.to_low_res(embedding, xs)[0]
+        y_px = segmenter.to_low_res(embedding, ys)[:, 0]
+        n_rows, n_columns = segmenter.features(embedding).shape[1:]
+        features_hw = _covered(y_px, n_rows), _covered(x_px, n_columns)
+        scale = min(1.0, max_cells_across / max(features_hw))
+        return cls(
+            low_res_hw=(len(y_px), len(x_px)),
+            covered_hw=(round(features_hw[0] * len(y_px) / n_rows), round(features_hw[1] * len(x_px) / n_columns)),
+            features_hw=features_hw,
+            grid_hw=(max(1, round(features_hw[0] * scale)), max(1, round(features_hw[1] * scale))),
+            x_px=x_px,
+            y_px=y_px,
+        )
+
+    @property
+    def n_cells(self) -> int:
+        """How many cells a frame has."""
+        return self.grid_hw[0] * self.grid_hw[1]
+
+    def keys(self, features: torch.Tensor) -> torch.Tensor:
+        """Unit keys (C, N) float32 of a frame's cells, from the image alone (thesis, Eq. 3.5).
+
+        What all cells of the frame have in common is taken away first, as it tells no two of them apart.
+
+        Args:
+            features: (C, h', w'), see `Segmenter.features`.
+        """
+        rows, columns = self.features_hw
+        with torch.inference_mode():
+            pooled = F.adaptive_avg_pool2d(features[None, :, :rows, :columns].float(), self.grid_hw)[0].flatten(1)
+            return F.normalize(pooled - pooled.mean(dim=1, keepdim=True), dim=0)
+
+    def shares(self, mask: BoolMask) -> torch.Tensor:
+        """Values (N,) float32 in [0, 1]: the share of each cell that a mask (H, W) of the frame covers."""
+        small = cv2.resize(mask.astype(np.float32), self.grid_hw[::-1], interpolation=cv2.INTER_AREA)
+        return torch.from_numpy(small.ravel())
+
+    def around(self, low_res_logits: FloatMap) -> BoolMask:
+        """The cells (N,) around a mask given as logits (h, w); all of them for an empty mask, which may be anywhere."""
+        where = np.zeros(self.grid_hw, np.bool_)
+        covered = low_res_logits[: self.covered_hw[0], : self.covered_hw[1]] > 0
+        if not covered.any():
+            return ~where.ravel()
+        x0, y0, x1, y1 = bounding_box(covered)
+        reach = REACH * max(x1 - x0, y1 - y0) + LEAST_REACH * max(self.covered_hw)
+        rows, columns = (
+            slice(max(0, int((low - reach) * cells / length)), int(np.ceil((high + reach) * cells / length)))
+            for low, high, cells, length in zip((y0, x0), (y1, x1), self.grid_hw, self.covered_hw, strict=True)
+        )
+        where[rows, columns] = True
+        return np.asarray(where.ravel())
+
+    def enlarged(self, cells: NDArray[np.float32]) -> FloatMap:
+        """A value of every cell (N,) as a map (h, w) in the segmenter's resolution; `OUTSIDE_LOGIT` in the padding."""
+        rows, columns = self.covered_hw
+        whole = np.full(self.low_res_hw, OUTSIDE_LOGIT, np.float32)
+        grid = cells.reshape(self.grid_hw).astype(np.float32)
+        whole[:rows, :columns] = cv2.resize(grid, (columns, rows), interpolation=cv2.INTER_LINEAR)
+        return whole
+
+
+def _covered(coordinates_px: NDArray[np.float32], n_cells: int) -> int:
+    """How many of a feature map's cells along an axis lie on the image; padding has negative coordinates.
+
+    Segmenters that pad repeat the image's border in the first cell of the padding.
+    """
+    n_on_image = int((coordinates_px > OUTSIDE_LOGIT / 2).sum())
+    if n_on_image == len(coordinates_px):
+        return n_cells
+    return max(1, round((n_on_image - 1) * n_cells / len(coordinates_px)))

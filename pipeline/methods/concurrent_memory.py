@@ -1,0 +1,181 @@
+"""What prompted frames and the last frames of a way say about other frames, for all objects of a video at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.memory import shared
+from pipeline.memory.key_grid import KeyGrid
+from pipeline.memory.shared import SharedMemory
+from pipeline.methods.video_state import VideoState
+from pipeline.segmenters.base import FloatMap
+from pipeline.types import BoolMask
+
+READOUT_LIMIT = 3.0
+"""The memory's logits stay within this."""
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """How the memory is kept and read; see `ConcurrentSettings`."""
+
+    key_cells: int
+    read_frames: int
+    temperature: float
+    limit_mib: float
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """One object on one frame: the frame's keys (C, N), which all objects share, and the object's value (N,)."""
+
+    keys: torch.Tensor
+    value: torch.Tensor
+
+
+@dataclass
+class WayMemory:
+    """The temporary memory of one way: its last frames, and of the others every so many one (thesis, 3.1.4).
+
+    Attributes:
+        last_frames: how many of the last frames.
+        interval_frames: u: of the frames since the way began each u-th stays for longer; 0 means none.
+        interval_kept: how many of these at most, the oldest go first.
+    """
+
+    last_frames: int
+    interval_frames: int
+    interval_kept: int
+    frames: dict[int, Remembered] = field(default_factory=dict)
+    _first: dict[int, Remembered] = field(default_factory=dict)
+    _numbers: dict[int, int] = field(default_factory=dict)
+    _n_seen: int = 0
+
+    @property
+    def readable(self) -> Mapping[int, Remembered]:
+        """All that is remembered, by frame."""
+        return {**self._first, **self.frames}
+
+    def begin(self, frame_index: int, remembered: Remembered) -> None:
+        """Remember the frame that the way began from, for as long as it lasts."""
+        self._first = {frame_index: remembered}
+
+    def add(self, frame_index: int, remembered: Remembered) -> None:
+        """Remember the newest frame, and forget what is not to be kept any longer."""
+        self._n_seen += 1
+        self._numbers[frame_index] = self._n_seen
+        self.frames[frame_index] = remembered
+        last = list(self.frames)[-self.last_frames :] if self.last_frames else []
+        regular = [f for f in self.frames if self.interval_frames and self._numbers[f] % self.interval_frames == 0]
+        kept = {*last, *(regular[-self.interval_kept :] if self.interval_kept else [])}
+        self.frames = {f: each for f, each in self.frames.items() if f in kept}
+        self._numbers = {f: number for f, number in self._numbers.items() if f in kept}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An object that reads the memory: its prompted frames that are kept there, if ``prompted``, and further ones.
+
+    Only what lies around ``mask``, logits (h, w) of where the object is expected, is asked: farther off, what is like
+    the object is something else. Without a mask the object may be anywhere.
+    """
+
+    object_id: int
+    mask: FloatMap | None = None
+    further: Mapping[int, Remembered] = field(default_factory=dict)
+    prompted: bool = True
+
+
+class ConcurrentMemory:
+    """The across-round memory of a video (IDPro, Eq. 7), and what it says. Not for several threads at once.
+
+    Keys come from the image alone, so that all objects share them and one affinity per frame is enough. A value is the
+    share of a cell that the object covers: AOT's identification with one channel per object, and without learning.
+    """
+
+    def __init__(self, state: VideoState, settings: MemorySettings) -> None:
+        self._state, self._settings = state, settings
+        self._prompted = SharedMemory(settings.limit_mib)
+        self._grid: KeyGrid | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes."""
+        return self._prompted.nbytes
+
+    def grid(self, embedding: Any) -> KeyGrid:
+        """The grid of this video's frames, found out from any embedding of one."""
+        if self._grid is None:
+            size_hw_px = self._state.frames.size_hw_px
+            self._grid = KeyGrid.of(self._state.segmenter, embedding, size_hw_px, self._settings.key_cells)
+        return self._grid
+
+    def keys(self, frame_index: int, embedding: Any) -> torch.Tensor:
+        """The keys (C, N) of a frame."""
+        if frame_index in self._prompted:
+            return self._prompted.keys(frame_index)
+        return self.grid(embedding).keys(self._state.segmenter.key_features(embedding))
+
+    def value(self, embedding: Any, mask: BoolMask) -> torch.Tensor:
+        """The value (N,) of a mask (H, W)."""
+        return self.grid(embedding).shares(mask)
+
+    def holds(self, object_id: int, frame_index: int) -> bool:
+        """Whether an object is known on a prompted frame."""
+        return frame_index in self._prompted.frames_of(object_id)
+
+    def store(self, frame_index: int, embedding: Any, object_id: int, mask: BoolMask) -> None:
+        """Take the mask (H, W) of a prompted frame into the memory (IDPro, Eq. 7)."""
+        keys, value = self.keys(frame_index, embedding), self.value(embedding, mask)
+        self._prompted.store(frame_index, keys, object_id, value)
+
+    def keep_only(self, object_id: int, frame_indices: Sequence[int]) -> None:
+        """Forget an object on the frames that are not prompted any more."""
+        self._prompted.keep_only(object_id, frame_indices)
+
+    def forget(self, object_id: int) -> None:
+        """Forget an object."""
+        self._prompted.forget(object_id)
+
+    def read(self, frame_index: int, embedding: Any, keys: torch.Tensor, asked: Sequence[Asked]) -> list[FloatMap]:
+        """Logits (h, w) in the segmenter's resolution that the memory gives objects on a frame, one map per row.
+
+        They are 0 where an object did not ask, and on the whole frame if the memory knows nothing of it.
+
+        Args:
+            frame_index: the frame.
+            embedding: of the frame.
+            keys: of the frame, (C, N).
+            asked: the objects, and what each of them may read.
+        """
+        keys_memory: dict[int, torch.Tensor] = {}
+        rows: list[Mapping[int, torch.Tensor]] = []
+        for each in asked:
+            row: dict[int, torch.Tensor] = {}
+            for frame in self._nearest(each, frame_index):
+                row[frame], keys_memory[frame] = self._prompted.value(each.object_id, frame), self._prompted.keys(frame)
+            for frame, remembered in each.further.items():
+                row[frame], keys_memory[frame] = remembered.value, remembered.keys
+            rows.append(row)
+        grid = self.grid(embedding)
+        where = np.stack([np.ones(grid.n_cells, np.bool_) if a.mask is None else grid.around(a.mask) for a in asked])
+        cells = np.flatnonzero(where.any(axis=0))
+        shares = shared.read(keys[:, torch.from_numpy(cells)], keys_memory, rows, self._settings.temperature)
+        logits = np.zeros(where.shape, np.float32)
+        logits[:, cells] = _logits(shares.numpy())
+        return [grid.enlarged(each) for each in np.where(where, logits, np.float32(0))]
+
+    def _nearest(self, asked: Asked, frame_index: int) -> list[int]:
+        frames = self._prompted.frames_of(asked.object_id) if asked.prompted else ()
+        return sorted(frames, key=lambda frame: abs(frame - frame_index))[: self._settings.read_frames]
+
+
+def _logits(shares: NDArray[np.float32]) -> NDArray[np.float32]:
+    limited = np.clip(shares, 1e-3, 1.0 - 1e-3)
+    return np.asarray(np.clip(np.log(limited / (1.0 - limited)), -READOUT_LIMIT, READOUT_LIMIT), np.float32)

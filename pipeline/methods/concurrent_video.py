@@ -1,0 +1,202 @@
+"""All objects of a video taken through it together: what `idpro` and, one object at a time, `civos` have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakSet
+
+import numpy as np
+
+from pipeline.embedding_ahead import EmbeddingAhead
+from pipeline.methods.base import Anchor, Estimate, Interaction, ObjectRound
+from pipeline.methods.concurrent_memory import Asked, ConcurrentMemory, MemorySettings, Remembered, WayMemory
+from pipeline.methods.expected_prompts import prompts_from
+from pipeline.methods.mask_flow import FlowFields, MaskFlow
+from pipeline.methods.passes import Passes
+from pipeline.methods.prompted_frames import PromptedFrames
+from pipeline.methods.video_state import ObjectKnowledge, VideoState, digest
+from pipeline.segmenters.base import FloatMap, ObjectPrompts
+from pipeline.types import BoolMask
+from pipeline.video import FrameError
+
+
+@dataclass(frozen=True)
+class ConcurrentSettings:
+    """Settings of a concurrent propagation.
+
+    Attributes:
+        positive_points, negative_points: how many points ask the segmenter for an object where it is expected.
+        readout_weight: of the memory's logits beside those of a mask.
+        last_frames: how many of its last frames a way reads; what is carried along the flow says the same already.
+        interval_frames, interval_kept: a way also reads every so many frame it came by, the last so many of these.
+        key_cells: cells of the memory along a frame's longer side, at most.
+        read_frames: of an object's prompted frames the nearest so many are read.
+        temperature: of the memory's softmax.
+        memory_mib: bound of the prompted frames' keys and values in one video.
+        refinement_iterations: further passes over a propagated frame.
+        prompted_refinements: further passes over a prompted frame once it has seen the other prompted frames.
+        flow_long_side_px: size at which masks are carried to the next frame.
+        frames_ahead: how many frames are embedded in the background before they are needed; 0 for none.
+    """
+
+    positive_points: int = 3
+    negative_points: int = 1
+    readout_weight: float = 0.5
+    last_frames: int = 0
+    interval_frames: int = 5
+    interval_kept: int = 3
+    key_cells: int = 54
+    read_frames: int = 6
+    temperature: float = 0.035
+    memory_mib: float = 64.0
+    refinement_iterations: int = 0
+    prompted_refinements: int = 3
+    flow_long_side_px: int = 214
+    frames_ahead: int = 2
+
+
+@dataclass(eq=False)
+class Way:
+    """One object on its way from a frame: what was learnt of it, the mask to carry on, and its temporary memory."""
+
+    object_id: int
+    appearance: Any
+    flow: MaskFlow
+    memory: WayMemory
+
+
+class ConcurrentVideo:
+    """See `pipeline.methods.base.ConcurrentVideo`. Not ``across_rounds``, each way only knows where it began."""
+
+    def __init__(self, state: VideoState, settings: ConcurrentSettings, *, across_rounds: bool = True) -> None:
+        s = settings
+        self._state, self._settings, self._across_rounds = state, settings, across_rounds
+        self._memory = ConcurrentMemory(state, MemorySettings(s.key_cells, s.read_frames, s.temperature, s.memory_mib))
+        self._marks: dict[int, dict[int, bytes]] = {}
+        self._fields = FlowFields(state.frames, s.flow_long_side_px)
+        self._ahead: EmbeddingAhead[Any] = EmbeddingAhead(state.embedding, s.frames_ahead)
+        self._ways: WeakSet[Way] = WeakSet()
+        self._passes = Passes(state.segmenter, s.readout_weight, s.refinement_iterations)
+        self._prompted = PromptedFrames(
+            state, self._memory, Passes(state.segmenter, s.readout_weight, s.prompted_refinements)
+        )
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the memory, of what the ways under way remember, and of the flows between the last frames."""
+        remembered = [each for way in list(self._ways) for each in way.memory.readable.values()]
+        keys = {id(each.keys): each.keys.nbytes for each in remembered}
+        temporary = sum(keys.values()) + sum(each.value.nbytes for each in remembered)
+        return self._memory.nbytes + self._fields.held_bytes + temporary
+
+    def interact(
+        self, interactions: Sequence[Interaction], known: Sequence[ObjectRound]
+    ) -> Iterator[tuple[Interaction, Estimate]]:
+        """Segment prompted frames, see `PromptedFrames`."""
+        return self._prompted.segment(interactions, known)
+
+    def begin_round(self, tasks: Sequence[ObjectRound]) -> dict[int, Any]:
+        """Take the prompted frames into the memory (IDPro, Eq. 7), and let the segmenter learn what it wants to.
+
+        Returns:
+            By object id what the segmenter learnt.
+        """
+        return {task.object_id: self._learn(task) for task in tasks}
+
+    def expect(self, frame_indices: Sequence[int]) -> None:
+        """Embed these frames ahead."""
+        self._ahead.expect(frame_indices)
+
+    def start(self, object_id: int, anchor: Anchor, memory: Mapping[int, Any]) -> Way:
+        """Begin a way from a frame whose mask is known."""
+        s = self._settings
+        way_memory = WayMemory(s.last_frames, s.interval_frames, s.interval_kept)
+        way = Way(object_id, memory[object_id], MaskFlow(self._fields), way_memory)
+        way.flow.start(anchor.frame_index, anchor.mask)
+        # The prompted frames are in the memory, unless a way goes on from where another round was stopped.
+        if not (self._across_rounds and self._memory.holds(object_id, anchor.frame_index)):
+            try:
+                embedding = self._state.embedding(anchor.frame_index)
+                keys = self._memory.keys(anchor.frame_index, embedding)
+                way.memory.begin(anchor.frame_index, Remembered(keys, self._memory.value(embedding, anchor.mask)))
+            except FrameError:
+                pass
+        self._ways.add(way)
+        return way
+
+    def step(self, frame_index: int, ways: Sequence[Way], memory: Any) -> list[Estimate]:  # noqa: ARG002
+        """Segment one frame with one affinity and one batch of prompts, however many objects (IDPro, Eq. 8)."""
+        return self.segment(frame_index, self._ahead.take(frame_index), ways)
+
+    def segment(self, frame_index: int, embedding: Any, ways: Sequence[Way]) -> list[Estimate]:
+        """As `step`, of a frame whose embedding is at hand."""
+        segmenter = self._state.segmenter
+        keys = self._memory.keys(frame_index, embedding)
+        carried = self._carried(frame_index, embedding, ways)
+        asked = [
+            Asked(way.object_id, mask, way.memory.readable, self._across_rounds)
+            for way, mask in zip(ways, carried, strict=True)
+        ]
+        readouts = self._memory.read(frame_index, embedding, keys, asked)
+        prompts = self._prompts(embedding, carried, readouts)
+        appearance = [way.appearance for way in ways]
+        found = self._passes.run(embedding, prompts, carried, appearance, readouts)
+        estimates = []
+        for way, each in zip(ways, found, strict=True):
+            logits = segmenter.to_full_size(embedding, each.low_res_logits)
+            mask: BoolMask = np.asarray(logits > 0)
+            way.flow.start(frame_index, mask)
+            way.memory.add(frame_index, Remembered(keys, self._memory.value(embedding, mask)))
+            way.appearance = segmenter.adapt(way.appearance, embedding, each.low_res_logits)
+            estimates.append(Estimate(frame_index, logits, each.score))
+        return estimates
+
+    def forget(self, object_id: int) -> None:
+        """Drop an object's memory and what the segmenter learnt of it."""
+        self._state.objects.pop(object_id, None)
+        self._marks.pop(object_id, None)
+        self._memory.forget(object_id)
+
+    def _learn(self, task: ObjectRound) -> Any:
+        readable = []
+        for anchor in task.anchors:
+            try:
+                self._remember(task.object_id, anchor)
+            except FrameError:
+                continue
+            readable.append(anchor)
+        self._memory.keep_only(task.object_id, [anchor.frame_index for anchor in readable])
+        known = self._state.objects.setdefault(task.object_id, ObjectKnowledge(None))
+        return self._state.learn(known, readable)
+
+    def _remember(self, object_id: int, anchor: Anchor) -> None:
+        """Take a prompted frame into the memory, unless its mask is there already.
+
+        Raises:
+            FrameError: the frame cannot be read.
+        """
+        mark, marks = digest(anchor.mask), self._marks.setdefault(object_id, {})
+        if self._memory.holds(object_id, anchor.frame_index) and marks.get(anchor.frame_index) == mark:
+            return
+        embedding = self._state.embedding(anchor.frame_index)
+        if self._across_rounds:
+            self._memory.store(anchor.frame_index, embedding, object_id, anchor.mask)
+            marks[anchor.frame_index] = mark
+
+    def _carried(self, frame_index: int, embedding: Any, ways: Sequence[Way]) -> list[FloatMap | None]:
+        """The ways' masks carried to a frame, logits (h, w)."""
+        carried = [way.flow.to(frame_index) for way in ways]
+        return [None if each is None else self._state.segmenter.to_low_res(embedding, each) for each in carried]
+
+    def _prompts(
+        self, embedding: Any, carried: Sequence[FloatMap | None], readouts: Sequence[FloatMap]
+    ) -> list[ObjectPrompts]:
+        grid, size_hw_px, s = self._memory.grid(embedding), self._state.frames.size_hw_px, self._settings
+        expected = self._passes.together(carried, readouts)
+        return [
+            prompts_from(each, grid, s.positive_points, s.negative_points, size_hw_px)
+            for each in expected
+            if each is not None
+        ]

@@ -1,0 +1,155 @@
+"""Rounds that take one object at a time, each within the restricted ranges of its prompted frames (I-PT, III-C2)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline import fusion, ranges
+from pipeline.board import Board
+from pipeline.known import Known
+from pipeline.methods.base import Anchor, Estimate, OpenVideo
+from pipeline.methods.video_state import known_logits
+from pipeline.object_state import ObjectState
+from pipeline.prompting import merge_prompts, settled
+from pipeline.rounds.left_off import where_left_off
+from pipeline.soft_masks import SoftMask
+from pipeline.types import FrameResult
+from pipeline.video import FrameError
+
+
+class OneByOne:
+    """See `pipeline.rounds.Rounds`.
+
+    Prompted frames come first, then the others outward from this round's interaction frames, nearest first and both
+    ways, each side ending before the nearest other prompted frame of the object. Between two prompted frames the
+    predictions from both are fused (I-PT, Eq. 1).
+    """
+
+    reach = staticmethod(ranges.around_changes)
+
+    def __init__(self, board: Board, video: OpenVideo) -> None:
+        self._board, self._video = board, video
+
+    def run(self, cancelled: Callable[[], bool]) -> Iterator[FrameResult]:
+        """See `pipeline.rounds.Rounds.run`. A frame may come twice when a second object claims pixels."""
+        waiting = self._board.waiting()
+        for state in waiting:
+            yield from self._segment_prompted_frames(state, cancelled)
+        yield from _alternate([self._propagate(state, cancelled) for state in waiting])
+
+    def _segment_prompted_frames(self, state: ObjectState, cancelled: Callable[[], bool]) -> Iterator[FrameResult]:
+        for frame_index in sorted(state.stale & set(state.prompts)):
+            if cancelled():
+                return
+            try:
+                known = self._segment_prompted(state, frame_index)
+            except FrameError:
+                state.stale.discard(frame_index)
+                continue
+            yield from self._board.put(frame_index, {state.object_id: known})
+
+    def _segment_prompted(self, state: ObjectState, frame_index: int) -> Known:
+        """The mask of a prompted frame: the given one, or the segmenter's answer to clicks and box.
+
+        Raises:
+            FrameError: the frame cannot be read.
+        """
+        self._board.frames.frame(frame_index)
+        truth, prompts = settled(state.prompts[frame_index])
+        if truth is not None and not prompts:
+            return Known.given(truth)
+        before = truth or state.before_prompts.get(frame_index)
+        prior = known_logits(before.decode()) if before is not None and before.area_px else None
+        anchors = self._board.anchors(state, clicks_only=self._video.clicks_only)
+        others = [anchor for anchor in anchors if anchor.frame_index != frame_index and anchor.mask.any()]
+        memory = self._video.begin_round(self._board.object_round(state, others))
+        merged = merge_prompts(prompts, clicks_only=self._video.clicks_only)
+        estimate = self._video.segment_prompted(frame_index, merged, prior=prior, memory=memory)
+        return Known.found(estimate.logits, estimate.score, prompted=True)
+
+    def _propagate(self, state: ObjectState, cancelled: Callable[[], bool]) -> Iterator[FrameResult]:
+        """Segment an object's stale frames between its prompted ones, outward from the latest interaction frames."""
+        anchors = self._board.anchors(state, clicks_only=self._video.clicks_only)
+        if not anchors or cancelled():
+            return
+        memory = self._video.begin_round(self._board.object_round(state, anchors))
+        bounds: list[Anchor | None] = [None, *anchors, None]
+        gaps = []
+        for left, right in itertools.pairwise(bounds):
+            low = 0 if left is None else left.frame_index + 1
+            high = len(self._board.frames) if right is None else right.frame_index
+            if state.stale & set(range(low, high)):
+                gaps.append(self._fill_gap(state, left, right, range(low, high), memory, cancelled))
+        yield from _alternate(gaps)
+
+    def _fill_gap(
+        self,
+        state: ObjectState,
+        left: Anchor | None,
+        right: Anchor | None,
+        gap: range,
+        memory: Any,
+        cancelled: Callable[[], bool],
+    ) -> Iterator[FrameResult]:
+        """Segment the stale frames between two neighbouring prompted frames, or between one and the clip's end."""
+        from_right = left is None or (right is not None and right.frame_index in state.interaction_frames)
+        near, far = (right, left) if from_right else (left, right)
+        assert near is not None
+        start, order = where_left_off(state, near, gap[::-1] if from_right else gap)
+        opposite: dict[int, _Opposite] = {}
+        if far is not None:
+            for estimate in self._video.propagate(far, order[::-1], memory):
+                opposite[estimate.frame_index] = _Opposite(
+                    SoftMask.pack(estimate.logits), estimate.score, estimate.trust
+                )
+                if cancelled():
+                    return
+        reached: set[int] = set()
+        for estimate in self._video.propagate(start, order, memory):
+            reached.add(estimate.frame_index)
+            other = opposite.pop(estimate.frame_index, None)
+            if estimate.frame_index in state.stale:
+                known = _fused(estimate, near, far, other)
+                yield from self._board.put(estimate.frame_index, {state.object_id: known})
+            if cancelled():
+                return
+        # What neither pass reached cannot be read; asking again in every later round would not help.
+        state.stale -= set(gap) - reached
+
+
+@dataclass(frozen=True)
+class _Opposite:
+    """What the pass from the far side said of a frame, kept until the near side comes by."""
+
+    soft: SoftMask
+    score: float
+    trust: float
+
+
+def _fused(estimate: Estimate, near: Anchor, far: Anchor | None, other: _Opposite | None) -> Known:
+    """One frame's prediction, fused with the opposite one where there is one."""
+    if far is None or other is None:
+        return Known.found(estimate.logits, estimate.score)
+    probability = 1.0 / (1.0 + np.exp(-np.clip(estimate.logits, -20.0, 20.0)))
+    weight = fusion.linear_weight(estimate.frame_index, near.frame_index, far.frame_index)
+    weight = fusion.trusted_weight(weight, estimate.trust, other.trust)
+    fused = fusion.fuse(probability.astype(np.float32), other.soft.probabilities(), weight)
+    logits = np.log(np.clip(fused, 1e-4, 1 - 1e-4) / np.clip(1.0 - fused, 1e-4, 1.0)).astype(np.float32)
+    return Known.found(logits, weight * estimate.score + (1.0 - weight) * other.score)
+
+
+def _alternate(streams: Sequence[Iterator[FrameResult]]) -> Iterator[FrameResult]:
+    """One result of every stream in turn until all have ended."""
+    running = list(streams)
+    while running:
+        for stream in list(running):
+            result = next(stream, None)
+            if result is None:
+                running.remove(stream)
+            else:
+                yield result

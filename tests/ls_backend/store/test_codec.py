@@ -1,0 +1,90 @@
+"""Records → rows → records."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ls_backend.store import codec
+from ls_backend.store.records import MaskNote
+from pipeline.known import Known
+from pipeline.session_state import SavedObject
+from pipeline.soft_masks import SoftMask
+from pipeline.types import BoxPrompt, MaskPrompt, PointPrompt, Prompt, RunLengthMask, ScribblePrompt
+
+pixels = st.floats(0, 1e6, allow_nan=False)
+frames = st.integers(0, 5000)
+masks = st.builds(
+    lambda seed, height, width: RunLengthMask.encode(np.random.default_rng(seed).random((height, width)) > 0.5),
+    st.integers(0, 100),
+    st.integers(1, 40),
+    st.integers(1, 40),
+)
+prompts: st.SearchStrategy[Prompt] = st.one_of(
+    st.builds(PointPrompt, st.just(3), frames, pixels, pixels, st.booleans()),
+    st.builds(BoxPrompt, st.just(3), frames, st.tuples(pixels, pixels, pixels, pixels)),
+    st.builds(MaskPrompt, st.just(3), frames, masks),
+    st.builds(
+        ScribblePrompt,
+        st.just(3),
+        frames,
+        st.lists(st.tuples(pixels, pixels), min_size=1).map(tuple),
+        pixels,
+        st.booleans(),
+    ),
+)
+
+
+@given(prompts)
+def test_a_prompt_comes_back_equal(prompt: Prompt) -> None:
+    assert codec.prompt_from_json(3, json.loads(json.dumps(codec.prompt_to_json(prompt)))) == prompt
+
+
+@given(st.frozensets(st.integers(0, 60)))
+def test_frames_come_back(frame_indices: frozenset[int]) -> None:
+    assert codec.frames_from_text(codec.frames_to_text(frame_indices)) == frame_indices
+
+
+def test_many_frames_are_few_letters() -> None:
+    assert codec.frames_to_text(set(range(3000)) - {7}) == "0-6,8-2999"
+
+
+@given(masks, st.booleans(), st.booleans(), st.booleans(), st.floats(0, 1), frames)
+def test_a_mask_comes_back_equal(
+    own: RunLengthMask, is_changed: bool, has_soft: bool, prompted: bool, score: float, frame_index: int
+) -> None:
+    shown = RunLengthMask.encode(~own.decode()) if is_changed else own
+    logits = np.where(own.decode(), 2.0, -2.0).astype(np.float32)
+    known = Known(own, shown, score, prompted, SoftMask.pack(logits) if has_soft else None)
+    row = codec.mask_values(1, frame_index, known)
+    assert (row["object_id"], row["frame_index"]) == (1, frame_index)
+    assert (row["shown"] is None) == (shown == own)
+    assert codec.read_mask(SimpleNamespace(**row)) == known
+
+
+@given(st.lists(prompts, max_size=4), st.frozensets(frames), st.frozensets(frames), st.integers(0, 99))
+def test_an_object_comes_back_equal(
+    given_prompts: list[Prompt], stale: frozenset[int], interactions: frozenset[int], round_index: int
+) -> None:
+    saved = SavedObject(3, round_index, tuple(given_prompts), {}, stale, {}, interactions)
+    assert codec.read_object(3, codec.object_values(3, "obj", saved)["state"], {}, {}) == saved
+
+
+@given(
+    st.booleans(), st.integers(1, 9), st.dictionaries(st.binary(min_size=16, max_size=16), st.integers(0, 2**32 - 1))
+)
+def test_a_note_comes_back_equal(present: bool, delivered_in: int, saved_in: dict[bytes, int]) -> None:
+    note = MaskNote(present, delivered_in, saved_in)
+    assert codec.read_note(SimpleNamespace(**codec.note_values("obj-00001", note))) == note
+
+
+def test_what_is_damaged_is_said() -> None:
+    with pytest.raises(ValueError, match="'lasso'; expected point, box, scribble or mask"):
+        codec.prompt_from_json(1, {"kind": "lasso", "frame_index": 0})
+    with pytest.raises(ValueError, match="'obj-00001' is cut off: 19 bytes"):
+        codec.read_note(SimpleNamespace(mask_id="obj-00001", present=True, delivered_in=1, saved_in=b"x" * 19))
