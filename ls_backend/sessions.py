@@ -21,14 +21,11 @@ from ls_backend.rounds_done import RoundsDone
 from ls_backend.store.records import PromptRecord, SessionRecord, urls_digest
 from ls_backend.strokes import Strokes, mask_note_id, taken_over
 from pipeline.session import Session
-from pipeline.session_state import SavedObject
 from pipeline.types import FrameResult, RunLengthMask
 
 SessionKey = tuple[str, str]
 """Project and task, as Label Studio names them."""
 KINDS: tuple[PromptKind, ...] = (*SENT_KINDS, *HAND_KINDS)
-_TRIES = 5
-"""So often is a running round's state read until it held still meanwhile."""
 
 
 class TaskSession:
@@ -262,7 +259,7 @@ class TaskSession:
     def record(self, key: SessionKey) -> SessionRecord:
         """Everything that a later process needs to go on from here; ``key`` names the task."""
         with self._lock:
-            objects = _all_saved(self.pipeline)
+            objects = self.pipeline.all_saved()
             newest = {
                 mask_id
                 for mask_id, mask in self._coded.items()
@@ -306,13 +303,3 @@ class TaskSession:
             for label, kind in itertools.product({label for label, _ in self._prompts}, SENT_KINDS):
                 self._prompts.setdefault((label, kind), {})
             self._coded = {mask.region_id: mask for mask in label_masks(record)}
-
-
-def _all_saved(pipeline: Session) -> dict[int, SavedObject]:
-    """All objects as they are at one moment: pixels that go from one to another must not be kept twice."""
-    taken: dict[int, SavedObject] = {}
-    for _ in range(_TRIES):
-        before, taken = taken, {i: saved for i in pipeline.object_ids() if (saved := pipeline.saved(i)) is not None}
-        if before.keys() == taken.keys() and all(before[i].known == taken[i].known for i in taken):
-            break
-    return taken

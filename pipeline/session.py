@@ -84,6 +84,11 @@ class Session:
             state = self._board.objects.get(object_id)
             return None if state is None else state.saved()
 
+    def all_saved(self) -> dict[int, SavedObject]:
+        """`saved` of all objects by id, at one moment: no pixel that just went from one to another is in both."""
+        with self._board.lock:
+            return {object_id: state.saved() for object_id, state in self._board.objects.items()}
+
     def resume(self, objects: Iterable[SavedObject]) -> None:
         """Go on exactly where another session of this video was, in place of what this one knows of these objects.
 

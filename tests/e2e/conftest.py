@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,13 +13,11 @@ import requests
 from ls_backend.demo.environment import label_studio_python
 from ls_backend.demo.label_studio_server import LabelStudioServer
 from ls_backend.label_studio_api import LabelStudioAPI
+from tests.clips import Clip
+from tests.e2e.workplace import Workplace, small_clip, workplace
+from tests.ports import free_port
 
-
-def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+_task_numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +58,24 @@ def personal_token(label_studio: LabelStudioServer) -> str:
     made = requests.post(f"{label_studio.url}/api/token/", headers=headers, timeout=30)
     made.raise_for_status()
     return str(made.json()["token"])
+
+
+@pytest.fixture(scope="module")
+def clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    """A clip of the module's ``N_FRAMES``, on which a round takes a second."""
+    return small_clip(tmp_path_factory.mktemp("clip"), request.module.N_FRAMES)
+
+
+@pytest.fixture(scope="module")
+def place(
+    label_studio: LabelStudioServer, api: LabelStudioAPI, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Workplace]:
+    """A project with a backend of its own."""
+    with workplace(label_studio, api, tmp_path_factory.mktemp("backend")) as place:
+        yield place
+
+
+@pytest.fixture
+def task_id(place: Workplace, clip: Clip) -> int:
+    """A task nobody has worked on."""
+    return place.import_clip(f"small-{next(_task_numbers)}", clip.image_paths)

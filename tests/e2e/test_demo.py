@@ -27,7 +27,7 @@ from ls_backend.demo.run import SECRETS_NAME
 from ls_backend.label_config import recommended_label_config
 from ls_backend.label_studio_api import LabelStudioAPI
 from pipeline.sample_clip import SampleClip, render_sample_clip
-from tests.e2e.conftest import free_port
+from tests.ports import free_port
 
 N_FRAMES = 12
 SIZE_HW_PX = (240, 426)

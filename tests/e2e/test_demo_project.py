@@ -16,7 +16,7 @@ from ls_backend.demo.label_studio_server import LabelStudioServer
 from ls_backend.demo.project import DEFAULT_LABELS, TITLE, prepare_project
 from ls_backend.label_config import parse_label_config
 from ls_backend.label_studio_api import LabelStudioAPI
-from tests.e2e.conftest import free_port
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="module")

@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from ls_backend.demo.label_studio_server import LabelStudioServer
-from ls_backend.label_studio_api import LabelStudioAPI
 from tests.clips import Clip
 from tests.e2e.editor import INTERACTIVE_PATH, Editor
 from tests.e2e.person import box_around, jaccard
-from tests.e2e.workplace import BACKGROUND, Workplace, masks_of, prompt_ids, small_clip, workplace
+from tests.e2e.workplace import BACKGROUND, Workplace, masks_of, prompt_ids
 
 N_FRAMES = 6
-_task_numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
-    """A clip on which a round takes a second."""
-    return small_clip(tmp_path_factory.mktemp("clip"), N_FRAMES)
-
-
-@pytest.fixture(scope="module")
-def place(
-    label_studio: LabelStudioServer, api: LabelStudioAPI, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Workplace]:
-    """A project with a backend of its own."""
-    with workplace(label_studio, api, tmp_path_factory.mktemp("editing")) as place:
-        yield place
-
-
-@pytest.fixture
-def task_id(place: Workplace, clip: Clip) -> int:
-    """A task nobody has worked on."""
-    return place.import_clip(f"editing-{next(_task_numbers)}", clip.image_paths)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import requests
 from ls_backend.demo.label_studio_server import LabelStudioServer
 from ls_backend.label_config import recommended_label_config
 from ls_backend.label_studio_api import LabelStudioAPI, LabelStudioError
-from tests.e2e.conftest import free_port
+from tests.ports import free_port
 
 REGION: dict[str, Any] = {
     "id": "obj1-00003",

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ls_backend.demo.label_studio_server import LabelStudioServer
-from ls_backend.label_studio_api import LabelStudioAPI
 from ls_backend.stored_masks import SCRIBBLE, read_regions
 from tests.clips import Clip
 from tests.e2e.editor import INTERACTIVE_PATH, Editor
@@ -21,35 +17,11 @@ from tests.e2e.workplace import (
     Workplace,
     masks_of,
     prompt_ids,
-    small_clip,
-    workplace,
 )
 from tests.e2e.workplace import SMALL_SIZE_HW_PX as SIZE_HW_PX
 
 N_FRAMES = 6
-_task_numbers = itertools.count()
 Regions = list[dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
-    """A clip on which a round takes a second."""
-    return small_clip(tmp_path_factory.mktemp("clip"), N_FRAMES)
-
-
-@pytest.fixture(scope="module")
-def place(
-    label_studio: LabelStudioServer, api: LabelStudioAPI, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Workplace]:
-    """A project with a backend of its own."""
-    with workplace(label_studio, api, tmp_path_factory.mktemp("scribbles")) as place:
-        yield place
-
-
-@pytest.fixture
-def task_id(place: Workplace, clip: Clip) -> int:
-    """A task nobody has worked on."""
-    return place.import_clip(f"scribbles-{next(_task_numbers)}", clip.image_paths)
 
 
 @pytest.fixture

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ls_backend.demo.label_studio_server import LabelStudioServer
-from ls_backend.label_studio_api import LabelStudioAPI
 from tests.clips import Clip
 from tests.e2e.editor import Editor
 from tests.e2e.person import box_around, jaccard
-from tests.e2e.workplace import LABELS, SCREENSHOTS, Workplace, masks_of, small_clip, workplace
+from tests.e2e.workplace import LABELS, SCREENSHOTS, Workplace, masks_of
 
 N_FRAMES = 8
 OBJECT_IDS = {"obj1": 1, "obj2": 2}
@@ -23,28 +19,12 @@ ORDERS = [
     (("obj1", 3), ("obj1", 6), ("obj2", 0), ("obj2", 6), ("obj1", 0), ("obj2", 3)),
 ]
 MEAN_J_WANTED = 0.8
-_task_numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Clip:
-    """A clip on which a round takes a second."""
-    return small_clip(tmp_path_factory.mktemp("clip"), N_FRAMES)
-
-
-@pytest.fixture(scope="module")
-def place(
-    label_studio: LabelStudioServer, api: LabelStudioAPI, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Workplace]:
-    """A project with a backend of its own."""
-    with workplace(label_studio, api, tmp_path_factory.mktemp("two-labels")) as place:
-        yield place
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_labels_and_frames_in_any_order(place: Workplace, clip: Clip, order: tuple[tuple[str, int], ...]) -> None:
-    name = f"two-labels-{next(_task_numbers)}"
-    task_id = place.import_clip(name, clip.image_paths)
+def test_labels_and_frames_in_any_order(
+    place: Workplace, clip: Clip, task_id: int, order: tuple[tuple[str, int], ...]
+) -> None:
     editor = place.open_task(task_id)
     for label, frame_index in order:
         editor.go_to_frame(frame_index)
@@ -64,7 +44,7 @@ def test_labels_and_frames_in_any_order(place: Workplace, clip: Clip, order: tup
     for label, by_frame in masks.items():
         for frame_index, mask in masks_of(known, label).items():
             np.testing.assert_array_equal(mask, by_frame[frame_index])
-    editor.screenshot(SCREENSHOTS / f"{name}.png")
+    editor.screenshot(SCREENSHOTS / f"two_labels_{task_id}.png")
 
 
 def box_corners(clip: Clip, label: str, frame_index: int) -> tuple[float, float, float, float]:

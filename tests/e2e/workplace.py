@@ -24,8 +24,8 @@ from ls_backend.results.brush import brush_rle_to_mask
 from pipeline.sample_clip import render_sample_clip
 from tests.clips import Clip
 from tests.e2e.browser import open_page
-from tests.e2e.conftest import free_port
 from tests.e2e.editor import Editor
+from tests.ports import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SCREENSHOTS = REPOSITORY / "build" / "e2e"

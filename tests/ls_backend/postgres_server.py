@@ -19,7 +19,7 @@ from sqlalchemy import URL, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from ls_backend.store.tables import Base
-from tests.e2e.conftest import free_port
+from tests.ports import free_port
 
 START_TIMEOUT_S = 60.0
 PASSWORD = "p/ss w:rd"

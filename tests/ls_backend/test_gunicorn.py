@@ -14,9 +14,9 @@ import requests
 from ls_backend.demo.backend_server import BackendServer
 from ls_backend.label_config import recommended_label_config
 from tests.clips import Clip, real_or_rendered
-from tests.e2e.conftest import free_port
 from tests.ls_backend.media_server import LEGACY_TOKEN, MediaServer, media_server
 from tests.ls_backend.test_prompts import box
+from tests.ports import free_port
 
 INSTANT_S = 0.2
 CONFIG = recommended_label_config(["obj1"])

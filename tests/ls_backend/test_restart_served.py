@@ -20,10 +20,10 @@ import requests
 from ls_backend.demo.backend_server import BackendServer
 from ls_backend.store.database import FILE_NAME
 from pipeline.sample_clip import SampleClip, render_sample_clip
-from tests.e2e.conftest import free_port
 from tests.ls_backend.media_server import LEGACY_TOKEN, MediaServer, media_server
 from tests.ls_backend.test_gunicorn import AUTH, CONFIG
 from tests.ls_backend.test_prompts import box
+from tests.ports import free_port
 
 N_FRAMES = 15
 STORED_WITHIN_S = 1.5

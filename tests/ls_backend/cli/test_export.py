@@ -104,7 +104,7 @@ def test_what_is_left_out_is_shown(tmp_path: Path) -> None:
     result = export("--from-json", written(tmp_path, tasks), "-o", tmp_path / "out")
     assert result.exit_code == 0
     lines = [line.split() for line in result.output.splitlines()]
-    assert any({"brush", "stroke", "without", "pixels"} <= set(line) for line in lines)
+    assert any({"damaged", "region:", "relativePoints:"} <= set(line) for line in lines)
     assert any("submitted" in line and "8" in line and "2," in line and "more" in line for line in lines)
     assert "1 of 9 tasks" in result.output
 
