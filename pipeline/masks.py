@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.types import BoolMask
+
+KNOWN_LOGIT = 4.0
 
 
 def bounding_box(mask: BoolMask) -> tuple[float, float, float, float]:
     """x0, y0, x1, y1 of a mask that is not empty."""
     ys, xs = np.nonzero(mask)
     return float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1)
+
+
+def known_logits(mask: BoolMask) -> NDArray[np.float32]:
+    """A mask (H, W) as saturated logits."""
+    return np.where(mask, KNOWN_LOGIT, -KNOWN_LOGIT).astype(np.float32)

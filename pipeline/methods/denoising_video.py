@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.masks import bounding_box
+from pipeline.masks import bounding_box, known_logits
 from pipeline.methods.base import Anchor, Estimate, ObjectRound
 from pipeline.methods.decoding import Decoder, ObjectMemory
-from pipeline.methods.video_state import ObjectKnowledge, VideoState, known_logits
+from pipeline.methods.video_state import ObjectKnowledge, VideoState
 from pipeline.segmenters.base import FloatMap, ObjectPrompts, PromptBatch, Segmentation
 from pipeline.types import BoolMask
 from pipeline.video import FrameError

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.methods.video_state import known_logits
+from pipeline.masks import known_logits
 from pipeline.segmenters.base import FloatMap
 from pipeline.trackers._frames import reduced_grey
 from pipeline.trackers.dense_flow import FlowField

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.masks import known_logits
 from pipeline.memory.bank import MemoryBank
 from pipeline.methods.base import Anchor, Estimate, ObjectRound
 from pipeline.methods.decoding import Decoded, Decoder, ObjectMemory
 from pipeline.methods.mask_flow import FlowFields, MaskFlow
 from pipeline.methods.prompt_tracking import PromptTracker
-from pipeline.methods.video_state import ObjectKnowledge, VideoState, digest, known_logits
+from pipeline.methods.video_state import ObjectKnowledge, VideoState, digest
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
 from pipeline.video import FrameError
 

@@ -16,8 +16,6 @@ from pipeline.segmenters.base import FloatMap, Reference, Segmenter
 from pipeline.types import BoolMask
 from pipeline.video import FrameSource
 
-KNOWN_LOGIT = 4.0
-
 
 @dataclass
 class ObjectKnowledge:
@@ -74,8 +72,3 @@ class VideoState:
 def digest(mask: BoolMask) -> bytes:
     """Tells two masks (H, W) apart."""
     return blake2b(np.packbits(mask).tobytes(), digest_size=16).digest()
-
-
-def known_logits(mask: BoolMask) -> FloatMap:
-    """A mask (H, W) as saturated logits."""
-    return np.where(mask, KNOWN_LOGIT, -KNOWN_LOGIT).astype(np.float32)

@@ -12,8 +12,8 @@ import numpy as np
 from pipeline import fusion, ranges
 from pipeline.board import Board
 from pipeline.known import Known
+from pipeline.masks import known_logits
 from pipeline.methods.base import Anchor, Estimate, OpenVideo
-from pipeline.methods.video_state import known_logits
 from pipeline.object_state import ObjectState
 from pipeline.prompting import merge_prompts, settled
 from pipeline.rounds.left_off import where_left_off

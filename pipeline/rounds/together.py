@@ -9,8 +9,8 @@ from typing import Any
 from pipeline import ranges
 from pipeline.board import Board
 from pipeline.known import Known
+from pipeline.masks import known_logits
 from pipeline.methods.base import Anchor, ConcurrentVideo, Interaction, ObjectRound
-from pipeline.methods.video_state import known_logits
 from pipeline.object_state import ObjectState
 from pipeline.prompting import merge_prompts, settled
 from pipeline.rounds.left_off import where_left_off

@@ -33,7 +33,8 @@ from tests.ls_backend.media_server import LEGACY_TOKEN, MediaServer
 
 HEIGHT_PX, WIDTH_PX = SIZE_HW_PX
 LABEL_OF_ROUND = dict.fromkeys(ROUNDS, "obj1") | {"second_label": "obj2"}
-INSTANT_S = 0.2
+INSTANT_S = 0.5
+"""Label Studio waits one second for /health and /webhook."""
 
 
 def test_every_recorded_request_is_replayed() -> None:

@@ -65,3 +65,47 @@ def test_ablation(name: str) -> None:
     found = measurement(name)
     (cells,) = [cells for first, cells in rows("What each part").items() if f"{name}.json" in first]
     assert cells[1:3] == shown(found["j"], found["jf"])
+
+
+def test_idpro_on_the_composed_clips() -> None:
+    one_pass, rounds = measurement("composed_one_pass"), measurement("composed_rounds")
+    figures: dict[str, list[float]] = {}
+    for document in (one_pass, rounds):
+        for clip in document["sequences"]:
+            pairs = zip(clip["before_aggregation"]["objects"], clip["rounds"][-1]["objects"], strict=True)
+            for before, after in pairs:
+                figures.setdefault(f"{clip['name']}, {before['object_id']}", []).extend([before["jf"], after["jf"]])
+    expected = {name: shown(*values) for name, values in figures.items()}
+    expected["**mean**"] = shown(*np.mean(list(figures.values()), axis=0))
+    assert rows("IDPro") == expected
+    for document in (one_pass, rounds):
+        assert f"**{document['before_aggregation']['after']['j']:.3f}**" in MEASURED
+
+
+def test_several_frames_in_one_round() -> None:
+    single = {clip["name"]: clip["rounds"] for clip in measurement("frames_1")["sequences"]}
+    figures = {
+        clip["name"]: [
+            *(clip["rounds"][k]["jf"] for k in (0, 1, 2)),
+            *(single[clip["name"]][k]["jf"] for k in (2, 5, 8)),
+        ]
+        for clip in measurement("frames_3")["sequences"]
+    }
+    expected = {name: shown(*values) for name, values in figures.items()}
+    expected["**mean**"] = shown(*np.mean(list(figures.values()), axis=0))
+    assert rows("Several frames") == expected
+
+
+def test_speed() -> None:
+    found = measurement("speed")
+    sign = {"at_most": "<=", "at_least": ">="}
+    expected = {}
+    for name, ratio in found["ratios"].items():
+        ((kind, limit),) = found["targets"][name].items()
+        expected[f"`{name}`"] = [f"{ratio:.3f}", f"{sign[kind]} {limit:.2f}", "yes" if found["met"][name] else "no"]
+    assert rows("Speed") == expected
+    beside = {
+        f"{row['name']}, {row['objects']}": [str(row["frames_timed"]), *shown(row["seconds_per_frame"])]
+        for row in found["side_by_side"]
+    }
+    assert rows("Side by side") == beside

@@ -310,7 +310,7 @@ def test_errors_are_one_line_and_leave_nothing(
         (point(N_FRAMES), f"frame {N_FRAMES}, but the clip has frames 0 to {N_FRAMES - 1}"),
         (point(0, 215), "is outside the image; x must be in [0, 214]"),
         ({"frame_index": 0, "mask_png": "absent.png"}, "absent.png: No such file"),
-        ({"frame_index": 0}, "exactly one of point_xy_px, box_xyxy_px, mask_png"),
+        ({"frame_index": 0}, "exactly one of point_xy_px, box_xyxy_px, scribble_xy_px, mask_png"),
     ],
 )
 def test_wrong_prompts_are_refused_before_any_work(
