@@ -10,6 +10,8 @@ from ls_backend.errors import RequestError
 
 Json: TypeAlias = dict[str, Any]
 MAX_ERRORS_SHOWN = 3
+PCT = 100.0
+"""Label Studio's places and sizes are in percent of the image's; this is all of it."""
 
 
 def none_to_empty(value: object) -> object:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ls_backend.errors import PromptError, RequestError
 from ls_backend.label_config import NEGATIVE_CONTROL, LabelConfig
-from ls_backend.payloads import HeldMask, Json, MaskNote, PromptRegion, ScribbleNote, parse
+from ls_backend.payloads import PCT, HeldMask, Json, MaskNote, PromptRegion, ScribbleNote, parse
 from pipeline.types import BoolMask, BoxPrompt, MaskPrompt, PointPrompt, Prompt, RunLengthMask, ScribblePrompt
 
 PromptKind: TypeAlias = Literal["point", "box", "scribble", "mask"]
@@ -25,7 +25,6 @@ SENT_KINDS: tuple[PromptKind, ...] = ("point", "box")
 HAND_KINDS: tuple[PromptKind, ...] = ("scribble", "mask")
 KIND_OF_TYPE: dict[str, PromptKind] = {"keypointlabels": "point", "rectanglelabels": "box"}
 SCRIBBLE_NOTE, MASK_NOTE = "ivos-scribble", "ivos-mask"
-PCT = 100.0
 
 
 @dataclass(frozen=True)

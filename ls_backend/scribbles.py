@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ls_backend.payloads import ScribbleNote, Touch
-from ls_backend.prompts import PCT, SCRIBBLE_NOTE, LabelPrompt, read_note
+from ls_backend.payloads import PCT, ScribbleNote, Touch
+from ls_backend.prompts import SCRIBBLE_NOTE, LabelPrompt, read_note
 from ls_backend.results.painting import distance_to_path, draw_touches, stroke_path_px, stroke_width_px
 from ls_backend.stored_regions import Stored
 from pipeline.skeleton import longest_ways, thinned

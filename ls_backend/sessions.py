@@ -259,7 +259,7 @@ class TaskSession:
     def record(self, key: SessionKey) -> SessionRecord:
         """Everything that a later process needs to go on from here; ``key`` names the task."""
         with self._lock:
-            objects = self.pipeline.all_saved()
+            objects = self.pipeline.saved()
             newest = {
                 mask_id
                 for mask_id, mask in self._coded.items()

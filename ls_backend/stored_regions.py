@@ -10,9 +10,9 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from ls_backend.payloads import BrushRegion, Json
+from ls_backend.payloads import PCT, BrushRegion, Json
 from ls_backend.results.brush import brush_rle_to_mask
-from ls_backend.results.painting import PCT, draw_touches, stroke_width_px
+from ls_backend.results.painting import draw_touches, stroke_width_px
 from ls_backend.results.regions import region_id
 from pipeline.skeleton import longest_ways, thinned
 from pipeline.types import BoolMask

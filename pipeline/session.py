@@ -78,14 +78,11 @@ class Session:
             state = self._board.objects.get(object_id)
             return () if state is None else tuple(sorted(state.stale))
 
-    def saved(self, object_id: int) -> SavedObject | None:
-        """Everything known of an object, to be kept beyond this process; None for an unknown object."""
-        with self._board.lock:
-            state = self._board.objects.get(object_id)
-            return None if state is None else state.saved()
+    def saved(self) -> dict[int, SavedObject]:
+        """Everything known of all objects by id, to be kept beyond this process.
 
-    def all_saved(self) -> dict[int, SavedObject]:
-        """`saved` of all objects by id, at one moment: no pixel that just went from one to another is in both."""
+        It is of one moment: no pixel that just went from one object to another is in both.
+        """
         with self._board.lock:
             return {object_id: state.saved() for object_id, state in self._board.objects.items()}
 
@@ -141,8 +138,7 @@ class Session:
                 f"masks of objects {strangers} arrived, but the prompts are of objects {sorted(object_ids)}"
             )
         with self._round_lock, self._board.lock:
-            for _ in self._take_prompts(tuple(prompts), tuple(sorted(object_ids))):
-                pass
+            self._take_prompts(tuple(prompts), tuple(sorted(object_ids)))
             for object_id in object_ids:
                 state = self._board.objects[object_id]
                 state.stale -= set(unreadable) - set(state.prompts)
@@ -186,15 +182,17 @@ class Session:
                 return
         try:
             # All prompts are taken before anything is handed out: who stops listening has still given them.
-            yield from list(self._take_prompts(prompts, object_ids))
+            yield from self._take_prompts(prompts, object_ids)
             yield from self._rounds.run(cancelled)
         finally:
             self._round_lock.release()
 
-    def _take_prompts(self, prompts: tuple[Prompt, ...], object_ids: tuple[int, ...]) -> Iterator[FrameResult]:
+    def _take_prompts(self, prompts: tuple[Prompt, ...], object_ids: tuple[int, ...]) -> list[FrameResult]:
+        changed: list[FrameResult] = []
         for object_id in object_ids:
             given = [prompt for prompt in prompts if prompt.object_id == object_id]
             results, taken_back = self._board.take_prompts(object_id, given, self._rounds.reach)
             if taken_back:
                 self._video.forget(object_id)
-            yield from results
+            changed += results
+        return changed

@@ -78,7 +78,7 @@ def stored_bytes(session: Session) -> int:
     from ls_backend.store.records import EditorRecord, SessionRecord
     from ls_backend.store.session_store import SessionStore
 
-    saved = {object_id: session.saved(object_id) for object_id in session.object_ids()}
+    saved = session.saved()
     record = SessionRecord(
         project="1",
         task="1",
@@ -90,7 +90,7 @@ def stored_bytes(session: Session) -> int:
         labels={f"object {object_id}": object_id for object_id in saved},
         prompts=(),
         editor=EditorRecord(),
-        objects={object_id: each for object_id, each in saved.items() if each is not None},
+        objects=saved,
     )
     with tempfile.TemporaryDirectory() as folder:
         store = SessionStore(Database(store_address("", Path(folder))), STORE_LIMIT_MIB)

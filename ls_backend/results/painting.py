@@ -9,10 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ls_backend.payloads import Touch
+from ls_backend.payloads import PCT, Touch
 from pipeline.types import BoolMask
 
-PCT = 100.0
 FINEST = 8
 """So many places of a pixel, side by side, are looked at. Chromium looks at four rows."""
 MAX_SAMPLES = 2**26

@@ -40,7 +40,7 @@ class MethodChoice:
         point_tracker, box_tracker: one of `pipeline.parts.known_parts`, for the methods that track points or boxes.
         checkpoint: the segmenter's weights, instead of its file in the model zoo.
         options: the method's own settings by name, for instance ``{"refinement_iterations": 1}``; see `IPtSettings`,
-            `SamPtSettings`, `SamPdSettings`, `IdProSettings`, `CivosSettings`, `Sam2Settings`. Others keep their
+            `SamPtSettings`, `SamPdSettings`, `ConcurrentSettings`, `CivosSettings`, `Sam2Settings`. Others keep their
             defaults.
     """
 
@@ -160,8 +160,8 @@ def _settings(name: str, options: Mapping[str, Any]) -> Any:
     from pydantic import TypeAdapter, ValidationError
 
     from pipeline.methods.civos import CivosSettings
+    from pipeline.methods.concurrent_video import ConcurrentSettings
     from pipeline.methods.i_pt import IPtSettings
-    from pipeline.methods.idpro import IdProSettings
     from pipeline.methods.sam2_video import Sam2Settings
     from pipeline.methods.sam_pd import SamPdSettings
     from pipeline.methods.sam_pt import SamPtSettings
@@ -170,7 +170,7 @@ def _settings(name: str, options: Mapping[str, Any]) -> Any:
         "i_pt": IPtSettings,
         "sam_pt": SamPtSettings,
         "sam_pd": SamPdSettings,
-        "idpro": IdProSettings,
+        "idpro": ConcurrentSettings,
         "civos": CivosSettings,
         "sam2": Sam2Settings,
     }

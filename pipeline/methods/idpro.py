@@ -15,11 +15,6 @@ from pipeline.video import FrameSource
 
 
 @dataclass(frozen=True)
-class IdProSettings(ConcurrentSettings):
-    """See `ConcurrentSettings`."""
-
-
-@dataclass(frozen=True)
 class IdPro:
     """See `pipeline.methods.base.Method`. The paper's course of a round, with nothing learned for it.
 
@@ -35,7 +30,7 @@ class IdPro:
 
     segmenter: Segmenter
     embeddings: EmbeddingCache[Any]
-    settings: IdProSettings = IdProSettings()
+    settings: ConcurrentSettings = field(default_factory=ConcurrentSettings)
     video_keys: Iterator[int] = field(default_factory=itertools.count, repr=False)
     """Tells the videos apart in the cache."""
 

@@ -79,8 +79,6 @@ class MaskFlow:
             size = grey.shape[1], grey.shape[0]
             self._logits = np.asarray(cv2.resize(known_logits(mask), size, interpolation=cv2.INTER_AREA), np.float32)
 
-    found = start
-
     def to(self, frame_index: int) -> FloatMap | None:
         """The mask carried to a frame as logits (H, W); None when there is none to carry."""
         if self._logits is None or self._frame_index is None:

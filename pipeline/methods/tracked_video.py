@@ -172,7 +172,7 @@ class TrackedVideo:
             estimate = self._estimate(frame_index, decoded)
             self._remember(frame_index, embedding, decoded, followed.memory)
             if flow is not None:
-                flow.found(frame_index, np.asarray(estimate.logits > 0))
+                flow.start(frame_index, np.asarray(estimate.logits > 0))
             yield estimate
             adapted = self._state.segmenter.adapt(followed.memory.appearance, embedding, decoded.low_res_logits)
             followed.memory = replace(followed.memory, appearance=adapted)

@@ -47,16 +47,3 @@ class FlowField:
         limited = np.clip(logits, -SATURATION_LOGIT, SATURATION_LOGIT)
         carried = cv2.remap(limited, self.map_x, self.map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(carried * (0.5 + 0.5 * self.confidence), np.float32)
-
-
-def warp_logits(
-    previous_grey: NDArray[np.uint8], grey: NDArray[np.uint8], logits: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Logits (h, w) float32 of a mask carried to the next frame, halved where the flow there and back disagrees.
-
-    Args:
-        previous_grey: (h, w) uint8, the frame the logits belong to.
-        grey: (h, w) uint8, the frame to carry them to.
-        logits: (h, w) float32.
-    """
-    return FlowField.between(previous_grey, grey).carry(logits)

@@ -11,8 +11,8 @@ import pytest
 from ls_backend.label_config import parse_label_config
 from ls_backend.settings import PREFIX, Settings
 from pipeline.methods.civos import CivosSettings
+from pipeline.methods.concurrent_video import ConcurrentSettings
 from pipeline.methods.i_pt import IPtSettings
-from pipeline.methods.idpro import IdProSettings
 from pipeline.methods.sam2_video import Sam2Settings
 from pipeline.methods.sam_pd import SamPdSettings
 from pipeline.methods.sam_pt import SamPtSettings
@@ -54,7 +54,7 @@ def test_links_lead_somewhere(document: Path) -> None:
         ("i_pt", IPtSettings()),
         ("sam_pt", SamPtSettings()),
         ("sam_pd", SamPdSettings()),
-        ("idpro", IdProSettings()),
+        ("idpro", ConcurrentSettings()),
         ("civos", CivosSettings()),
         ("sam2", Sam2Settings()),
     ],

@@ -146,8 +146,7 @@ def test_a_session_comes_back_as_it_was(played: Played, method: Method) -> None:
     played.round(box, truth(0, 2, top), objects=(1, 2))
     frames = ArrayFrames(IMAGES)
     again = Played(Session(frames, method), frames)
-    saved = [played.session.saved(object_id) for object_id in (1, 2)]
-    again.session.resume([each for each in saved if each is not None])
+    again.session.resume(played.session.saved().values())
     for object_id in (1, 2):
         assert again.session.results(object_id) == played.session.results(object_id)
         assert again.session.prompts(object_id) == played.session.prompts(object_id)
@@ -157,15 +156,14 @@ def test_a_session_comes_back_as_it_was(played: Played, method: Method) -> None:
     more = PointPrompt(1, 8, float(np.nonzero(MASKS[8])[1].mean()), 60)
     assert again.round(box, more) == played.round(box, more)
     assert again.masks(1).keys() == played.masks(1).keys()
-    assert again.session.saved(5) is None
+    assert again.session.saved().keys() == {1, 2}
 
 
 def test_a_stopped_session_comes_back_and_does_only_the_rest(played: Played, method: Method) -> None:
     running = played.session.run_round([truth(4)], object_ids=[1])
     done = {next(running).frame_index for _ in range(5)}
     running.close()  # type: ignore[attr-defined]
-    saved = played.session.saved(1)
-    assert saved is not None
+    saved = played.session.saved()[1]
     again = Played(Session(ArrayFrames(IMAGES), method), played.frames)
     again.session.resume([saved])
     assert again.round(truth(4)) == set(range(N_FRAMES)) - done
@@ -174,8 +172,7 @@ def test_a_stopped_session_comes_back_and_does_only_the_rest(played: Played, met
 
 def test_a_state_of_another_video_is_refused(played: Played, method: Method) -> None:
     played.round(truth(4))
-    saved = played.session.saved(1)
-    assert saved is not None
+    saved = played.session.saved()[1]
     short = Session(ArrayFrames(IMAGES[:6]), method)
     with pytest.raises(ValueError, match="frame 6 is 160x120 px, but the clip has 6 frames"):
         short.resume([saved])

@@ -47,7 +47,7 @@ class Projection:
 
 
 def keys(embedding: ClassicalEmbedding, projected: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(gh, gw, 26) keys: 2 x Lab, Lab blurred, 2 x projected features."""
+    """(gh, gw, 6 + C) keys: 2 x Lab, Lab blurred, 2 x the features (gh, gw, C)."""
     gh, gw = projected.shape[:2]
     lab = embedding.pixels[..., :3].astype(np.float32)
     colour = cv2.resize(lab, (gw, gh), interpolation=cv2.INTER_AREA)

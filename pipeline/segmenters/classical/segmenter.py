@@ -26,7 +26,7 @@ from pipeline.segmenters.classical.features import ClassicalEmbedding
 from pipeline.segmenters.classical.following import follow
 from pipeline.segmenters.classical.improving import improve
 from pipeline.segmenters.classical.local_colour import refined
-from pipeline.segmenters.classical.memory import Cells, centre_cell
+from pipeline.segmenters.classical.memory import Cells, centre_cell, keys
 from pipeline.segmenters.classical.single_frame import segment_prompted
 from pipeline.segmenters.classical.work_prompts import WorkPrompts
 from pipeline.types import BoolMask, FrameRGB
@@ -68,12 +68,7 @@ class ClassicalSegmenter:
 
     def key_features(self, embedding: ClassicalEmbedding) -> torch.Tensor:
         """Colour, colour around, and the orientation histograms, weighted as in the memory's keys: (86, gh, gw)."""
-        size = embedding.grid.shape[1], embedding.grid.shape[0]
-        lab, blurred = (
-            cv2.resize(embedding.pixels[..., part].astype(np.float32), size, interpolation=cv2.INTER_AREA)
-            for part in (slice(0, 3), slice(3, 6))
-        )
-        stacked = np.concatenate([2.0 * lab, blurred, 2.0 * embedding.grid.astype(np.float32)], axis=2)
+        stacked = keys(embedding, embedding.grid.astype(np.float32))
         return torch.from_numpy(np.ascontiguousarray(stacked.transpose(2, 0, 1)))
 
     def learn(self, references: Sequence[Reference], previous: Appearance | None = None) -> Appearance:

@@ -13,8 +13,9 @@ import torch
 from pipeline.embeddings import EmbeddingCache
 from pipeline.memory import shared
 from pipeline.methods.base import Anchor, ConcurrentVideo, Estimate, Interaction, ObjectRound
+from pipeline.methods.concurrent_video import ConcurrentSettings
 from pipeline.methods.expected_prompts import prompts_from
-from pipeline.methods.idpro import IdPro, IdProSettings
+from pipeline.methods.idpro import IdPro
 from pipeline.methods.mask_flow import FlowFields, MaskFlow
 from pipeline.segmenters.base import ObjectPrompts, Segmenter
 from pipeline.segmenters.classical import ClassicalSegmenter
@@ -33,7 +34,7 @@ BOX = ObjectPrompts(box_xyxy_px=(20.0, 40.0, 60.0, 80.0))
 
 
 def opened(segmenter: Segmenter, *, broken: frozenset[int] = frozenset(), **settings: object) -> ConcurrentVideo:
-    method = IdPro(segmenter, EmbeddingCache(256), replace(IdProSettings(), **settings))  # type: ignore[arg-type]
+    method = IdPro(segmenter, EmbeddingCache(256), replace(ConcurrentSettings(), **settings))  # type: ignore[arg-type]
     return method.open(ArrayFrames(IMAGES, broken))
 
 
