@@ -108,7 +108,8 @@ class FrameResult:
     """The mask of one object on one frame, as a round produced it.
 
     ``score`` is the confidence in [0, 1]; an object that is not visible has an empty mask. ``prompted`` says that a
-    person prompted this object on this frame, so that propagation leaves it alone.
+    person prompted this object on this frame, so that propagation leaves it alone. ``uncertainty`` in [0, 1] is the
+    entropy within the dilated mask (see `pipeline.uncertainty`), None where no probabilities are known.
     """
 
     object_id: int
@@ -116,3 +117,4 @@ class FrameResult:
     mask: RunLengthMask
     score: float
     prompted: bool
+    uncertainty: float | None = None

@@ -47,13 +47,16 @@ class Estimate:
     """A method's opinion on one object in one frame: ``logits`` (H, W) float32, ``score`` in [0, 1].
 
     Where two passes meet, ``trust`` (>= 0) weighs one against the other beside the distance; equal trust leaves the
-    distance alone, as I-PT has it.
+    distance alone, as I-PT has it. ``uncertainty`` in [0, 1] is the masked entropy, of methods that look at it on their
+    way; ``wants_help`` says that the method would ask a person here (thesis, 6.4.4).
     """
 
     frame_index: int
     logits: NDArray[np.float32]
     score: float
     trust: float = 1.0
+    uncertainty: float | None = None
+    wants_help: bool = False
 
 
 class OpenVideo(Protocol):
