@@ -18,11 +18,13 @@ from werkzeug.exceptions import HTTPException
 from ls_backend.auth import is_allowed
 from ls_backend.errors import RequestError
 from ls_backend.model import EXTENSION, IvosModel
-from ls_backend.payloads import Json, SetupRequest, parse
+from ls_backend.payloads import Json, SetupRequest, SuggestionsRequest, parse
 from ls_backend.service import PredictionService
 from ls_backend.settings import Settings
 
 logger = logging.getLogger(__name__)
+_METHODS = {"/versions": ["GET", "POST"], "/suggestions": ["GET"]}
+"""Where it is not POST alone. Label Studio asks /versions with GET, the library only knows POST."""
 MAX_BODY_BYTES = 250 * 1024 * 1024
 """Label Studio's own limit."""
 
@@ -55,9 +57,7 @@ def _mount(app: Flask, own_views: dict[str, Callable[[], Response]]) -> None:
             methods = sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
             app.add_url_rule(rule.rule, rule.endpoint, server.view_functions[rule.endpoint], methods=methods)
     for path, view in own_views.items():
-        # Label Studio asks /versions with GET, the library only knows POST.
-        methods = ["GET", "POST"] if path == "/versions" else ["POST"]
-        app.add_url_rule(path, f"ivos{path.replace('/', '_')}", view, methods=methods)
+        app.add_url_rule(path, f"ivos{path.replace('/', '_')}", view, methods=_METHODS.get(path, ["POST"]))
 
 
 def _own_views(service: PredictionService) -> dict[str, Callable[[], Response]]:
@@ -91,7 +91,18 @@ def _own_views(service: PredictionService) -> dict[str, Callable[[], Response]]:
     def versions() -> Response:
         return jsonify({"versions": [service.model_version]})
 
-    return {"/predict": predict, "/setup": setup, "/webhook": webhook, "/train": train, "/versions": versions}
+    def suggestions() -> Response:
+        query = parse(SuggestionsRequest, request.args.to_dict(), "the query")
+        return jsonify({"sessions": service.suggestions(query)})
+
+    return {
+        "/predict": predict,
+        "/setup": setup,
+        "/webhook": webhook,
+        "/train": train,
+        "/versions": versions,
+        "/suggestions": suggestions,
+    }
 
 
 def _json_object() -> Json:

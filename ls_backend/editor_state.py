@@ -17,6 +17,9 @@ It cannot be told by the draft: Label Studio saves none while the annotator page
 of every round. Who starts a new annotation of a task that somebody prompted within this time continues their prompts.
 """
 
+SCORE_STEP = 0.05
+"""A mask whose confidence moved by so much is sent again, although it is the same: the annotator goes by the scores."""
+
 
 class EditorState:
     """The editor of one annotation, as far as it is known. Region ids are those of masks and of prompts.
@@ -31,6 +34,7 @@ class EditorState:
         self._delivered_in: dict[str, int] = {}
         self._present: set[str] = set()
         self._saved_in: dict[str, dict[bytes, int]] = {}
+        self._scores: dict[str, float] = {}
 
     @classmethod
     def resumed(cls, record: EditorRecord) -> EditorState:
@@ -67,6 +71,14 @@ class EditorState:
     def has(self, mask_id: str) -> bool:
         """Whether the newest version of a mask is in the editor."""
         return mask_id in self._present
+
+    def shows_score(self, mask_id: str, score: float) -> bool:
+        """Whether the editor shows about this confidence at a mask. What came before a restart counts as shown."""
+        return abs(self._scores.get(mask_id, score) - score) < SCORE_STEP
+
+    def note_scores(self, scores: Mapping[str, float]) -> None:
+        """An answer went out with these confidences by mask."""
+        self._scores.update(scores)
 
     def forget(self, mask_ids: Iterable[str]) -> None:
         """Masks that changed, or that the editor may have lost: they have to be sent again."""

@@ -24,6 +24,13 @@ class TaskError(RequestError):
     code = "unusable_task"
 
 
+class UnknownTaskError(RequestError):
+    """A task that nobody is working on."""
+
+    status = 404
+    code = "unknown_task"
+
+
 class PromptError(RequestError):
     """A click or a box that cannot be used."""
 

@@ -16,6 +16,9 @@ from ls_backend.errors import ConfigError
 NEGATIVE_CONTROL = "neg"
 """Clicks made with the KeyPointLabels control of this name are negative, as Alt+click is everywhere."""
 
+NEXT_CONTROL = "next"
+"""In a TextArea control of this name the annotator reads where to look next."""
+
 COLOURS = ("#00E5FF", "#FF6D00", "#76FF03", "#D500F9", "#FFEA00", "#FF1744", "#2979FF", "#1DE9B6")
 
 
@@ -24,7 +27,7 @@ class LabelConfig:
     """What this backend needs to know of a project's labelling config.
 
     ``labels`` are the brush control's, in its order: one label is one object. ``point_controls`` and ``box_controls``
-    name the smart controls whose regions are prompts.
+    name the smart controls whose regions are prompts. ``has_next`` says that there is a `NEXT_CONTROL`.
     """
 
     image_name: str
@@ -33,6 +36,7 @@ class LabelConfig:
     labels: tuple[str, ...]
     point_controls: frozenset[str]
     box_controls: frozenset[str]
+    has_next: bool = False
 
 
 def recommended_label_config(labels: Sequence[str]) -> str:
@@ -46,7 +50,17 @@ def recommended_label_config(labels: Sequence[str]) -> str:
 
     rows = [_row(row, labels) for row in _ROWS]
     image = '  <Image name="video" valueList="$frames" zoom="true"/>'
-    return "\n".join(("<View>", image, *rows, "</View>"))
+    return "\n".join(("<View>", image, _NEXT_ROW, *rows, "</View>"))
+
+
+_ROW_STYLE = "display:flex;align-items:center;gap:8px"
+_TITLE_STYLE = "flex:0 0 104px"
+# As high as a line of text from the start, so that nothing moves when the first one comes.
+_NEXT_ROW = f"""\
+  <View style="{_ROW_STYLE};min-height:56px">
+    <View style="{_TITLE_STYLE}"><Header value="Look next" size="6"/></View>
+    <View style="flex:1"><TextArea name="{NEXT_CONTROL}" toName="video" editable="false" maxSubmissions="0"/></View>
+  </View>"""
 
 
 @dataclass(frozen=True)
@@ -79,8 +93,8 @@ def _row(row: _Row, labels: Sequence[str]) -> str:
 
     smart = 'smart="true" smartOnly="true"' if row.smart else 'smart="false"'
     lines = (
-        '  <View style="display:flex;align-items:center;gap:8px">',
-        f'    <View style="flex:0 0 104px"><Header value="{row.title}" size="6"/></View>',
+        f'  <View style="{_ROW_STYLE}">',
+        f'    <View style="{_TITLE_STYLE}"><Header value="{row.title}" size="6"/></View>',
         f'    <{row.tag} name="{row.name}" toName="video" {smart}>',
         *(label_tag(position, label) for position, label in enumerate(labels)),
         f"    </{row.tag}>",
@@ -122,6 +136,7 @@ def parse_label_config(xml: str) -> LabelConfig:
         labels=labels,
         point_controls=frozenset(points),
         box_controls=frozenset(boxes),
+        has_next=any(_name(tag) == NEXT_CONTROL for tag in _controls(root, "TextArea", image)),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ls_backend.results.brush import mask_to_brush_rle
@@ -26,6 +26,15 @@ class LabelMask:
     def brush_rle(self) -> bytes:
         """Label Studio's coding of the mask; made at first use, which takes milliseconds, and kept."""
         return bytes(mask_to_brush_rle(self.mask.decode()))
+
+    def rescored(self, score: float) -> LabelMask:
+        """The same mask with another confidence; a coding that was made is kept."""
+        if score == self.score:
+            return self
+        mask = replace(self, score=score)
+        if "brush_rle" in self.__dict__:
+            mask.__dict__["brush_rle"] = self.brush_rle
+        return mask
 
     @property
     def coded_bytes(self) -> int:

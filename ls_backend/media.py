@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,6 +23,8 @@ from pipeline.video import FrameError, UniformFrames, decode_image
 logger = logging.getLogger(__name__)
 MIB = 1024 * 1024
 CHUNK_BYTES = 256 * 1024
+CONTENTS_KNOWN, CONTENT_KNOWN_S = 65536, 3600.0
+"""How many frames' contents are remembered, at some 300 bytes each, and how long."""
 KEEP_S = 7 * 24 * 3600
 """A frame on disk is fetched again after a week, in case the file behind its address was replaced."""
 SHUT_S = 10.0
@@ -65,6 +68,7 @@ class MediaFetcher:
         self._ram: LRUCache[str, FrameRGB] = LRUCache(
             settings.frame_ram_mib * MIB, getsizeof=lambda image: image.nbytes
         )
+        self._contents: TTLCache[bytes, bytes] = TTLCache(maxsize=CONTENTS_KNOWN, ttl=CONTENT_KNOWN_S)
         self._ram_lock = threading.Lock()
         self._shut: TTLCache[tuple[str, int], str] = TTLCache(maxsize=64, ttl=SHUT_S)
 
@@ -85,6 +89,22 @@ class MediaFetcher:
             if image.nbytes <= self._ram.maxsize:
                 self._ram[address] = image
         return image
+
+    def identity(self, url: str, auth: LabelStudioAuth, frame_index: int) -> str:
+        """Names a frame's content, whatever its address; fetches it if it is not on disk.
+
+        Raises:
+            FrameError: it cannot be fetched.
+        """
+        address = self._absolute(url, auth, frame_index)
+        key = _digest(address.encode())
+        with self._ram_lock:
+            known = self._contents.get(key)
+        if known is None:
+            known = _digest(self._bytes(address, auth, frame_index))
+            with self._ram_lock:
+                self._contents[key] = known
+        return known.hex()
 
     def _absolute(self, url: str, auth: LabelStudioAuth, frame_index: int) -> str:
         scheme = urlsplit(url).scheme
@@ -157,6 +177,10 @@ class MediaFetcher:
         self._disk.close()
 
 
+def _digest(data: bytes) -> bytes:
+    return blake2b(data, digest_size=16).digest()
+
+
 def _refusal(address: str, status: int, auth: LabelStudioAuth) -> str:
     refusal = f"{address} answered {status}"
     if status in (401, 403) and same_origin(address, auth.host_url):
@@ -176,6 +200,10 @@ class TaskFrames(UniformFrames):
 
     def __len__(self) -> int:
         return len(self.urls)
+
+    def identity(self, frame_index: int) -> str | None:
+        """The frame's content, see `IdentifiedFrames.identity`."""
+        return self._fetcher.identity(self.urls[frame_index], self._auth, frame_index)
 
     def read(self, frame_index: int) -> FrameRGB:
         """One fetched frame, see `UniformFrames.read`."""

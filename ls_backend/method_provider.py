@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ls_backend.settings import Settings
 from model_zoo.registry import find
 from pipeline.auto import AUTO, DOWNLOAD_FREE, FIT_FOR_CPU, SMALL, VIDEO_MODELS_BEST_FIRST, resolve_segmenter
-from pipeline.embeddings import EmbeddingCache
+from pipeline.embeddings import embedding_cache
 from pipeline.methods import build_method, resolve_device
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ class MethodProvider:
         """
         self._settings = settings
         self._store = settings.model_store
-        self._embeddings: EmbeddingCache[Any] = EmbeddingCache(settings.embedding_ram_mib)
+        self._embeddings = embedding_cache(
+            settings.embedding_ram_mib, settings.embedding_disk_mib, settings.cache_dir / "embeddings"
+        )
         self._closed = threading.Event()
         choice = settings.method_choice
         segmenter = resolve_segmenter(choice.method, choice.segmenter, self._store)
@@ -70,6 +72,7 @@ class MethodProvider:
         self._closed.set()
         if self.is_pulling:
             self._pull.join(timeout=self._settings.fetch_timeout_s)
+        self._embeddings.close()
 
     def _built(self, segmenter: str) -> ServedMethod:
         choice = replace(self._settings.method_choice, segmenter=segmenter)

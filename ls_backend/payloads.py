@@ -71,6 +71,14 @@ class SetupRequest(_Payload):
     access_token: str = ""
 
 
+class SuggestionsRequest(_Payload):
+    """The query of GET /suggestions."""
+
+    project: str = Field(min_length=1)
+    task: str = Field(min_length=1)
+    count: int = Field(3, ge=1, le=20, description="How many places to look at.")
+
+
 class PointOrBoxValue(_Payload):
     """Where a prompt region lies, in percent of the image (``rotation`` in degrees, clockwise, about x, y)."""
 
@@ -198,4 +206,4 @@ def parse(model: type[ModelT], body: object, what: str) -> ModelT:
             f"{'.'.join(str(part) for part in issue['loc']) or 'body'}: {issue['msg']}" for issue in error.errors()
         ]
         shown = "; ".join(problems[:MAX_ERRORS_SHOWN])
-        raise RequestError(f"{what} does not have the form Label Studio sends: {shown}") from error
+        raise RequestError(f"{what} does not have the expected form: {shown}") from error

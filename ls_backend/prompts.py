@@ -17,6 +17,7 @@ import numpy as np
 from ls_backend.errors import PromptError, RequestError
 from ls_backend.label_config import NEGATIVE_CONTROL, LabelConfig
 from ls_backend.payloads import PCT, HeldMask, Json, MaskNote, PromptRegion, ScribbleNote, parse
+from ls_backend.results.regions import CERTAIN
 from pipeline.types import BoolMask, BoxPrompt, MaskPrompt, PointPrompt, Prompt, RunLengthMask, ScribblePrompt
 
 PromptKind: TypeAlias = Literal["point", "box", "scribble", "mask"]
@@ -53,10 +54,10 @@ class LabelPrompt:
         return self.region.mask if isinstance(self.region, MaskNote) else None
 
     def echo(self) -> Json:
-        """The region as it came, with its sign in ``meta``, since ``is_positive`` is lost on the way back."""
+        """The region as it came, with a score, and its sign in ``meta``: ``is_positive`` is lost on the way back."""
         meta = dict(self.raw.get("meta") or {})
         meta["prompt"] = {"pos": self.positive}
-        return {**self.raw, "meta": meta}
+        return {**self.raw, "score": CERTAIN, "meta": meta}
 
 
 def in_order(prompts: Sequence[LabelPrompt]) -> tuple[LabelPrompt, ...]:

@@ -13,6 +13,7 @@ from pipeline.video_file import FRAME_DISK_MIB
 
 DEVICE = "auto"
 EMBEDDING_RAM_MIB = 1024
+EMBEDDING_DISK_MIB = 0
 
 
 class SegmentError(Exception):
@@ -33,6 +34,7 @@ class Options:
     frame_disk_mib: int = FRAME_DISK_MIB
     resume: bool = False
     overwrite: bool = False
+    embedding_disk_mib: int = EMBEDDING_DISK_MIB
 
     def check(self) -> None:
         """Refuse what needs no look at any file.
@@ -54,6 +56,7 @@ class Options:
             ("--box-tracker", self.choice.box_tracker, default_choice.box_tracker),
             ("--device", self.device, DEVICE),
             ("--embedding-ram-mib", self.embedding_ram_mib, EMBEDDING_RAM_MIB),
+            ("--embedding-disk-mib", self.embedding_disk_mib, EMBEDDING_DISK_MIB),
             ("--frame-disk-mib", self.frame_disk_mib, FRAME_DISK_MIB),
         ):
             words += [option, str(value)] if value != default else []

@@ -15,7 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ls_backend.demo.stopping import StopSignals
 from ls_backend.segment_options import Options, SegmentError
-from pipeline.embeddings import EmbeddingCache
+from ls_backend.settings import ModelSettings
+from pipeline.embeddings import embedding_cache
 from pipeline.methods import build_method
 from pipeline.methods.options import option_words
 from pipeline.prompt_file import PromptFile, pipeline_prompts, read_prompt_file
@@ -72,7 +73,7 @@ class Run:
             if folder.is_complete:
                 say(f"{options.output} is complete already; nothing to do")
                 return
-            session = self._session(frames)
+            session = self._session(frames, resources)
             if earlier is None:
                 folder.clear()
             self._folder = folder
@@ -109,12 +110,19 @@ class Run:
                 self._stop.check()
                 progress.update(bar, completed=n_frames, total=announced if announced >= n_frames else None)
 
-            frames = VideoFileFrames(video, disk_mib=self._options.frame_disk_mib, on_frame=on_frame)
+            frames = VideoFileFrames(
+                video, disk_mib=self._options.frame_disk_mib, on_frame=on_frame, check=self._stop.check
+            )
             resources.enter_context(frames)
             progress.update(bar, total=len(frames))
         if len(frames) < frames.announced_frames:
             announced = frames.announced_frames
             say(f"note: {video} announces {announced} frames, but only {len(frames)} can be decoded")
+        if frames.kept_frames < len(frames):
+            say(
+                f"note: {frames.kept_frames} of {len(frames)} frames fit into --frame-disk-mib "
+                f"{self._options.frame_disk_mib}; the others are decoded again when needed"
+            )
         return frames
 
     def _run_folder(
@@ -147,17 +155,17 @@ class Run:
         prompted = {k: [prompt.frame_index for prompt in prompts if prompt.object_id == k] for k in names}
         return RunFolder(options.output, inputs, names, prompted)
 
-    def _session(self, frames: ImageFileFrames | VideoFileFrames) -> Session:
+    def _session(self, frames: ImageFileFrames | VideoFileFrames, resources: ExitStack) -> Session:
         from pipeline.session import Session
 
         options = self._options
         try:
-            method = build_method(
-                options.choice,
-                store=options.store,
-                device=options.device,
-                embeddings=EmbeddingCache(options.embedding_ram_mib),
+            cache_dir = ModelSettings().cache_dir
+            embeddings = embedding_cache(
+                options.embedding_ram_mib, options.embedding_disk_mib, cache_dir.expanduser() / "embeddings"
             )
+            resources.callback(embeddings.close)
+            method = build_method(options.choice, store=options.store, device=options.device, embeddings=embeddings)
         except ValueError as error:
             raise SegmentError(str(error)) from error
         self._stop.check()
@@ -187,6 +195,7 @@ class Run:
                         written_s = time.monotonic()
             finally:
                 folder.fail(session.frame_errors)
+                folder.suggest(session.suggestions())
                 self._write_summary(folder)
             if not self._stop.requested:
                 progress.update(bar, completed=self._n_frames * len(object_ids))
@@ -203,6 +212,9 @@ class Run:
             say(f"warning: frame {frame_index} has no mask: {reason}")
         if not folder.is_complete:
             say("warning: some frames have no mask of some objects, see the summary's scores")
+        if summary.next_frames:
+            places = (f"{each.frame_index} (object {each.object_id})" for each in summary.next_frames)
+            say(f"frames to correct next, the most useful first: {', '.join(places)}")
         objects = "1 object" if len(summary.objects) == 1 else f"{len(summary.objects)} objects"
         say(
             f"{len(folder.done_frames)} frames, {objects} in {summary.seconds:.1f} s "

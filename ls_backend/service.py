@@ -7,13 +7,14 @@ import threading
 from dataclasses import dataclass
 
 from ls_backend.connections import Connections
-from ls_backend.errors import PromptError, TaskError
+from ls_backend.errors import PromptError, TaskError, UnknownTaskError
 from ls_backend.evidence import Evidence, read_evidence
 from ls_backend.label_config import LabelConfig, parse_label_config
 from ls_backend.label_masks import LabelMask
 from ls_backend.media import MediaFetcher, TaskFrames, frame_urls
 from ls_backend.method_provider import MethodProvider
-from ls_backend.payloads import Json, PredictRequest, SetupRequest, TaskPayload
+from ls_backend.next_frames import next_frames, note_region
+from ls_backend.payloads import Json, PredictRequest, SetupRequest, SuggestionsRequest, TaskPayload
 from ls_backend.prompts import SENT_KINDS, LabelPrompt, ReadPrompts, read_prompts, to_pipeline
 from ls_backend.results.brush import sdk_codec
 from ls_backend.results.regions import mask_region
@@ -76,6 +77,27 @@ class PredictionService:
             raise TaskError(f"an interactive request is about one task, but {len(request.tasks)} arrived")
         return [self._round(request.project, request.tasks[0], config, context.result)]
 
+    def suggestions(self, request: SuggestionsRequest) -> list[Json]:
+        """Where to correct next, per open annotation of a task, the latest used first. Never waits for a round.
+
+        Raises:
+            UnknownTaskError: nobody has prompted the task since the backend started, or that was too long ago.
+        """
+        sessions = self._sessions.of_task((_project_id(request.project), request.task))
+        if not sessions:
+            raise UnknownTaskError(
+                f"expected a task with an open session, but task {request.task} of project {request.project} has none: "
+                "it opens, with what is stored of it, when the annotator next clicks or draws a box"
+            )
+        return [
+            {
+                "model_version": session.model_version,
+                "is_computing": session.is_busy,
+                "suggestions": next_frames(session, request.count),
+            }
+            for session in sessions
+        ]
+
     def webhook(self, event: Json) -> None:
         """Take an event of Label Studio. Returns at once."""
         if event.get("action") in ("ANNOTATION_CREATED", "ANNOTATION_UPDATED"):
@@ -123,7 +145,7 @@ class PredictionService:
         unread = evidence.strokes.problems if evidence.strokes is not None else ()
         problems = (*context.problems, *unread, *usable.problems, *self._frame_problems(task, session))
         masks = session.changed_masks(number)
-        echoes = [*_echo_all(regions, context), *session.taken_over(config)]
+        echoes = [*_echo_all(regions, context), *session.taken_over(config), *note_region(session, config)]
         return self._answer(echoes, masks, session.model_version, config, problems)
 
     def _open(self, project: str, task: TaskPayload, config: LabelConfig, evidence: Evidence) -> TaskSession:

@@ -79,7 +79,10 @@ class StoredTask:
 
 
 class SessionKeeper:
-    """Implements `ls_backend.session_registry.Keeper` over a store. Whatever goes wrong there, the work goes on."""
+    """Keeps sessions beyond the process and beyond the registry's bounds, in a store.
+
+    Whatever goes wrong there, the work goes on.
+    """
 
     def __init__(self, store: SessionStore) -> None:
         self._store = store

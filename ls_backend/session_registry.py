@@ -4,36 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Protocol
 
 from ls_backend.evidence import Evidence
 from ls_backend.label_config import LabelConfig
+from ls_backend.session_keeper import SessionKeeper
 from ls_backend.sessions import SessionKey, TaskSession
 
 _N_LOCKS = 64
-
-
-class Keeper(Protocol):
-    """Keeps sessions beyond the process and beyond the registry's bounds; see `ls_backend.session_keeper`."""
-
-    def find(
-        self,
-        key: SessionKey,
-        urls: tuple[str, ...],
-        evidence: Evidence,
-        config: LabelConfig,
-        open_session: Callable[[], TaskSession],
-    ) -> TaskSession | None:
-        """The kept session that a request belongs to, resumed; None if there is none beside the open ones."""
-        ...
-
-    def opened(self, key: SessionKey, session: TaskSession) -> None:
-        """From now on the session is kept."""
-        ...
-
-    def dropped(self, session: TaskSession) -> None:
-        """The registry no longer has the session."""
-        ...
 
 
 class SessionRegistry:
@@ -47,7 +24,7 @@ class SessionRegistry:
         keeper: has those that are not open; None: they are opened anew.
     """
 
-    def __init__(self, max_sessions: int, limit_mib: float, keeper: Keeper | None = None) -> None:
+    def __init__(self, max_sessions: int, limit_mib: float, keeper: SessionKeeper | None = None) -> None:
         self._max_sessions = max_sessions
         self._limit_bytes = int(limit_mib * 2**20)
         self._keeper = keeper

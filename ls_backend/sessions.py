@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from ls_backend.editor_state import EditorState
 from ls_backend.evidence import Evidence
-from ls_backend.hand_work import is_version, made_mask, take_strokes
+from ls_backend.hand_work import is_version, made_mask
 from ls_backend.jobs import RoundJob
 from ls_backend.label_config import LabelConfig
 from ls_backend.label_masks import LabelMask, label_masks
 from ls_backend.media import TaskFrames
 from ls_backend.payloads import Json
-from ls_backend.prompts import HAND_KINDS, SENT_KINDS, LabelPrompt, PromptKind, ReadPrompts, in_order
+from ls_backend.prompt_memory import PromptMemory
+from ls_backend.prompts import LabelPrompt, ReadPrompts
 from ls_backend.results.regions import region_id
 from ls_backend.rounds_done import RoundsDone
 from ls_backend.store.records import PromptRecord, SessionRecord, urls_digest
-from ls_backend.strokes import Strokes, mask_note_id, taken_over
+from ls_backend.strokes import Strokes, taken_over
 from pipeline.session import Session
 from pipeline.types import FrameResult, RunLengthMask
 
 SessionKey = tuple[str, str]
 """Project and task, as Label Studio names them."""
-KINDS: tuple[PromptKind, ...] = (*SENT_KINDS, *HAND_KINDS)
 
 
 class TaskSession:
@@ -42,7 +41,7 @@ class TaskSession:
         self.pipeline = pipeline
         self._lock = threading.RLock()
         self._editor = EditorState()
-        self._prompts: dict[tuple[str, PromptKind], dict[str, LabelPrompt]] = {}
+        self._prompts = PromptMemory()
         self._object_ids: dict[str, int] = {}
         self._coded: dict[str, LabelMask] = {}
         self._rounds = RoundsDone()
@@ -65,7 +64,7 @@ class TaskSession:
     def prompts(self, label: str) -> tuple[LabelPrompt, ...]:
         """All prompts of a label; masks made by hand come after what they settle, before what corrects them."""
         with self._lock:
-            return in_order([prompt for kind in KINDS for prompt in self._prompts.get((label, kind), {}).values()])
+            return self._prompts.of(label)
 
     def take_prompts(self, context: ReadPrompts, evidence: Evidence) -> tuple[str, ...]:
         """Merge a request's prompts into the memory; returns the labels whose prompts may have changed.
@@ -78,8 +77,7 @@ class TaskSession:
             self._editor.note_saved(evidence, self._rounds.newest + 1)
             labels = tuple(dict.fromkeys(prompt.label for prompt in context.prompts))
             for label in labels:
-                for kind in SENT_KINDS:
-                    self._prompts[label, kind] = self._merged(label, kind, context, evidence)
+                self._prompts.merge(label, context, evidence.saved, lambda ids: self._editor.is_gone(ids, evidence))
             drawn = self._take_strokes(labels, context, evidence)
             for label in labels:
                 lost_since = self._editor.lost_since(label, self.prompts(label), context, evidence)
@@ -102,15 +100,12 @@ class TaskSession:
         self._painted = evidence.strokes.painted
         fresh = {prompt.region_id for prompt in context.prompts if not prompt.is_echoed}
         candidates = dict.fromkeys((*labels, *self._object_ids, *evidence.strokes.labels))
-        return [
-            label for label in candidates if take_strokes(self._prompts, label, evidence.strokes, fresh, self._newest)
-        ]
+        return self._prompts.take_strokes(candidates, evidence.strokes, fresh, self._newest)
 
     def taken_over(self, config: LabelConfig) -> list[Json]:
         """What the annotator painted in regions of their own, emptied where this session's mask came to differ."""
         with self._lock:
-            notes = [note for (_, kind), given in self._prompts.items() if kind == "mask" for note in given.values()]
-            changed = [note for note in notes if self._differs(note)]
+            changed = [note for note in self._prompts.mask_notes() if self._differs(note)]
             return [region for note in changed for region in taken_over(note, config) if region["id"] in self._painted]
 
     def _differs(self, note: LabelPrompt) -> bool:
@@ -127,23 +122,13 @@ class TaskSession:
         """The editor has what the annotator made of a mask; sending that back could only cost newer strokes."""
         for label in strokes.labels if strokes is not None else ():
             for truth in strokes.truths(label) if strokes is not None else ():
-                note = self._prompts.get((label, "mask"), {}).get(mask_note_id(label, truth.frame_index))
+                note = self._prompts.mask_note(label, truth.frame_index)
                 if note is None or truth.painted or not is_version(note, truth):
                     continue
                 mask_id = region_id(label, truth.frame_index)
                 self.object_id(label)
                 self._coded[mask_id] = LabelMask(mask_id, label, truth.frame_index, made_mask(note), 1.0)
                 self._editor.hold(mask_id)
-
-    def _merged(self, label: str, kind: PromptKind, context: ReadPrompts, evidence: Evidence) -> dict[str, LabelPrompt]:
-        """The prompts of one label and kind after a request, by id."""
-        sent = {p.region_id: p for p in context.prompts if (p.label, p.kind) == (label, kind)}
-        if sent:
-            return sent
-        if (label, kind) not in self._prompts:
-            return {p.region_id: p for p in evidence.saved.prompts if (p.label, p.kind) == (label, kind)}
-        known = self._prompts[label, kind].items()
-        return {prompt_id: prompt for prompt_id, prompt in known if not self._editor.is_gone({prompt_id}, evidence)}
 
     def _is_undone(self, label: str, evidence: Evidence) -> bool:
         prompts = {prompt.region_id for prompt in self.prompts(label)}
@@ -154,8 +139,7 @@ class TaskSession:
         return {mask.region_id for mask in self._coded.values() if mask.label == label}
 
     def _forget_label(self, label: str) -> None:
-        for kind in KINDS:
-            self._prompts.pop((label, kind), None)
+        self._prompts.forget(label)
         for mask_id in self._mask_ids(label):
             del self._coded[mask_id]
             self._editor.forget({mask_id})
@@ -171,7 +155,7 @@ class TaskSession:
             for prompt in (*evidence.saved.prompts, *context.prompts):
                 if prompt.is_echoed and not self._editor.knows({prompt.region_id}):
                     self._editor.forget(self._mask_ids(prompt.label))
-                    self._prompts.setdefault((prompt.label, prompt.kind), {}).setdefault(prompt.region_id, prompt)
+                    self._prompts.add(prompt)
 
     def start_round(
         self,
@@ -204,7 +188,7 @@ class TaskSession:
         with self._lock:
             if self._editor.belongs_to(evidence) or (not evidence.prompt_ids and self.is_busy):
                 return True
-            return any(not shown.isdisjoint(given) for given in self._prompts.values())
+            return self._prompts.has_any(shown)
 
     @property
     def held_bytes(self) -> int:
@@ -221,16 +205,24 @@ class TaskSession:
     def changed_masks(self, round_number: int) -> tuple[LabelMask, ...]:
         """Masks that differ from what the editor has, by label and frame, noted as delivered with their prompts.
 
-        Label Studio ignores the answer of a request that a newer one overtook, so such an answer notes nothing.
+        Those whose confidence moved far are among them, unless the annotator made them: there may be strokes on top of
+        the editor's copy that nobody knows of yet. Label Studio ignores the answer of a request that a newer one
+        overtook, so such an answer notes nothing.
         """
         masks = self.all_masks()
         with self._lock:
-            changed = tuple(mask for mask in masks if not self._editor.has(mask.region_id))
+            changed = {mask.region_id for mask in masks if not self._editor.has(mask.region_id)}
+            sent = tuple(mask for mask in masks if mask.region_id in changed or self._has_new_score(mask))
             if round_number == self._rounds.newest:
                 prompts = {label: self.prompts(label) for label in self._object_ids}
-                self._editor.note_answer(round_number, [mask.region_id for mask in changed], prompts)
+                self._editor.note_answer(round_number, changed, prompts)
+                self._editor.note_scores({mask.region_id: mask.score for mask in sent})
         self.on_change(True)
-        return changed
+        return sent
+
+    def _has_new_score(self, mask: LabelMask) -> bool:
+        by_hand = self._prompts.mask_note(mask.label, mask.frame_index) is not None
+        return not by_hand and not self._editor.shows_score(mask.region_id, mask.score)
 
     def all_masks(self) -> tuple[LabelMask, ...]:
         """Every mask known now, by label and frame."""
@@ -246,7 +238,8 @@ class TaskSession:
         with self._lock:
             known = self._coded.get(mask_id)
             if known is not None and known.mask == result.mask:
-                return known
+                self._coded[mask_id] = known.rescored(result.score)
+                return self._coded[mask_id]
             self._coded[mask_id] = made = LabelMask(mask_id, label, result.frame_index, result.mask, result.score)
             self._editor.forget({mask_id})
             return made
@@ -276,9 +269,7 @@ class TaskSession:
                 self._rounds.newest,
                 dict(self._object_ids),
                 tuple(
-                    PromptRecord(prompt.label, prompt.kind, prompt.region_id, prompt.raw)
-                    for given in self._prompts.values()
-                    for prompt in given.values()
+                    PromptRecord(prompt.label, prompt.kind, prompt.region_id, prompt.raw) for prompt in self._prompts
                 ),
                 self._editor.record(newest),
                 objects,
@@ -298,8 +289,5 @@ class TaskSession:
             self._editor = EditorState.resumed(record.editor)
             self._rounds = RoundsDone(record)
             self._object_ids = dict(record.labels)
-            for prompt in prompts:
-                self._prompts.setdefault((prompt.label, prompt.kind), {})[prompt.region_id] = prompt
-            for label, kind in itertools.product({label for label, _ in self._prompts}, SENT_KINDS):
-                self._prompts.setdefault((label, kind), {})
+            self._prompts.resume(prompts)
             self._coded = {mask.region_id: mask for mask in label_masks(record)}

@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model_zoo.store import ModelStore
+from pipeline.embedding_disk import LEAST_MIB
 from pipeline.methods import MethodChoice
 
 PREFIX = "IVOS_"
@@ -92,6 +93,9 @@ class Settings(ClientSettings):
     embedding_ram_mib: int = Field(
         default=1024, ge=16, description="Bound of image embeddings in memory, all videos together."
     )
+    embedding_disk_mib: int = Field(
+        default=4096, ge=0, description="Bound of image embeddings on disk, 64 or more; 0 keeps none there."
+    )
     session_ram_mib: int = Field(default=2048, ge=16, description="Bound of masks and frames held by sessions.")
     max_sessions: int = Field(default=64, ge=1, description="Sessions kept; the least recently used one goes first.")
 
@@ -119,6 +123,13 @@ class Settings(ClientSettings):
             self.checkpoint,
             self.method_options,
         )
+
+    @field_validator("embedding_disk_mib")
+    @classmethod
+    def _require_room(cls, limit_mib: int) -> int:
+        if 0 < limit_mib < LEAST_MIB:
+            raise ValueError(f"expected 0 (none), or {LEAST_MIB} MiB or more: what is smaller holds hardly any frame")
+        return limit_mib
 
     @field_validator("store_url")
     @classmethod

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from ls_backend.payloads import Touch
 from ls_backend.results.brush import brush_rle_to_mask
 from ls_backend.results.painting import draw_touches
-from ls_backend.results.regions import region_id
+from ls_backend.results.regions import NEXT_NOTE_ID, region_id
 from ls_backend.stored_regions import is_thin
 from pipeline.types import BoolMask, RunLengthMask
 
@@ -81,6 +81,8 @@ def _read_region(entry: object, n_frames: int, region_ids: Collection[str], stor
         region = _Region.model_validate(entry)
     except ValidationError as error:
         return f"damaged region: {_first_problem(error)}"
+    if region.id == NEXT_NOTE_ID:
+        return ""  # Nothing that anybody made.
     if region.type in PROMPT_TYPES:
         return PROMPT
     if region.type != "brushlabels":

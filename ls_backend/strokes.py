@@ -27,7 +27,7 @@ from ls_backend.label_config import LabelConfig
 from ls_backend.payloads import BrushRegion, HeldMask, Json, MaskNote, parse
 from ls_backend.prompts import MASK_NOTE, LabelPrompt, hold_mask, read_note
 from ls_backend.results.brush import mask_to_brush_rle
-from ls_backend.results.regions import mask_region, region_id
+from ls_backend.results.regions import CERTAIN, mask_region, region_id
 from ls_backend.scribbles import scribbles_in, stands_in
 from ls_backend.stored_regions import Stored, brush_digest
 from pipeline.types import RunLengthMask
@@ -189,7 +189,6 @@ def taken_over(prompt: LabelPrompt, config: LabelConfig) -> list[Json]:
         return []
     size_hw_px = note.mask.height_px, note.mask.width_px
     nothing = bytes(mask_to_brush_rle(np.zeros(size_hw_px, np.bool_)))
-    region = mask_region(config, prompt.label, prompt.frame_index, size_hw_px, nothing, 0.0)
-    del region["score"]
+    region = mask_region(config, prompt.label, prompt.frame_index, size_hw_px, nothing, CERTAIN)
     meta = {"prompt": {"mask": note.mask.model_dump()}}
     return [{**region, "id": painted_id, "origin": "manual", "meta": meta} for painted_id in note.painted]

@@ -12,14 +12,17 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from pipeline import fusion
+from pipeline.frame_uncertainty import touching, uncertainties
 from pipeline.history import PromptsByFrame
 from pipeline.known import Known
 from pipeline.methods.base import Anchor, ObjectRound
+from pipeline.next_frame import Outlook, Suggestion
 from pipeline.object_state import ObjectState, by_frame
 from pipeline.prompting import merge_prompts, settled
 from pipeline.ranges import Reach
 from pipeline.recent_frames import RecentFrames
 from pipeline.types import BoolMask, FrameResult, PointPrompt, Prompt, RunLengthMask
+from pipeline.uncertainty import entropy_map, most_uncertain
 
 _LEAST_CLAIM, _SURE_CLAIM = 0.51, 0.999
 """Probabilities of an object within its own mask, at least and at most."""
@@ -110,12 +113,43 @@ class Board:
                 state.known[frame_index] = known
                 if final:
                     state.stale.discard(frame_index)
+            self._measure(frame_index, set(found))
             return self._shown_anew(frame_index, set(found))
 
     def _shown_anew(self, frame_index: int, found: set[int]) -> list[FrameResult]:
         changed = found | self._settle(frame_index)
         results = [self.objects[object_id].result(frame_index) for object_id in sorted(changed)]
         return sorted(results, key=lambda result: result.object_id not in found)
+
+    def _measure(self, frame_index: int, found: set[int]) -> None:
+        """How uncertain the objects of a frame are: those that were found, and those whose surroundings they share."""
+        present = {i: s.known[frame_index] for i, s in self.objects.items() if frame_index in s.known}
+        soft = {i: known.soft.small() for i, known in present.items() if known.soft is not None}
+        for object_id, uncertainty in uncertainties(soft, touching(soft, found)).items():
+            state = self.objects[object_id]
+            state.known[frame_index] = replace(state.known[frame_index], uncertainty=uncertainty)
+
+    def outlook(self, state: ObjectState) -> Outlook:
+        """What is known of an object, for whoever asks which frame to correct."""
+        n_frames = len(self.frames)
+        scores, prompted = np.full(n_frames, np.nan), np.zeros(n_frames, np.bool_)
+        for frame_index, known in state.known.items():
+            scores[frame_index] = known.score
+        prompted[sorted(state.prompts)] = True
+        return Outlook(scores, prompted)
+
+    def suggestion(self, frame_index: int, object_id: int, gain: float) -> Suggestion:
+        """Where to click on a frame that is worth correcting; its object has a mask there."""
+        known = self.objects[object_id].known[frame_index]
+        if known.soft is None:
+            x_px, y_px = most_uncertain(np.zeros(self.frames.size_hw_px, np.float32), known.own.decode())
+            return Suggestion(frame_index, object_id, x_px, y_px, bool(known.own.area_px), gain, known.score)
+        present = [s.known[frame_index].soft for s in self.objects.values() if frame_index in s.known]
+        entropy = entropy_map(np.stack([soft.probabilities() for soft in present if soft is not None]))
+        probability = known.soft.probabilities()
+        x_px, y_px = most_uncertain(entropy, np.asarray(probability > 0.5))
+        positive = bool(probability[int(y_px), int(x_px)] > 0.5)
+        return Suggestion(frame_index, object_id, x_px, y_px, positive, gain, known.score)
 
     def _settle(self, frame_index: int) -> set[int]:
         """Give every pixel of a frame one owner; returns the objects whose shown mask changed."""

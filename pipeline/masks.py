@@ -19,3 +19,8 @@ def bounding_box(mask: BoolMask) -> tuple[float, float, float, float]:
 def known_logits(mask: BoolMask) -> NDArray[np.float32]:
     """A mask (H, W) as saturated logits."""
     return np.where(mask, KNOWN_LOGIT, -KNOWN_LOGIT).astype(np.float32)
+
+
+def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits of any shape as probabilities, float32 in [0, 1]."""
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(logits, -30.0, 30.0))), np.float32)

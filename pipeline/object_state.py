@@ -103,13 +103,15 @@ class ObjectState:
 
     def result(self, frame_index: int) -> FrameResult:
         """The known mask of a frame as others see it."""
-        known = self.known[frame_index]
-        return FrameResult(self.object_id, frame_index, known.shown, known.score, known.prompted)
+        return self._result(frame_index, self.known[frame_index].shown)
 
     def own_result(self, frame_index: int) -> FrameResult:
         """The known mask of a frame before other objects took pixels of it."""
-        known = self.known[frame_index]
-        return FrameResult(self.object_id, frame_index, known.own, known.score, known.prompted)
+        return self._result(frame_index, self.known[frame_index].own)
+
+    def _result(self, frame_index: int, mask: RunLengthMask) -> FrameResult:
+        k = self.known[frame_index]
+        return FrameResult(self.object_id, frame_index, mask, k.score, k.prompted, k.uncertainty, k.agreement)
 
     @property
     def held_bytes(self) -> int:

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 
 from pipeline.types import FrameRGB
-from pipeline.video import FrameError, FrameSource
+from pipeline.video import FrameError, FrameSource, frame_identity
 
 RECENT_MIB = 64
 
@@ -29,6 +29,10 @@ class RecentFrames:
     def size_hw_px(self) -> tuple[int, int]:
         """Height and width that all frames share."""
         return self._frames.size_hw_px
+
+    def identity(self, frame_index: int) -> str | None:
+        """What the source says, see `pipeline.video.frame_identity`."""
+        return frame_identity(self._frames, frame_index)
 
     @property
     def held_bytes(self) -> int:

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from pipeline.export.davis import paint_masks, write_palette_png
+from pipeline.next_frame import Suggestion
 from pipeline.run_summary import (
     SUMMARY_NAME,
     FailedFrame,
     FrameScore,
+    NextFrame,
     ObjectSummary,
     RunFolderError,
     RunInputs,
@@ -56,6 +59,7 @@ class RunFolder:
             object_id: [None] * inputs.video.frames for object_id in sorted(names)
         }
         self._failed: dict[int, str] = {}
+        self._next_frames: list[NextFrame] = []
         self._n_masks = 0
         self._earlier_s, self._earlier_segment_s = 0.0, 0.0
 
@@ -107,7 +111,7 @@ class RunFolder:
                 f"{self._folder} holds a run {difference}; choose another folder, or --overwrite to start afresh"
             )
         self._failed = {failed.frame_index: failed.reason for failed in earlier.failed_frames}
-        self._earlier_s = earlier.seconds
+        self._earlier_s, self._next_frames = earlier.seconds, earlier.next_frames
         scores = {entry.object_id: entry.scores for entry in earlier.objects}
         results = []
         for frame_index in range(self._inputs.video.frames):
@@ -157,6 +161,14 @@ class RunFolder:
         """Note the frames that could not be read."""
         self._failed.update(reasons)
 
+    def suggest(self, suggestions: Iterable[Suggestion]) -> None:
+        """Note which frames are worth correcting, the best first."""
+        digits = {"x_px": 1, "y_px": 1, "gain": _SCORE_DIGITS, "score": _SCORE_DIGITS}
+        self._next_frames = [
+            NextFrame(**{k: round(v, digits[k]) if k in digits else v for k, v in asdict(each).items()})
+            for each in suggestions
+        ]
+
     def write_summary(self, *, run_s: float, segment_s: float) -> Summary:
         """Write the summary of what is known now.
 
@@ -176,6 +188,7 @@ class RunFolder:
             seconds=round(self._earlier_s + run_s, 2),
             seconds_per_frame=round((self._earlier_segment_s + segment_s) / len(done), 4) if done else None,
             objects=[self._object(object_id) for object_id in self._scores],
+            next_frames=self._next_frames,
         )
         path = self._folder / SUMMARY_NAME
         draft = path.with_name(f".{SUMMARY_NAME}.part")

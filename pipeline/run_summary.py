@@ -50,6 +50,18 @@ class FailedFrame(_Strict):
     reason: str
 
 
+class NextFrame(_Strict):
+    """A frame that is worth correcting, see `pipeline.next_frame.Suggestion`."""
+
+    frame_index: int
+    object_id: int
+    x_px: float
+    y_px: float
+    positive: bool
+    gain: float
+    score: float
+
+
 class ObjectSummary(_Strict):
     """What is known of one object.
 
@@ -91,6 +103,18 @@ class RunInputs(_Strict):
         return None
 
 
+class OnlineSummary(_Strict):
+    """What only a single pass over frames as they came has to say."""
+
+    ended: Literal["running", "source_ended", "source_failed", "interrupted"] = Field(
+        description="Why there are no more frames; running: the run was killed, or is not over."
+    )
+    dropped: list[tuple[int, int]] = Field(description="Frames of the source that were not looked at.")
+    requests: int = Field(description="How often the method asked for help.")
+    answers_taken: int
+    answers_refused: int
+
+
 class Summary(RunInputs):
     """``summary.json``, version 1. Ranges of frames are ``[first, last]``, both inclusive."""
 
@@ -101,6 +125,10 @@ class Summary(RunInputs):
     seconds: float = Field(description="Of all runs that wrote to the folder, reading the video included.")
     seconds_per_frame: float | None = Field(description="Segmentation alone, all objects together.")
     objects: list[ObjectSummary]
+    next_frames: list[NextFrame] = Field(
+        default_factory=list, description="Where a correction is expected to mend the most, the best first."
+    )
+    online: OnlineSummary | None = Field(default=None, description="Of `--online`; null: of a run over a whole clip.")
 
 
 def read_summary(folder: Path) -> Summary | None:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from pipeline.board import Board
 from pipeline.known import Known
 from pipeline.methods.base import Method
+from pipeline.next_frame import Suggestion, ranked
 from pipeline.object_state import ObjectState
 from pipeline.prompting import check_prompts
 from pipeline.recent_frames import RecentFrames
@@ -78,6 +79,16 @@ class Session:
             state = self._board.objects.get(object_id)
             return () if state is None else tuple(sorted(state.stale))
 
+    def suggestions(self, n: int = 5) -> tuple[Suggestion, ...]:
+        """The frames whose correction is expected to mend the most, the best first; see `pipeline.next_frame`.
+
+        Never waits for a round: it goes by what is known at this moment. Objects without prompts have none.
+        """
+        with self._board.lock:
+            states = {i: state for i, state in self._board.objects.items() if state.prompts}
+            chosen = ranked({i: self._board.outlook(state) for i, state in states.items()}, n)
+            return tuple(self._board.suggestion(frame, object_id, gain) for frame, object_id, gain in chosen)
+
     def saved(self) -> dict[int, SavedObject]:
         """Everything known of all objects by id, to be kept beyond this process.
 
@@ -145,7 +156,7 @@ class Session:
             for result in results:
                 state = self._board.objects[result.object_id]
                 if result.frame_index not in state.prompts:
-                    state.known[result.frame_index] = Known(result.mask, result.mask, result.score, False)
+                    state.known[result.frame_index] = Known.restored(result)
                     state.stale.discard(result.frame_index)
 
     def run_round(

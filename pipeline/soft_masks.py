@@ -29,11 +29,15 @@ class SoftMask:
         levels = np.rint(probability * _LEVELS).astype(np.uint8)
         return cls(height_px, width_px, zlib.compress(levels.tobytes(), 1))
 
-    def probabilities(self) -> NDArray[np.float32]:
-        """(H, W) float32 in [0, 1]."""
+    def small(self) -> NDArray[np.float32]:
+        """(H/2, W/2) float32 in [0, 1], as it is kept."""
         width, height = _half(self.height_px, self.width_px)
         levels = np.frombuffer(zlib.decompress(self.data), np.uint8).reshape(height, width)
-        full = cv2.resize(levels.astype(np.float32) / _LEVELS, (self.width_px, self.height_px))
+        return np.asarray(levels / _LEVELS, np.float32)
+
+    def probabilities(self) -> NDArray[np.float32]:
+        """(H, W) float32 in [0, 1]."""
+        full = cv2.resize(self.small(), (self.width_px, self.height_px))
         return np.asarray(full, np.float32)
 
 

@@ -109,7 +109,8 @@ class FrameResult:
 
     ``score`` is the confidence in [0, 1]; an object that is not visible has an empty mask. ``prompted`` says that a
     person prompted this object on this frame, so that propagation leaves it alone. ``uncertainty`` in [0, 1] is the
-    entropy within the dilated mask (see `pipeline.uncertainty`), None where no probabilities are known.
+    entropy within the dilated mask (see `pipeline.uncertainty`), None where no probabilities are known; ``agreement``
+    in [0, 1] how far the passes from the prompted frames on both sides agreed, None where there was one.
     """
 
     object_id: int
@@ -118,3 +119,4 @@ class FrameResult:
     score: float
     prompted: bool
     uncertainty: float | None = None
+    agreement: float | None = None

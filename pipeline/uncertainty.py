@@ -38,9 +38,14 @@ def entropy_map(probabilities: NDArray[np.float32]) -> FloatMap:
     return np.asarray(np.clip(entropy, 0.0, 1.0), np.float32)
 
 
+def dilation_px(mask: BoolMask) -> int:
+    """How far `dilated` widens a mask (H, W)."""
+    return max(LEAST_DILATION_PX, round(DILATION_SHARE * math.sqrt(float(mask.sum()))))
+
+
 def dilated(mask: BoolMask) -> BoolMask:
     """The mask (H, W) widened in proportion to its size, so that what lies along its border counts too (6.4.2)."""
-    reach_px = max(LEAST_DILATION_PX, round(DILATION_SHARE * math.sqrt(float(mask.sum()))))
+    reach_px = dilation_px(mask)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach_px + 1, 2 * reach_px + 1))
     return np.asarray(cv2.dilate(mask.astype(np.uint8), kernel) > 0)
 

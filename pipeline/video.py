@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -47,6 +47,34 @@ class FrameSource(Protocol):
             IndexError: ``frame_index`` is outside the video.
         """
         ...
+
+
+@runtime_checkable
+class IdentifiedFrames(Protocol):
+    """A `FrameSource` that can say which frames are the same as ones that were seen before, also by another process."""
+
+    def identity(self, frame_index: int) -> str | None:
+        """Names the frame's content: equal only for equal images. None where that is not known."""
+        ...
+
+
+def frame_identity(frames: FrameSource, frame_index: int) -> str | None:
+    """The identity of a frame, None if the source knows none or the frame cannot be had."""
+    if not isinstance(frames, IdentifiedFrames):
+        return None
+    try:
+        return frames.identity(frame_index)
+    except FrameError:
+        return None
+
+
+def file_identity(path: Path) -> str | None:
+    """A file as it is now, by place, size and time of change; None if it is not there."""
+    try:
+        found = path.stat()
+        return f"{path.absolute()}|{found.st_size}|{found.st_mtime_ns}"
+    except OSError:
+        return None
 
 
 def natural_order(path: Path) -> list[tuple[int, str]]:
@@ -143,6 +171,10 @@ class ImageFileFrames(UniformFrames):
 
     def __len__(self) -> int:
         return len(self._paths)
+
+    def identity(self, frame_index: int) -> str | None:
+        """The file as it is now, see `IdentifiedFrames.identity`."""
+        return file_identity(self._paths[frame_index])
 
     def read(self, frame_index: int) -> FrameRGB:
         """One image file, see `UniformFrames.read`."""

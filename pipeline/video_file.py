@@ -1,111 +1,69 @@
-"""Frames of a video file: decoded once, in order, and kept as image files for as long as they are needed.
+"""Frames of a video file: counted in one pass, in order, and kept as image files as far as the disk's bound allows.
 
-Asking a decoder for frame k is exact only for some codecs (with B-frames it is off by a few), and reading backwards
-through one costs a decode from the last key frame, or from the start, per frame. Sessions read outward from wherever a
-person clicked, so all frames are decoded in one pass into a temporary folder, from where any order costs the same.
+Sessions read outward from wherever a person clicked, and reading backwards through a decoder costs a decode from the
+last key frame, or from the start, per frame. From image files any order costs the same. What does not fit is decoded
+again when it is asked for, a chunk of neighbours at a time, so that the next ones in either direction are there.
 """
 
 from __future__ import annotations
 
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-import cv2
-import numpy as np
-
+from pipeline.decoded_frames import DecodedFrames, jpeg
 from pipeline.types import FrameRGB
-from pipeline.video import IMAGE_SUFFIXES, FrameError, UniformFrames, decode_image
+from pipeline.video import FrameError, UniformFrames, decode_image, file_identity
+from pipeline.video_reader import FrameMarks, KnownVideoReader, VideoError, VideoReader
+
+__all__ = ["FRAME_DISK_MIB", "VideoError", "VideoFileFrames", "VideoReader"]
 
 MIB = 1024 * 1024
 FRAME_DISK_MIB = 16 * 1024
-JPEG_QUALITY = 95
-_FULL_CHROMA = 0x111111
-"""OpenCV's number for 4:4:4: colours keep the video's resolution."""
-
-
-class VideoError(Exception):
-    """A file that is no readable video, or one too long to unpack. Says what was expected, what arrived, what to do."""
-
-
-class VideoReader:
-    """The frames of a video file from first to last; use it in a ``with`` statement.
-
-    ``announced_frames`` is what the file says about its length, 0 where it says nothing; truncated and damaged files,
-    and some healthy ones, hold more or fewer, so whoever needs the number counts what `frames` yields. Frames are
-    turned upright as the file's orientation says, like players show them.
-
-    Raises:
-        VideoError: there is no such file, or it is not a video OpenCV's decoder knows.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        if not path.is_file():
-            raise VideoError(f"{path}: there is no such file")
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            raise VideoError(f"{path} is one image; expected a video file, or the folder that holds all frames")
-        # Absolute, so that a colon in the name is not taken for a protocol.
-        self._capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
-        self.announced_frames = 0
-        if self._capture.isOpened():
-            self.announced_frames = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-
-    def __enter__(self) -> VideoReader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._capture.release()
-
-    def frames(self) -> Iterator[FrameRGB]:
-        """Every frame, once.
-
-        Raises:
-            VideoError: not even one frame can be decoded.
-        """
-        arrived, bgr = self._capture.read()
-        if not arrived:
-            raise VideoError(
-                f"{self._path}: no frame can be decoded; expected a video such as an MP4 with H.264. "
-                "Convert it first, for example with `ffmpeg -i FILE -pix_fmt yuv420p converted.mp4`"
-            )
-        while arrived:
-            yield np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-            arrived, bgr = self._capture.read()
 
 
 class VideoFileFrames(UniformFrames):
-    """A video file as a `FrameSource`: frame k is the k-th frame the decoder yields.
+    """A video file of any length as a `FrameSource`: frame k is the k-th frame the decoder yields. Thread-safe.
 
-    The frames lie as JPEGs (quality 95, full chroma) in a temporary folder until `close`; use a ``with`` statement.
+    The frames lie as JPEGs (quality 95, full chroma) in a temporary folder until `close`; use a ``with`` statement. A
+    frame looks the same whether it was kept or decoded again. In memory, some 50 bytes a frame are kept.
 
     Args:
-        path: the video file.
+        path: the video file. It must stay as it is while frames may have to be decoded again.
         disk_mib: bound of the temporary folder.
-        on_frame: called after every decoded frame with how many there are and how many the file announces (0:
+        on_frame: called in the first pass after every frame with how many there are and how many the file announces (0:
             unknown); may raise to stop.
+        check: called before every frame that is decoded again; may raise to stop, which `frame` then does.
 
     Raises:
-        VideoError: not a readable video, or its frames need more than ``disk_mib`` or than the disk has.
+        VideoError: not a readable video, or the disk is full before ``disk_mib`` is.
     """
 
     def __init__(
-        self, path: Path, *, disk_mib: int = FRAME_DISK_MIB, on_frame: Callable[[int, int], None] = lambda *_: None
+        self,
+        path: Path,
+        *,
+        disk_mib: float = FRAME_DISK_MIB,
+        on_frame: Callable[[int, int], None] = lambda *_: None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        self._path, self._limit_bytes = path, disk_mib * MIB
+        self._path, self._lock, self._marks = path, threading.Lock(), FrameMarks()
         self._folder = tempfile.TemporaryDirectory(prefix="ivos-frames-")
-        self._n_frames, self.disk_bytes, self.announced_frames = 0, 0, 0
+        self._files = DecodedFrames(Path(self._folder.name), int(disk_mib * MIB))
+        self._again = KnownVideoReader(path, self._marks, check)
+        self.announced_frames = 0
         started_s = time.monotonic()
         try:
             with VideoReader(path) as reader:
+                self._identity = file_identity(path)
                 self.announced_frames = reader.announced_frames
                 for image in reader.frames():
                     self._keep(image)
-                    on_frame(self._n_frames, self.announced_frames)
+                    self._marks.add(image)
+                    on_frame(len(self), self.announced_frames)
         except BaseException:
             self.close()
             raise
@@ -120,37 +78,76 @@ class VideoFileFrames(UniformFrames):
         self.close()
 
     def __len__(self) -> int:
-        return self._n_frames
+        return len(self._marks)
+
+    @property
+    def kept_frames(self) -> int:
+        """How many frames, from the first on, never have to be decoded again."""
+        return self._files.n_pinned
+
+    @property
+    def disk_bytes(self) -> int:
+        """What the frames on disk take now; never more than the bound."""
+        return self._files.held_bytes
+
+    @property
+    def peak_disk_bytes(self) -> int:
+        """The most that the frames on disk took at any time."""
+        return self._files.peak_bytes
+
+    def identity(self, frame_index: int) -> str | None:
+        """The file as it was when it was opened, and the frame's place in it."""
+        return None if self._identity is None else f"{self._identity}#{frame_index}"
 
     def read(self, frame_index: int) -> FrameRGB:
         """One frame, see `UniformFrames.read`."""
-        try:
-            data = self._file(frame_index).read_bytes()
-        except OSError as error:
-            raise FrameError(frame_index, f"the decoded frame of {self._path} is gone: {error.strerror}") from error
+        if self._marks.is_damaged(frame_index):
+            raise FrameError(frame_index, f"the decoder refuses it: {self._path} is damaged there")
+        if frame_index < self.kept_frames:
+            try:
+                return decode_image(self._files.path(frame_index).read_bytes(), frame_index)
+            except OSError as error:
+                raise FrameError(frame_index, f"the decoded frame of {self._path} is gone: {error.strerror}") from error
+        with self._lock:
+            data = self._files.passing(frame_index) or self._decoded_again(frame_index)
         return decode_image(data, frame_index)
 
     def close(self) -> None:
         """Delete the frames."""
-        self._folder.cleanup()
+        with self._lock:
+            self._again.close()
+            self._folder.cleanup()
 
-    def _file(self, frame_index: int) -> Path:
-        return Path(self._folder.name) / f"{frame_index}.jpg"
-
-    def _keep(self, image: FrameRGB) -> None:
-        options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, _FULL_CHROMA]
-        _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
-        if self.disk_bytes + data.nbytes > self._limit_bytes:
-            raise VideoError(
-                f"{self._path}: the first {self._n_frames} frames fill the {self._limit_bytes // MIB} MiB that "
-                "decoded frames may take on disk; raise that bound or cut the video into shorter ones"
-            )
+    def _keep(self, image: FrameRGB | None) -> None:
+        if self._files.is_full:
+            return
         try:
-            self._file(self._n_frames).write_bytes(data.tobytes())
+            self._files.pin(jpeg(image) if image is not None else b"")
         except OSError as error:
             raise VideoError(
-                f"{self._path}: frame {self._n_frames} cannot be kept in {self._folder.name}: {error.strerror}; "
+                f"{self._path}: frame {len(self)} cannot be kept in {self._folder.name}: {error.strerror}; "
                 "TMPDIR names another folder"
             ) from error
-        self.disk_bytes += data.nbytes
-        self._n_frames += 1
+
+    def _decoded_again(self, frame_index: int) -> bytes:
+        """One frame, and its neighbours into the work area; the lock is held.
+
+        Raises:
+            FrameError: the file is gone, or no longer what it was.
+        """
+        n_frames = self._files.chunk_frames
+        start = max(self.kept_frames, frame_index // n_frames * n_frames)
+        wanted: bytes | None = None
+        try:
+            images = self._again.frames(start, min(len(self), (frame_index // n_frames + 1) * n_frames))
+            for index, image in enumerate(images, start):
+                if image is None:
+                    continue
+                data = jpeg(image)
+                wanted = data if index == frame_index else wanted
+                self._files.pass_by(index, data)
+        except VideoError as error:
+            raise FrameError(frame_index, f"cannot be decoded again: {error}") from error
+        if wanted is None:
+            raise FrameError(frame_index, f"cannot be decoded again: {self._path} is no longer what it was")
+        return wanted

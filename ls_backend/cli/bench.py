@@ -21,8 +21,20 @@ from ls_backend.cli.bench_checks import (
     frame_numbers,
     refuse_options,
 )
+from ls_backend.cli.bench_long import long
+from ls_backend.cli.bench_memory import memory
 from ls_backend.cli.bench_speed import speed
 from ls_backend.cli.bench_table import show_tables
+from ls_backend.cli.bench_zivos import (
+    DEFAULT_START,
+    ONLINE_METHOD,
+    Protocol,
+    Wanted,
+    ZivosOptions,
+    check_protocol,
+    given,
+    run_zivos,
+)
 from ls_backend.cli.errors import failed
 from ls_backend.cli.parts import (
     DEFAULT,
@@ -55,6 +67,8 @@ INTERRUPTED = 130
 console = Console(stderr=True)
 bench = typer.Typer(name="bench", invoke_without_command=True, add_completion=False)
 bench.command()(speed)
+bench.command()(memory)
+bench.command()(long)
 
 
 @dataclass(frozen=True)
@@ -116,6 +130,18 @@ def rounds_on_clips(
     json: Annotated[Path | None, typer.Option(help="Write all figures into this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw J&F over rounds and seconds into this file.")] = None,
     masks: Annotated[Path | None, typer.Option(help="Write the final masks below this folder, as DAVIS PNGs.")] = None,
+    protocol: Annotated[Protocol, typer.Option(help="rounds, or a single pass that calls for help.")] = Protocol.ROUNDS,
+    corrections: Annotated[Wanted, typer.Option(help="zivos: who decides when to correct.")] = Wanted.REQUESTED,
+    n_corrections: Annotated[
+        int | None, typer.Option(min=0, help="zivos: random corrections per object.", show_default="as many as asked")
+    ] = None,
+    long_frames: Annotated[
+        int | None, typer.Option(min=2, help="zivos: play each clip forth and back up to so many frames.")
+    ] = None,
+    frame_rate: Annotated[float, typer.Option(min=0.1, help="zivos: frames per second, for IDI.")] = 24.0,
+    keep_confirmed_masks: Annotated[
+        bool, typer.Option("--keep-confirmed-masks", help="zivos: a click inside a mask corrects it.")
+    ] = False,
 ) -> None:
     """Measure a method on clips with ground truth: J&F per round, AUC, R-AUC, seconds per frame, memory.
 
@@ -128,6 +154,28 @@ def rounds_on_clips(
         start, next_frame, first_frame, frames_per_round, click_strategy=click_strategy, seed=seed
     )
     try:
+        check_protocol(context, protocol)
+        if protocol is Protocol.ZIVOS:
+            online_method = method if given(context, "method") else ONLINE_METHOD
+            asked = chosen(online_method, segmenter, point_tracker, box_tracker, checkpoint, option)
+            run_zivos(
+                ZivosOptions(
+                    data=data,
+                    sequences=sequences,
+                    start=start.value if given(context, "start") else DEFAULT_START,
+                    choice=asked,
+                    corrections=corrections,
+                    n_corrections=n_corrections,
+                    long_frames=long_frames,
+                    frame_rate=frame_rate,
+                    keep_confirmed_masks=keep_confirmed_masks,
+                    device=device,
+                    seed=seed,
+                    objects=objects,
+                    json=json,
+                )
+            )
+            return
         choice, store = concrete_choice(chosen(method, segmenter, point_tracker, box_tracker, checkpoint, option))
         folder = data_folder(data)
         single = frame_numbers(single_frames)

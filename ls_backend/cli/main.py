@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-COMMANDS = ("demo", "serve", "export", "segment", "bench", "models")
+COMMANDS = ("demo", "serve", "export", "segment", "bench", "calibrate", "models")
 """Sub-commands. Each is a function, or a group of commands, in the module of its name beside this one."""
 
 

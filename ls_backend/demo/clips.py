@@ -65,7 +65,8 @@ def clip_from_video(media_root: Path, video: Path, on_progress: Progress = silen
         if folder:
             try:
                 with VideoReader(video) as reader:
-                    _write_jpegs(folder, reader.frames(), on_progress, reader.announced_frames)
+                    whole = (image for image in reader.frames() if image is not None)
+                    _write_jpegs(folder, whole, on_progress, reader.announced_frames)
             except VideoError as error:
                 raise DemoError(f"--video {error}") from error
     return _finished(media_root, key)

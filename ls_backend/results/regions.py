@@ -12,6 +12,10 @@ from ls_backend.label_config import LabelConfig
 from ls_backend.payloads import Json
 
 SCORE_DIGITS = 4
+NEXT_NOTE_ID = "ivos-next"
+"""The id of the line that says where to look next: the same always, so that there is one, and it is the newest."""
+CERTAIN = 1.0
+"""The score of what the annotator gave. Without one, it would come first in a region list ordered by score."""
 
 
 def region_id(label: str, frame_index: int) -> str:

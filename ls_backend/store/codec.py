@@ -123,6 +123,8 @@ def mask_values(object_id: int, frame_index: int, known: Known) -> Values:
         "score": float(known.score),
         "prompted": bool(known.prompted),
         "soft": None if known.soft is None else known.soft.data,
+        "uncertainty": None if known.uncertainty is None else float(known.uncertainty),
+        "agreement": None if known.agreement is None else float(known.agreement),
     }
 
 
@@ -132,7 +134,7 @@ def read_mask(row: Any) -> Known:
     own = RunLengthMask(*size_hw_px, bytes(row.own))
     shown = own if row.shown is None else RunLengthMask(*size_hw_px, bytes(row.shown))
     soft = None if row.soft is None else SoftMask(*size_hw_px, bytes(row.soft))
-    return Known(own, shown, row.score, row.prompted, soft)
+    return Known(own, shown, row.score, row.prompted, soft, row.uncertainty, row.agreement)
 
 
 def before_values(object_id: int, frame_index: int, mask: RunLengthMask) -> Values:

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, make_url, select
+from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, make_url, select, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from ls_backend.store.tables import PARTS, SCHEMA_VERSION, Base, SchemaRow, SessionRow
+from ls_backend.store.tables import SCHEMA_VERSION, Base, SchemaRow
 
 logger = logging.getLogger(__name__)
 FILE_NAME = "sessions.sqlite"
@@ -195,7 +195,7 @@ class Database:
 
 
 def _prepare(engine: Engine, name: str) -> None:
-    """Make the tables, or check that they are those this version knows and that they can be read.
+    """Make the tables, or bring those of an earlier version up to date, and check that they can be read.
 
     Raises:
         StoreVersionError: they are of a later version.
@@ -213,8 +213,22 @@ def _prepare(engine: Engine, name: str) -> None:
         if version is None:
             Base.metadata.create_all(connection)
             connection.execute(insert(SchemaRow).values(version=SCHEMA_VERSION))
-        for table in (SessionRow, *PARTS):
-            connection.execute(select(table.__table__).limit(1)).close()
+        elif version < SCHEMA_VERSION:
+            _upgrade(connection)
+        for table in Base.metadata.sorted_tables:
+            connection.execute(select(table).limit(1)).close()
+
+
+def _upgrade(connection: Connection) -> None:
+    """Add the columns that came since an earlier version; they are empty in what is stored. May be repeated."""
+    inspector = inspect(connection)
+    for table in filter(lambda table: inspector.has_table(table.name), Base.metadata.sorted_tables):
+        there = {column["name"] for column in inspector.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there and column.nullable:
+                kind = column.type.compile(connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
+    connection.execute(update(SchemaRow).values(version=SCHEMA_VERSION))
 
 
 def _is_damaged(reason: str) -> bool:

@@ -111,7 +111,8 @@ class SessionStore:
             GoneError: it is not in the store any more.
             StoreError: the store cannot be written now.
         """
-        values = _session_values(record)
+        entries = [part.entries(record) for part in PARTS]
+        values = _session_values(record, sum(map(len, entries)))
         if values["size_bytes"] > self._limit_bytes:
             raise TooLargeError(f"{values['size_bytes'] / MIB:.0f} MiB")
         with self.database.begin() as connection:
@@ -120,8 +121,8 @@ class SessionStore:
                 session_id = _added(connection, values)
             elif connection.execute(update(SessionRow).where(SessionRow.id == session_id).values(values)).rowcount != 1:
                 raise GoneError(f"session {session_id} is not in {self.database.name} any more")
-            for part in PARTS:
-                part.write(connection, session_id, part.entries(record), part.entries(since) if since else {})
+            for part, new in zip(PARTS, entries, strict=True):
+                part.write(connection, session_id, new, part.entries(since) if since else {})
         return session_id
 
     def trim(self, *, keep: int) -> list[int]:
@@ -144,7 +145,7 @@ class SessionStore:
 
     def _surplus(self, keep: int) -> int | None:
         """The session that has to go next, or None."""
-        with self.database.begin() as connection:
+        with self.database.read() as connection:
             used_bytes = self.database.used_bytes(connection)
             if used_bytes is None:
                 used_bytes = int(connection.scalar(select(func.sum(SessionRow.size_bytes))) or 0)
@@ -176,13 +177,12 @@ def _head(row: Any, prompt_ids: Iterable[str]) -> Head | None:
         return None
 
 
-def _session_values(record: SessionRecord) -> codec.Values:
-    """A `SessionRow`."""
+def _session_values(record: SessionRecord, n_rows: int) -> codec.Values:
+    """A `SessionRow` on which ``n_rows`` rows of other tables hang."""
     editor = codec.editor_to_json(record.editor)
     masks_bytes = sum(known.held_bytes for o in record.objects.values() for known in o.known.values())
     before_bytes = sum(len(mask.counts) for o in record.objects.values() for mask in o.before_prompts.values())
     raw_bytes = sum(len(json.dumps(prompt.raw)) for prompt in record.prompts)
-    n_rows = sum(len(part.entries(record)) for part in PARTS)
     return {
         "project": record.project,
         "task": record.task,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _ID = BigInteger().with_variant(Integer, "sqlite")  # Only INTEGER counts up by itself in SQLite.
 
 
@@ -91,6 +91,9 @@ class MaskRow(Base):
     score: Mapped[float]
     prompted: Mapped[bool]
     soft: Mapped[bytes | None] = mapped_column(LargeBinary)
+    # Since version 2:
+    uncertainty: Mapped[float | None]
+    agreement: Mapped[float | None]
 
 
 class BeforePromptsRow(Base):
@@ -114,7 +117,3 @@ class MaskNoteRow(Base):
     present: Mapped[bool]
     delivered_in: Mapped[int]
     saved_in: Mapped[bytes] = mapped_column(LargeBinary)
-
-
-PARTS = (ObjectRow, PromptRow, RoundRow, MaskRow, BeforePromptsRow, MaskNoteRow)
-"""The tables that hang on a session."""

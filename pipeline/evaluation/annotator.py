@@ -40,6 +40,7 @@ class NextFrame(str, Enum):
 
     WORST = "worst"
     RANDOM = "random"
+    SUGGESTED = "suggested"
 
 
 @dataclass(frozen=True)
@@ -87,23 +88,28 @@ class Annotator:
         first = best_frame(self._areas_px) if given is None else given
         return spread_frames(first, np.asarray(self._areas_px.any(axis=1)), self._settings.frames_per_round)
 
-    def next_frames(self, jf_per_frame: NDArray[np.float64]) -> tuple[int, ...]:
+    def next_frames(self, jf_per_frame: NDArray[np.float64], suggested: Sequence[int] = ()) -> tuple[int, ...]:
         """The frames of a later round.
 
         Frames with an object come before frames without, among them frames nobody has prompted before prompted ones
         (I-PT: the interaction frames vary in each round). Of these the worst by J&F, the earlier one where two are
-        equal, or any of them at random. Where a round has several frames, a clip too short for their distance gets
-        them closer together, and one with fewer frames than that all of them.
+        equal, or any of them at random, or the first one that was suggested, and at random where none of them was:
+        a suggested frame without an object has nothing to be prompted. Where a round has several frames, a clip too
+        short for their distance gets them closer together, and one with fewer frames than that all of them.
 
         Args:
             jf_per_frame: J&F of every frame, the mean over objects, (T,).
+            suggested: frames in the order in which the method would have them corrected.
         """
         chosen: list[int] = []
         for _ in range(self._settings.frames_per_round):
             candidates = self._candidates(chosen)
             if not candidates.any():
                 break
-            if self._settings.next_frame is NextFrame.RANDOM:
+            usable = [frame_index for frame_index in suggested if candidates[frame_index]]
+            if self._settings.next_frame is NextFrame.SUGGESTED and usable:
+                chosen.append(usable[0])
+            elif self._settings.next_frame is not NextFrame.WORST:
                 chosen.append(int(self._chance.choice(np.flatnonzero(candidates))))
             else:
                 chosen.append(int(np.argmin(np.where(candidates, jf_per_frame, np.inf))))

@@ -18,6 +18,9 @@ from pipeline.methods.base import Method
 from pipeline.session import Session
 from pipeline.types import BoolMask, Prompt, RunLengthMask
 
+N_SUGGESTIONS = 10
+"""So many suggested frames the simulated annotator looks at before it takes one at random."""
+
 
 @dataclass(frozen=True)
 class RoundScore:
@@ -175,7 +178,7 @@ def run_clip(
     given: list[Prompt] = []
     rounds: list[RoundScore] = []
     for number in range(1, n_rounds + 1):
-        frame_indices = annotator.first_frames() if number == 1 else annotator.next_frames(scores.jf_per_frame())
+        frame_indices = annotator.first_frames() if number == 1 else _next_frames(annotator, scores, session)
         current = None if number == 1 else scores.masks_on(frame_indices)
         started_s = time.perf_counter()
         new = annotator.prompts(frame_indices, current)
@@ -207,6 +210,11 @@ def run_clip(
         own_f=own_f,
         masks={i: scores.masks(i) for i in truth.object_ids},
     )
+
+
+def _next_frames(annotator: Annotator, scores: MaskScores, session: Session | None) -> tuple[int, ...]:
+    suggested = () if session is None else session.suggestions(N_SUGGESTIONS)
+    return annotator.next_frames(scores.jf_per_frame(), [suggestion.frame_index for suggestion in suggested])
 
 
 def _own_scores(session: Session, truth: Truth, scored: slice) -> tuple[dict[int, float], dict[int, float]]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.memory import crstm
+from pipeline.memory.diversity import FrameKeys
+from pipeline.memory.policy import MemoryPolicy
 from pipeline.segmenters.base import MemoryEntry, MemoryQuery, MemoryReadout
 
 
@@ -20,14 +22,16 @@ class _Stored:
 class MemoryBank:
     """Memory entries by frame index, at most ``limit_mib`` MiB of them. Not for several threads at once.
 
+    Which of the frames that nobody prompted stay is decided by a ``policy`` if there is one, see `offer`.
     Over the limit the entries stored longest ago go first, those of interaction frames only when no other is left, and
     the newest never. All entries must have the same numbers of channels and live on one device.
     """
 
-    def __init__(self, limit_mib: float) -> None:
+    def __init__(self, limit_mib: float, policy: MemoryPolicy | None = None) -> None:
         if limit_mib <= 0:
             raise ValueError(f"a memory bank needs a positive bound in MiB, but got {limit_mib}")
         self._limit_bytes = int(limit_mib * 2**20)
+        self.policy = policy
         self._stored: dict[int, _Stored] = {}
         self._joined: tuple[torch.Tensor, torch.Tensor] | None = None
 
@@ -46,6 +50,25 @@ class MemoryBank:
         """Those of `frame_indices` that a person prompted."""
         return tuple(index for index, each in self._stored.items() if each.interaction)
 
+    def pin(self, frame_index: int, keys: FrameKeys) -> None:
+        """Tell the policy of an interaction frame."""
+        if self.policy is not None:
+            self.policy.pin(frame_index, keys)
+
+    def offer(self, frame_index: int, keys: FrameKeys) -> bool:
+        """Whether a frame is to be stored; what has to leave for it is forgotten. Without a policy, always.
+
+        Args:
+            frame_index: the frame, which nobody prompted.
+            keys: what the policy compares.
+        """
+        if self.policy is None:
+            return True
+        taken = self.policy.offer(frame_index, keys)
+        kept = {*self.policy.kept, *self.interaction_frames}
+        self._remove([index for index in self._stored if index not in kept])
+        return taken
+
     def store(self, frame_index: int, entry: MemoryEntry, interaction: bool) -> None:
         """Remember a frame, in place of what was known of it; an interaction frame stays one until it is forgotten."""
         known = self._stored.pop(frame_index, None)
@@ -60,6 +83,8 @@ class MemoryBank:
                 break
             excess -= self._stored.pop(index).entry.nbytes
             dropped.append(index)
+        if self.policy is not None:
+            self.policy.discard(index for index in dropped if index != frame_index)
         if dropped:
             self._release()
 
@@ -83,7 +108,10 @@ class MemoryBank:
         return MemoryReadout(query, crstm.read(keys[: query.keys.shape[0]], values, query.keys, top_k), alpha)
 
     def _remove(self, frame_indices: Iterable[int]) -> None:
-        gone = [self._stored.pop(index, None) for index in frame_indices]
+        leaving = list(frame_indices)
+        if self.policy is not None:
+            self.policy.discard(leaving)
+        gone = [self._stored.pop(index, None) for index in leaving]
         if any(gone):
             self._joined = None
             self._release()

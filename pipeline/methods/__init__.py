@@ -24,9 +24,12 @@ PARTS_BY_METHOD = {
     "sam_pd": ("segmenter",),
     "idpro": ("segmenter",),
     "civos": ("segmenter",),
+    "lazy": ("segmenter",),
     "sam2": ("segmenter",),
 }
 METHODS = tuple(PARTS_BY_METHOD)
+ONLINE_METHODS = ("lazy", "idpro")
+"""The methods that can follow a video while it arrives, see `pipeline.online`; the first one asks for help."""
 MAX_TORCH_THREADS = 4
 
 
@@ -40,8 +43,8 @@ class MethodChoice:
         point_tracker, box_tracker: one of `pipeline.parts.known_parts`, for the methods that track points or boxes.
         checkpoint: the segmenter's weights, instead of its file in the model zoo.
         options: the method's own settings by name, for instance ``{"refinement_iterations": 1}``; see `IPtSettings`,
-            `SamPtSettings`, `SamPdSettings`, `ConcurrentSettings`, `CivosSettings`, `Sam2Settings`. Others keep their
-            defaults.
+            `SamPtSettings`, `SamPdSettings`, `ConcurrentSettings`, `CivosSettings`, `LazySettings`, `Sam2Settings`.
+            Others keep their defaults.
     """
 
     method: str = METHODS[0]
@@ -162,6 +165,7 @@ def _settings(name: str, options: Mapping[str, Any]) -> Any:
     from pipeline.methods.civos import CivosSettings
     from pipeline.methods.concurrent_video import ConcurrentSettings
     from pipeline.methods.i_pt import IPtSettings
+    from pipeline.methods.lazy_video import LazySettings
     from pipeline.methods.sam2_video import Sam2Settings
     from pipeline.methods.sam_pd import SamPdSettings
     from pipeline.methods.sam_pt import SamPtSettings
@@ -172,6 +176,7 @@ def _settings(name: str, options: Mapping[str, Any]) -> Any:
         "sam_pd": SamPdSettings,
         "idpro": ConcurrentSettings,
         "civos": CivosSettings,
+        "lazy": LazySettings,
         "sam2": Sam2Settings,
     }
     kind: Any = kinds[name]
@@ -191,6 +196,7 @@ def _compose(choice: MethodChoice, context: PartContext, embeddings: EmbeddingCa
     from pipeline.methods.civos import Civos
     from pipeline.methods.i_pt import IPt
     from pipeline.methods.idpro import IdPro
+    from pipeline.methods.lazy import Lazy
     from pipeline.methods.sam_pd import SamPd
     from pipeline.methods.sam_pt import SamPt
 
@@ -199,7 +205,12 @@ def _compose(choice: MethodChoice, context: PartContext, embeddings: EmbeddingCa
     if choice.method == "sam2":
         return _sam2(segmenter_name, context, embeddings, settings)
     segmenter = build_part("segmenter", segmenter_name, context)
-    of_segmenter_alone: dict[str, Callable[..., Method]] = {"sam_pd": SamPd, "idpro": IdPro, "civos": Civos}
+    of_segmenter_alone: dict[str, Callable[..., Method]] = {
+        "sam_pd": SamPd,
+        "idpro": IdPro,
+        "civos": Civos,
+        "lazy": Lazy,
+    }
     if choice.method in of_segmenter_alone:
         return of_segmenter_alone[choice.method](segmenter, embeddings, settings)
     points = build_part("point_tracker", choice.point_tracker, context)

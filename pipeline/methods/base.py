@@ -48,7 +48,8 @@ class Estimate:
 
     Where two passes meet, ``trust`` (>= 0) weighs one against the other beside the distance; equal trust leaves the
     distance alone, as I-PT has it. ``uncertainty`` in [0, 1] is the masked entropy, of methods that look at it on their
-    way; ``wants_help`` says that the method would ask a person here (thesis, 6.4.4).
+    way, and ``uncertainty_change`` in [-1, 1] its rise against the frame before; ``wants_help`` says that the method
+    would ask a person here (thesis, 6.4.4).
     """
 
     frame_index: int
@@ -56,6 +57,7 @@ class Estimate:
     score: float
     trust: float = 1.0
     uncertainty: float | None = None
+    uncertainty_change: float | None = None
     wants_help: bool = False
 
 
@@ -178,6 +180,28 @@ class ConcurrentVideo(Protocol):
 
     def forget(self, object_id: int) -> None:
         """Drop what is remembered of an object: its latest rounds were taken back."""
+        ...
+
+
+@runtime_checkable
+class OnlineVideo(ConcurrentVideo, Protocol):
+    """A method at work on a video that arrives: it goes on from corrections, and lets go of what is past."""
+
+    def go_on(self, way: Any, anchor: Anchor, memory: Any | None) -> None:
+        """Let a way go on from the frame it came by last, whose mask a person corrected (thesis, 6.4.5).
+
+        What the way remembers of that frame is replaced.
+
+        Args:
+            way: from `start`.
+            anchor: that frame, with its new mask.
+            memory: from `begin_round`, which was told of the new mask. None for a mask that a person only pointed at:
+                the way remembers it until the next such one, but nobody vouches for its pixels.
+        """
+        ...
+
+    def release(self, frame_index: int) -> None:
+        """Forget what is cached of a frame: nobody will ask for it again."""
         ...
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.memory import shared
+from pipeline.memory import diversity, shared
+from pipeline.memory.diversity import FrameKeys
 from pipeline.memory.key_grid import KeyGrid
+from pipeline.memory.policy import POLICY_CELLS, MemoryPolicy
 from pipeline.memory.shared import SharedMemory
 from pipeline.methods.video_state import VideoState
 from pipeline.segmenters.base import FloatMap
@@ -41,20 +44,20 @@ class Remembered:
 
 @dataclass
 class WayMemory:
-    """The temporary memory of one way: its last frames, and of the others every so many one (thesis, 3.1.4).
+    """The temporary memory of one way: its last frames, and what a policy keeps of the others (thesis, 3.1.4, 5.4.2).
 
     Attributes:
         last_frames: how many of the last frames.
-        interval_frames: u: of the frames since the way began each u-th stays for longer; 0 means none.
-        interval_kept: how many of these at most, the oldest go first.
+        interval_frames: u: of the frames since the way began each u-th is offered to the policy; 0 means none.
+        policy: decides which of these stay, and how many.
     """
 
     last_frames: int
     interval_frames: int
-    interval_kept: int
+    policy: MemoryPolicy
     frames: dict[int, Remembered] = field(default_factory=dict)
     _first: dict[int, Remembered] = field(default_factory=dict)
-    _numbers: dict[int, int] = field(default_factory=dict)
+    _last: list[int] = field(default_factory=list)
     _n_seen: int = 0
 
     @property
@@ -63,19 +66,30 @@ class WayMemory:
         return {**self._first, **self.frames}
 
     def begin(self, frame_index: int, remembered: Remembered) -> None:
-        """Remember the frame that the way began from, for as long as it lasts."""
+        """Remember the frame that the way began from, for as long as it lasts; the policy is told apart."""
         self._first = {frame_index: remembered}
 
-    def add(self, frame_index: int, remembered: Remembered) -> None:
-        """Remember the newest frame, and forget what is not to be kept any longer."""
+    def add(self, frame_index: int, remembered: Remembered, compared: Callable[[], FrameKeys]) -> None:
+        """Remember the newest frame, and forget what is not to be kept any longer.
+
+        Args:
+            frame_index: the frame.
+            remembered: what there is to remember of it.
+            compared: gives what policies compare; asked only when the frame is offered.
+        """
         self._n_seen += 1
-        self._numbers[frame_index] = self._n_seen
+        self._last = [*self._last, frame_index][-self.last_frames :] if self.last_frames else []
+        if self.interval_frames and self._n_seen % self.interval_frames == 0:
+            self.policy.offer(frame_index, compared())
         self.frames[frame_index] = remembered
-        last = list(self.frames)[-self.last_frames :] if self.last_frames else []
-        regular = [f for f in self.frames if self.interval_frames and self._numbers[f] % self.interval_frames == 0]
-        kept = {*last, *(regular[-self.interval_kept :] if self.interval_kept else [])}
+        kept = {*self._last, *self.policy.kept}
         self.frames = {f: each for f, each in self.frames.items() if f in kept}
-        self._numbers = {f: number for f, number in self._numbers.items() if f in kept}
+
+    def discard(self, frame_index: int) -> None:
+        """Forget a frame, if it is remembered."""
+        self.frames.pop(frame_index, None)
+        self._first.pop(frame_index, None)
+        self.policy.discard([frame_index])
 
 
 @dataclass(frozen=True)
@@ -121,6 +135,25 @@ class ConcurrentMemory:
         if frame_index in self._prompted:
             return self._prompted.keys(frame_index)
         return self.grid(embedding).keys(self._state.segmenter.key_features(embedding))
+
+    def coarse(self, keys: torch.Tensor) -> torch.Tensor:
+        """Of the keys (C, N) of a frame those that memory policies compare, (C, M)."""
+        return diversity.coarser(keys, self._known_grid.grid_hw, self._coarse_grid.grid_hw)
+
+    def coarse_shares(self, mask: BoolMask) -> torch.Tensor:
+        """The value (M,) of a mask (H, W) on the grid of `coarse`."""
+        return self._coarse_grid.shares(mask)
+
+    @property
+    def _known_grid(self) -> KeyGrid:
+        if self._grid is None:
+            raise RuntimeError("expected a frame's keys before they are made coarser, but none of this video were made")
+        return self._grid
+
+    @cached_property
+    def _coarse_grid(self) -> KeyGrid:
+        grid = self._known_grid
+        return replace(grid, grid_hw=diversity.coarse_grid_hw(grid.grid_hw, POLICY_CELLS))
 
     def value(self, embedding: Any, mask: BoolMask) -> torch.Tensor:
         """The value (N,) of a mask (H, W)."""

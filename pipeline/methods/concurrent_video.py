@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 from weakref import WeakSet
 
 import numpy as np
+import torch
 
 from pipeline.embedding_ahead import EmbeddingAhead
+from pipeline.masks import known_logits
+from pipeline.memory.diversity import FrameKeys
+from pipeline.memory.policies import build_policy, check_policy
+from pipeline.memory.policy import MemoryPolicy
 from pipeline.methods.base import Anchor, Estimate, Interaction, ObjectRound
 from pipeline.methods.concurrent_memory import Asked, ConcurrentMemory, MemorySettings, Remembered, WayMemory
 from pipeline.methods.expected_prompts import prompts_from
 from pipeline.methods.mask_flow import FlowFields, MaskFlow
-from pipeline.methods.passes import Passes
+from pipeline.methods.passes import Found, Passes
 from pipeline.methods.prompted_frames import PromptedFrames
 from pipeline.methods.video_state import ObjectKnowledge, VideoState, digest
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
@@ -30,7 +36,10 @@ class ConcurrentSettings:
         positive_points, negative_points: how many points ask the segmenter for an object where it is expected.
         readout_weight: of the memory's logits beside those of a mask.
         last_frames: how many of its last frames a way reads; what is carried along the flow says the same already.
-        interval_frames, interval_kept: a way also reads every so many frame it came by, the last so many of these.
+        interval_frames: every how many frames a way offers one it came by to its memory.
+        memory_policy: which of these it keeps and reads, one of `POLICIES`.
+        memory_slots: how many of them, beside the prompted frames.
+        memory_similarity: READMem's lower similarity bound, see `ReadMem`.
         key_cells: cells of the memory along a frame's longer side, at most.
         read_frames: of an object's prompted frames the nearest so many are read.
         temperature: of the memory's softmax.
@@ -46,7 +55,9 @@ class ConcurrentSettings:
     readout_weight: float = 0.5
     last_frames: int = 0
     interval_frames: int = 5
-    interval_kept: int = 3
+    memory_policy: str = "fifo"
+    memory_slots: int = 3
+    memory_similarity: float = 0.5
     key_cells: int = 54
     read_frames: int = 6
     temperature: float = 0.035
@@ -55,6 +66,9 @@ class ConcurrentSettings:
     prompted_refinements: int = 3
     flow_long_side_px: int = 214
     frames_ahead: int = 2
+
+    def __post_init__(self) -> None:
+        check_policy(self.memory_policy, self.memory_slots, self.memory_similarity)
 
 
 @dataclass(eq=False)
@@ -65,6 +79,19 @@ class Way:
     appearance: Any
     flow: MaskFlow
     memory: WayMemory
+    uncertainty: float | None = None
+    """Of the frame it came by last, for methods that look at it."""
+    appearance_before: Any = None
+    """What was known before that frame."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a step made of one object: unless it is ``sure``, it is not remembered."""
+
+    found: Found
+    estimate: Estimate
+    sure: bool = True
 
 
 class ConcurrentVideo:
@@ -89,7 +116,13 @@ class ConcurrentVideo:
         remembered = [each for way in list(self._ways) for each in way.memory.readable.values()]
         keys = {id(each.keys): each.keys.nbytes for each in remembered}
         temporary = sum(keys.values()) + sum(each.value.nbytes for each in remembered)
-        return self._memory.nbytes + self._fields.held_bytes + temporary
+        compared = sum(way.memory.policy.nbytes for way in list(self._ways))
+        return self._memory.nbytes + self._fields.held_bytes + temporary + compared
+
+    @property
+    def policies(self) -> dict[int, MemoryPolicy]:
+        """What decides about the memory of the ways under way, by object id."""
+        return {way.object_id: way.memory.policy for way in list(self._ways)}
 
     def interact(
         self, interactions: Sequence[Interaction], known: Sequence[ObjectRound]
@@ -112,17 +145,20 @@ class ConcurrentVideo:
     def start(self, object_id: int, anchor: Anchor, memory: Mapping[int, Any]) -> Way:
         """Begin a way from a frame whose mask is known."""
         s = self._settings
-        way_memory = WayMemory(s.last_frames, s.interval_frames, s.interval_kept)
+        policy = build_policy(s.memory_policy, s.memory_slots, s.memory_similarity)
+        way_memory = WayMemory(s.last_frames, s.interval_frames, policy)
         way = Way(object_id, memory[object_id], MaskFlow(self._fields), way_memory)
         way.flow.start(anchor.frame_index, anchor.mask)
         # The prompted frames are in the memory, unless a way goes on from where another round was stopped.
-        if not (self._across_rounds and self._memory.holds(object_id, anchor.frame_index)):
-            try:
-                embedding = self._state.embedding(anchor.frame_index)
-                keys = self._memory.keys(anchor.frame_index, embedding)
-                way.memory.begin(anchor.frame_index, Remembered(keys, self._memory.value(embedding, anchor.mask)))
-            except FrameError:
-                pass
+        known = self._across_rounds and self._memory.holds(object_id, anchor.frame_index)
+        try:
+            embedding = None if known else self._state.embedding(anchor.frame_index)
+            keys = self._memory.keys(anchor.frame_index, embedding)
+            way_memory.policy.pin(anchor.frame_index, self._compared(lambda: self._memory.coarse(keys), anchor.mask))
+            if not known:
+                way_memory.begin(anchor.frame_index, Remembered(keys, self._memory.value(embedding, anchor.mask)))
+        except FrameError:
+            pass
         self._ways.add(way)
         return way
 
@@ -143,21 +179,60 @@ class ConcurrentVideo:
         prompts = self._prompts(embedding, carried, readouts)
         appearance = [way.appearance for way in ways]
         found = self._passes.run(embedding, prompts, carried, appearance, readouts)
-        estimates = []
-        for way, each in zip(ways, found, strict=True):
-            logits = segmenter.to_full_size(embedding, each.low_res_logits)
-            mask: BoolMask = np.asarray(logits > 0)
+        seen = self._look_at(frame_index, embedding, ways, found, readouts)
+        coarse = cache(lambda: self._memory.coarse(keys))
+        for way, each in zip(ways, seen, strict=True):
+            mask: BoolMask = np.asarray(each.estimate.logits > 0)
             way.flow.start(frame_index, mask)
-            way.memory.add(frame_index, Remembered(keys, self._memory.value(embedding, mask)))
-            way.appearance = segmenter.adapt(way.appearance, embedding, each.low_res_logits)
-            estimates.append(Estimate(frame_index, logits, each.score))
-        return estimates
+            way.appearance_before = way.appearance
+            if each.sure:
+                remembered = Remembered(keys, self._memory.value(embedding, mask))
+                way.memory.add(frame_index, remembered, partial(self._compared, coarse, mask))
+                way.appearance = segmenter.adapt(way.appearance, embedding, each.found.low_res_logits)
+        return [each.estimate for each in seen]
+
+    def go_on(self, way: Way, anchor: Anchor, memory: Mapping[int, Any] | None) -> None:
+        """See `pipeline.methods.base.OnlineVideo.go_on` (thesis, 6.4.5)."""
+        way.flow.start(anchor.frame_index, anchor.mask)
+        way.memory.discard(anchor.frame_index)
+        if memory is None:
+            segmenter, embedding = self._state.segmenter, self._state.embedding(anchor.frame_index)
+            keys = self._memory.keys(anchor.frame_index, embedding)
+            way.memory.begin(anchor.frame_index, Remembered(keys, self._memory.value(embedding, anchor.mask)))
+            low_res_logits = segmenter.to_low_res(embedding, known_logits(anchor.mask))
+            way.appearance = segmenter.adapt(way.appearance_before, embedding, low_res_logits)
+            return
+        if self._memory.holds(way.object_id, anchor.frame_index):
+            keys = self._memory.keys(anchor.frame_index, None)
+            way.memory.policy.pin(anchor.frame_index, self._compared(lambda: self._memory.coarse(keys), anchor.mask))
+        way.appearance = memory[way.object_id]
+
+    def release(self, frame_index: int) -> None:
+        """Drop a frame's embedding: nobody will ask for the frame again."""
+        self._state.drop_embedding(frame_index)
 
     def forget(self, object_id: int) -> None:
         """Drop an object's memory and what the segmenter learnt of it."""
         self._state.objects.pop(object_id, None)
         self._marks.pop(object_id, None)
         self._memory.forget(object_id)
+
+    def _look_at(
+        self,
+        frame_index: int,
+        embedding: Any,
+        ways: Sequence[Way],  # noqa: ARG002 - for methods that look closer
+        found: Sequence[Found],
+        readouts: Sequence[FloatMap],  # noqa: ARG002
+    ) -> list[Seen]:
+        """Judge what was found on a frame, one row per way, before it is remembered."""
+        logits = [self._state.segmenter.to_full_size(embedding, each.low_res_logits) for each in found]
+        return [Seen(each, Estimate(frame_index, full, each.score)) for each, full in zip(found, logits, strict=True)]
+
+    def _compared(self, coarse_keys: Callable[[], torch.Tensor], mask: BoolMask) -> FrameKeys:
+        """What memory policies compare of an object's mask (H, W); objects share the keys."""
+        keys = coarse_keys()
+        return FrameKeys(keys, self._memory.coarse_shares(mask).to(keys.device))
 
     def _learn(self, task: ObjectRound) -> Any:
         readable = []
@@ -167,7 +242,10 @@ class ConcurrentVideo:
             except FrameError:
                 continue
             readable.append(anchor)
-        self._memory.keep_only(task.object_id, [anchor.frame_index for anchor in readable])
+        kept = {anchor.frame_index for anchor in readable}
+        self._memory.keep_only(task.object_id, sorted(kept))
+        marks = self._marks.get(task.object_id, {})
+        self._marks[task.object_id] = {frame: mark for frame, mark in marks.items() if frame in kept}
         known = self._state.objects.setdefault(task.object_id, ObjectKnowledge(None))
         return self._state.learn(known, readable)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.memory import crstm
 from pipeline.memory.bank import MemoryBank
+from pipeline.memory.policies import build_policy
 from pipeline.segmenters.base import FloatMap, MemoryQuery, ObjectPrompts, PromptBatch, Segmentation, Segmenter
 from pipeline.types import BoolMask
 
@@ -21,16 +22,26 @@ class CrstmSettings:
     """I-PT's cross-round space-time module.
 
     Attributes:
-        interval_frames: every how many frames a segmented frame is remembered (I-PT's d; the value is STM's).
+        interval_frames: every how many frames a segmented frame is offered to the memory (I-PT's d; STM's value).
         top_k: how many memory cells answer for a cell of the frame (Eq. 4; the value is STCN's).
         total_rounds: I-PT's R in Eq. 6.
         limit_mib: bound of one object's memory in one video.
+        policy: which of the offered frames stay, one of `POLICIES`.
+        slots: how many of them do, beside the prompted ones.
+        least_similarity: READMem's lower similarity bound, see `ReadMem`.
     """
 
     interval_frames: int = 5
     top_k: int = 20
     total_rounds: int = 8
     limit_mib: int = 256
+    policy: str = "fifo"
+    slots: int = 20
+    least_similarity: float = 0.5
+
+    def bank(self) -> MemoryBank:
+        """A memory with nothing in it."""
+        return MemoryBank(self.limit_mib, build_policy(self.policy, self.slots, self.least_similarity))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.embeddings import EmbeddingCache
+from pipeline.memory.policies import check_policy
 from pipeline.methods.decoding import CrstmSettings, Decoder
 from pipeline.methods.prompt_tracking import PromptTracker, TrackingSettings
 from pipeline.methods.tracked_video import RestartSettings, TrackedVideo
@@ -29,6 +30,8 @@ class IPtSettings:
         min_box_score: below it the tracked box is not believed.
         use_memory: whether the cross-round space-time module takes part.
         memory_interval_frames, memory_top_k, memory_rounds, memory_mib: see `CrstmSettings`.
+        memory_policy, memory_slots, memory_similarity: see `CrstmSettings`; 20 slots hold all that a clip of 100 frames
+            offers, so that only longer ones forget.
         refinement_iterations: after the two passes.
         restart, restart_frames: see `RestartSettings`. The paper's PIPS keeps its points over the whole range;
             Lucas-Kanade loses them, so trackers start anew as in SAM-PT.
@@ -48,11 +51,17 @@ class IPtSettings:
     memory_top_k: int = 20
     memory_rounds: int = 8
     memory_mib: int = 256
+    memory_policy: str = "fifo"
+    memory_slots: int = 20
+    memory_similarity: float = 0.5
     refinement_iterations: int = 3
     restart: str = "horizon"
     restart_frames: int = 8
     flow_long_side_px: int = 214
     fusion_score_power: float = 12.0
+
+    def __post_init__(self) -> None:
+        check_policy(self.memory_policy, self.memory_slots, self.memory_similarity)
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,15 @@ class IPt:
     def open(self, frames: FrameSource) -> TrackedVideo:
         """Start work on a video."""
         s = self.settings
-        memory = CrstmSettings(s.memory_interval_frames, s.memory_top_k, s.memory_rounds, s.memory_mib)
+        memory = CrstmSettings(
+            s.memory_interval_frames,
+            s.memory_top_k,
+            s.memory_rounds,
+            s.memory_mib,
+            s.memory_policy,
+            s.memory_slots,
+            s.memory_similarity,
+        )
         tracking = TrackingSettings(s.positive_points, s.negative_points, s.sampling, s.min_box_score)
         return TrackedVideo(
             VideoState(frames, self.segmenter, self.embeddings, next(self.video_keys)),

@@ -22,6 +22,7 @@ from torchvision.transforms.v2.functional import InterpolationMode, normalize, r
 
 from model_zoo.sam2 import new_inference_session
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
+from pipeline.segmenters.stored import StoredEmbeddings
 from pipeline.types import BoolMask, FrameRGB
 
 _MEAN_RGB, _STD_RGB = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -92,8 +93,10 @@ class Found:
     memory: FrameMemory
 
 
-class Sam2Network:
+class Sam2Network(StoredEmbeddings):
     """See above. Safe to call from several threads; weights are shared, and no call leaves anything behind."""
+
+    _embedding_type = FrameFeatures
 
     def __init__(self, model: Any, *, name: str, device: str = "cpu", half: bool | None = None) -> None:
         """Take over a model: it moves to the device, into evaluation mode, and needs no gradients any more.
@@ -145,6 +148,14 @@ class Sam2Network:
                 self._positions = (encoded[1] if pair else encoded.fpn_position_encoding)[-1].float()
             kept = self._autocast_dtype if self._half else torch.float32
             return FrameFeatures(tuple(each.to("cpu", kept).contiguous() for each in maps))
+
+    def unpack(self, data: bytes) -> FrameFeatures:
+        """See `pipeline.embeddings.StorableEmbeddings`."""
+        if self._positions is None:
+            # Only the encoder tells them, and they are the same for every frame.
+            self.embed(np.zeros((self._side_px, self._side_px, 3), np.uint8))
+        features: FrameFeatures = super().unpack(data)
+        return features
 
     def pixel_values(self, frame_rgb: FrameRGB) -> torch.Tensor:
         """The image encoder's input (1, 3, side, side) float32 for a frame (H, W, 3) uint8."""

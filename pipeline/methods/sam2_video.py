@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pipeline.embeddings import EmbeddingCache
+from pipeline.embeddings import EmbeddingCache, FrameEmbeddings
 from pipeline.methods.base import Anchor, Estimate, ObjectRound
 from pipeline.methods.sam2_network import Found, FrameFeatures, FrameMemory, Moment, Sam2Network
 from pipeline.methods.video_state import digest
@@ -58,7 +58,7 @@ class Sam2Video:
         settings: Sam2Settings,
     ) -> None:
         self._frames, self._network, self._settings = frames, segmenter, settings
-        self._embeddings, self._video_key = embeddings, video_key
+        self._embeddings = FrameEmbeddings(embeddings, segmenter, frames, video_key)
         self._prompted: EmbeddingCache[FrameMemory] = EmbeddingCache(settings.memory_mib)
         self._passes: list[_Recent] = []
 
@@ -137,10 +137,7 @@ class Sam2Video:
         Raises:
             FrameError: the frame cannot be read.
         """
-        key = (self._network.name, self._video_key, frame_index)
-        features: FrameFeatures = self._embeddings.get_or_make(
-            key, lambda: self._network.embed(self._frames.frame(frame_index))
-        )
+        features: FrameFeatures = self._embeddings.of(frame_index)
         return features
 
     def _nearest(self, frame_index: int, conditioning: Mapping[int, FrameMemory]) -> Mapping[int, FrameMemory]:

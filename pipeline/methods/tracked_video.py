@@ -10,12 +10,16 @@ import numpy as np
 
 from pipeline.masks import known_logits
 from pipeline.memory.bank import MemoryBank
+from pipeline.memory.diversity import FrameKeys
+from pipeline.memory.key_grid import KeyGrid
+from pipeline.memory.policy import POLICY_CELLS, MemoryPolicy
 from pipeline.methods.base import Anchor, Estimate, ObjectRound
 from pipeline.methods.decoding import Decoded, Decoder, ObjectMemory
 from pipeline.methods.mask_flow import FlowFields, MaskFlow
 from pipeline.methods.prompt_tracking import PromptTracker
 from pipeline.methods.video_state import ObjectKnowledge, VideoState, digest
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
+from pipeline.types import BoolMask
 from pipeline.video import FrameError
 
 RESTARTS = ("never", "horizon", "median_area", "similar_area")
@@ -69,11 +73,18 @@ class TrackedVideo:
         self._state, self._tracker, self._decoder = state, tracker, decoder
         self._restart, self._flow_long_side_px = restart, flow_long_side_px
         self._score_power = score_power
+        self._grid: KeyGrid | None = None
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the objects' memories."""
-        return self._state.held_bytes
+        """Bytes of the objects' memories and of what decides about them."""
+        return self._state.held_bytes + sum(policy.nbytes for policy in self.policies.values())
+
+    @property
+    def policies(self) -> dict[int, MemoryPolicy]:
+        """What decides about the objects' memories, by object id."""
+        banks = {object_id: known.bank for object_id, known in list(self._state.objects.items())}
+        return {each: bank.policy for each, bank in banks.items() if bank is not None and bank.policy is not None}
 
     def forget(self, object_id: int) -> None:
         """Drop an object's memory and what was learnt of it."""
@@ -84,7 +95,7 @@ class TrackedVideo:
         crstm = self._decoder.crstm
         known = self._state.objects.get(task.object_id)
         if known is None:
-            bank = MemoryBank(crstm.limit_mib) if crstm is not None else None
+            bank = crstm.bank() if crstm is not None else None
             known = self._state.objects[task.object_id] = ObjectKnowledge(bank)
         memory = ObjectMemory(self._state.learn(known, task.anchors), known.bank, task.round_index)
         if known.bank is not None:
@@ -105,6 +116,7 @@ class TrackedVideo:
         mask = self._state.low_res(anchor.frame_index, known_logits(anchor.mask))
         prompts = self._tracker.prompts_at(self._state.frames, anchor)
         query = self._decoder.query(embedding, prompts, memory, mask)
+        bank.pin(anchor.frame_index, self._compared(embedding, anchor.mask))
         bank.store(anchor.frame_index, self._state.segmenter.memorise(embedding, query, mask), interaction=True)
         known.banked[anchor.frame_index] = mark
 
@@ -170,20 +182,31 @@ class TrackedVideo:
             low_res = None if carried is None else self._state.low_res(frame_index, carried)
             decoded = self._decoder.decode(embedding, by_frame[frame_index], followed.memory, carried=low_res)
             estimate = self._estimate(frame_index, decoded)
-            self._remember(frame_index, embedding, decoded, followed.memory)
+            self._remember(estimate, embedding, decoded, followed.memory)
             if flow is not None:
                 flow.start(frame_index, np.asarray(estimate.logits > 0))
             yield estimate
             adapted = self._state.segmenter.adapt(followed.memory.appearance, embedding, decoded.low_res_logits)
             followed.memory = replace(followed.memory, appearance=adapted)
 
-    def _remember(self, frame_index: int, embedding: Any, decoded: Decoded, memory: ObjectMemory) -> None:
+    def _remember(self, estimate: Estimate, embedding: Any, decoded: Decoded, memory: ObjectMemory) -> None:
         crstm = self._decoder.crstm
+        frame_index = estimate.frame_index
         if crstm is None or memory.bank is None or frame_index % crstm.interval_frames:
             return
-        if (decoded.low_res_logits > 0).any():
+        if not (decoded.low_res_logits > 0).any():
+            return
+        if memory.bank.offer(frame_index, self._compared(embedding, np.asarray(estimate.logits > 0))):
             entry = self._state.segmenter.memorise(embedding, decoded.query, decoded.low_res_logits)
             memory.bank.store(frame_index, entry, interaction=False)
+
+    def _compared(self, embedding: Any, mask: BoolMask) -> FrameKeys:
+        """What memory policies compare of an object's mask (H, W) on a frame."""
+        segmenter = self._state.segmenter
+        if self._grid is None:
+            self._grid = KeyGrid.of(segmenter, embedding, self._state.frames.size_hw_px, POLICY_CELLS)
+        keys = self._grid.keys(segmenter.key_features(embedding))
+        return FrameKeys(keys, self._grid.shares(mask).to(keys.device))
 
     def _estimate(self, frame_index: int, decoded: Decoded) -> Estimate:
         logits = self._state.full_size(frame_index, decoded.low_res_logits)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.embeddings import EmbeddingCache
+from pipeline.embeddings import EmbeddingCache, FrameEmbeddings
 from pipeline.memory.bank import MemoryBank
 from pipeline.methods.base import Anchor
 from pipeline.segmenters.base import FloatMap, Reference, Segmenter
@@ -34,7 +34,7 @@ class VideoState:
         self, frames: FrameSource, segmenter: Segmenter, embeddings: EmbeddingCache[Any], video_key: int
     ) -> None:
         self.frames, self.segmenter = frames, segmenter
-        self._embeddings, self._video_key = embeddings, video_key
+        self._embeddings = FrameEmbeddings(embeddings, segmenter, frames, video_key)
         self.objects: dict[int, ObjectKnowledge] = {}
 
     @property
@@ -48,8 +48,11 @@ class VideoState:
         Raises:
             FrameError: the frame cannot be read.
         """
-        key = (self.segmenter.name, self._video_key, frame_index)
-        return self._embeddings.get_or_make(key, lambda: self.segmenter.embed(self.frames.frame(frame_index)))
+        return self._embeddings.of(frame_index)
+
+    def drop_embedding(self, frame_index: int) -> None:
+        """Forget the embedding of a frame that nobody will ask for again."""
+        self._embeddings.forget(frame_index)
 
     def learn(self, known: ObjectKnowledge, anchors: Sequence[Anchor]) -> Any:
         """What the prompted frames teach the segmenter; taught again only when one of their masks changed."""

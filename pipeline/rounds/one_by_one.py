@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pipeline import fusion, ranges
 from pipeline.board import Board
+from pipeline.confidence import Doubt, agreement
 from pipeline.known import Known
 from pipeline.masks import known_logits
 from pipeline.methods.base import Anchor, Estimate, OpenVideo
 from pipeline.object_state import ObjectState
 from pipeline.prompting import merge_prompts, settled
 from pipeline.rounds.left_off import where_left_off
-from pipeline.soft_masks import SoftMask
 from pipeline.types import FrameResult
 from pipeline.video import FrameError
 
@@ -101,20 +100,21 @@ class OneByOne:
         near, far = (right, left) if from_right else (left, right)
         assert near is not None
         start, order = where_left_off(state, near, gap[::-1] if from_right else gap)
-        opposite: dict[int, _Opposite] = {}
+        opposite: dict[int, tuple[Known, float]] = {}
         if far is not None:
+            doubt = Doubt()
             for estimate in self._video.propagate(far, order[::-1], memory):
-                opposite[estimate.frame_index] = _Opposite(
-                    SoftMask.pack(estimate.logits), estimate.score, estimate.trust
-                )
+                opposite[estimate.frame_index] = doubt.met(estimate), estimate.trust
                 if cancelled():
                     return
         reached: set[int] = set()
+        doubt = Doubt.along(state, _between(near, start))
         for estimate in self._video.propagate(start, order, memory):
             reached.add(estimate.frame_index)
-            other = opposite.pop(estimate.frame_index, None)
+            known, other = doubt.met(estimate), opposite.pop(estimate.frame_index, None)
             if estimate.frame_index in state.stale:
-                known = _fused(estimate, near, far, other)
+                if far is not None and other is not None:
+                    known = _fused(estimate, known, near, far, *other)
                 yield from self._board.put(estimate.frame_index, {state.object_id: known})
             if cancelled():
                 return
@@ -122,25 +122,23 @@ class OneByOne:
         state.stale -= set(gap) - reached
 
 
-@dataclass(frozen=True)
-class _Opposite:
-    """What the pass from the far side said of a frame, kept until the near side comes by."""
-
-    soft: SoftMask
-    score: float
-    trust: float
+def _between(near: Anchor, start: Anchor) -> range:
+    """The frames after a prompted frame up to where its way goes on."""
+    step = 1 if start.frame_index >= near.frame_index else -1
+    return range(near.frame_index + step, start.frame_index + step, step)
 
 
-def _fused(estimate: Estimate, near: Anchor, far: Anchor | None, other: _Opposite | None) -> Known:
-    """One frame's prediction, fused with the opposite one where there is one."""
-    if far is None or other is None:
-        return Known.found(estimate.logits, estimate.score)
-    probability = 1.0 / (1.0 + np.exp(-np.clip(estimate.logits, -20.0, 20.0)))
+def _fused(estimate: Estimate, known: Known, near: Anchor, far: Anchor, other: Known, other_trust: float) -> Known:
+    """One frame's prediction from the near side, fused with the one from the far side, which waited for it."""
+    assert other.soft is not None
+    probability = (1.0 / (1.0 + np.exp(-np.clip(estimate.logits, -20.0, 20.0)))).astype(np.float32)
+    opposite = other.soft.probabilities()
     weight = fusion.linear_weight(estimate.frame_index, near.frame_index, far.frame_index)
-    weight = fusion.trusted_weight(weight, estimate.trust, other.trust)
-    fused = fusion.fuse(probability.astype(np.float32), other.soft.probabilities(), weight)
+    weight = fusion.trusted_weight(weight, estimate.trust, other_trust)
+    fused = fusion.fuse(probability, opposite, weight)
     logits = np.log(np.clip(fused, 1e-4, 1 - 1e-4) / np.clip(1.0 - fused, 1e-4, 1.0)).astype(np.float32)
-    return Known.found(logits, weight * estimate.score + (1.0 - weight) * other.score)
+    score = weight * known.score + (1.0 - weight) * other.score
+    return Known.found(logits, 1.0).scored(score, agreement(probability, opposite))
 
 
 def _alternate(streams: Sequence[Iterator[FrameResult]]) -> Iterator[FrameResult]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline import ranges
 from pipeline.board import Board
+from pipeline.confidence import Doubt
 from pipeline.known import Known
 from pipeline.masks import known_logits
 from pipeline.methods.base import Anchor, ConcurrentVideo, Interaction, ObjectRound
@@ -105,7 +106,7 @@ class Together:
                 way.state.stale.discard(frame_index)
             return
         found = {
-            way.state.object_id: Known.found(estimate.logits, estimate.score)
+            way.state.object_id: way.doubt.met(estimate)
             for way, estimate in zip(ways, estimates, strict=True)
             if frame_index in way.state.stale
         }
@@ -119,6 +120,7 @@ class _Way:
     state: ObjectState
     anchor: Anchor
     frame_indices: range
+    doubt: Doubt
     begun: Any = field(default=None)
 
 
@@ -131,7 +133,8 @@ def _ways(state: ObjectState, task: ObjectRound) -> Iterator[_Way]:
             start, order = where_left_off(state, anchor, side.frame_indices)
             n_needed = max((n for n, frame in enumerate(order, start=1) if frame in task.frame_indices), default=0)
             if n_needed:
-                yield _Way(state, start, order[:n_needed])
+                n_before = len(side.frame_indices) - len(order)
+                yield _Way(state, start, order[:n_needed], Doubt.along(state, side.frame_indices[:n_before]))
 
 
 def schedule(ways: Sequence[range]) -> list[tuple[int, list[int]]]:

@@ -30,6 +30,7 @@ from pipeline.segmenters.base import (
 )
 from pipeline.segmenters.resizing import Resizing, resizing
 from pipeline.segmenters.rows import alike_rows, per_row
+from pipeline.segmenters.stored import StoredEmbeddings
 from pipeline.types import FrameRGB
 
 NO_OBJECT_LOGIT = -16.0
@@ -57,7 +58,7 @@ class SamEmbedding:
         return sum(value.nbytes for value in vars(self).values() if isinstance(value, torch.Tensor))
 
 
-class SamSegmenter:
+class SamSegmenter(StoredEmbeddings):
     """See `pipeline.segmenters.base.Segmenter`. The memory's tensors (C = V = 256, N = 4096 cells) stay on the device.
 
     Objects are decoded in batches of equally many points and the same presence of a box: the package knows no attention

@@ -53,10 +53,16 @@ class Replayer:
     def post(self, path: str, body: Any, *, with_credentials: bool = True) -> TestResponse:
         """POST a JSON body; text is sent as it is."""
         data = body if isinstance(body, str) else json.dumps(body)
-        headers = {"Content-Type": "application/json"}
-        if with_credentials:
-            headers["Authorization"] = "Basic " + b64encode(":".join(self.credentials).encode()).decode()
+        headers = {"Content-Type": "application/json", **self._login(with_credentials)}
         return self.app.test_client().post(path, data=data, headers=headers)
+
+    def get(self, path: str, query: Json, *, with_credentials: bool = True) -> TestResponse:
+        """GET with a query."""
+        return self.app.test_client().get(path, query_string=query, headers=self._login(with_credentials))
+
+    def _login(self, with_credentials: bool) -> dict[str, str]:
+        login = "Basic " + b64encode(":".join(self.credentials).encode()).decode()
+        return {"Authorization": login} if with_credentials else {}
 
     def predict(self, body: str | Json) -> list[Json]:
         """The results for a body or a recorded name; the answer must be 200."""

@@ -88,14 +88,14 @@ def test_answer_has_a_score_and_a_model_version(answers: dict[str, Json], name: 
         ("second_label", [True]),
     ],
 )
-def test_prompts_come_back_unchanged_but_for_their_sign(
+def test_prompts_come_back_unchanged_but_for_their_sign_and_score(
     answers: dict[str, Json], replayer: Replayer, name: str, signs: list[bool]
 ) -> None:
     sent = context_of(replayer.body(name))
     echoed = list(prompts_of(answers[name]["result"]).values())
     assert [prompt["meta"]["prompt"]["pos"] for prompt in echoed] == signs
     for before, after in zip(sent, echoed, strict=True):
-        assert {**after, "meta": None} == {**before, "meta": None}
+        assert {**after, "meta": None} == {**before, "meta": None, "score": 1.0}
 
 
 @pytest.mark.parametrize("name", ROUNDS)

@@ -13,6 +13,7 @@ from ls_backend.settings import PREFIX, Settings
 from pipeline.methods.civos import CivosSettings
 from pipeline.methods.concurrent_video import ConcurrentSettings
 from pipeline.methods.i_pt import IPtSettings
+from pipeline.methods.lazy_video import LazySettings
 from pipeline.methods.sam2_video import Sam2Settings
 from pipeline.methods.sam_pd import SamPdSettings
 from pipeline.methods.sam_pt import SamPtSettings
@@ -56,6 +57,7 @@ def test_links_lead_somewhere(document: Path) -> None:
         ("sam_pd", SamPdSettings()),
         ("idpro", ConcurrentSettings()),
         ("civos", CivosSettings()),
+        ("lazy", LazySettings()),
         ("sam2", Sam2Settings()),
     ],
 )

@@ -218,6 +218,14 @@ class Editor:
         """The same without brush regions that the annotator began."""
         return [r for r in self.regions() if r["type"] != "brushlabels" or r["origin"] != "manual"]
 
+    def current_frame(self) -> int:
+        """The frame in view."""
+        return int(self.page.evaluate(f"{_IMAGE}.currentImage"))
+
+    def note(self) -> str:
+        """The line beside "Look next", as the annotator reads it."""
+        return self.page.locator(".lsf-text-area").inner_text().strip()
+
     def is_on(self, switch: str) -> bool:
         """Whether a switch of the bottom bar is on: ``auto-annotation`` or ``auto-accept``."""
         return self.page.locator(f'[data-testid="bottombar-{switch}-toggle"]').is_checked()

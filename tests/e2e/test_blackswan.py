@@ -134,7 +134,7 @@ def test_ids_are_stable_over_rounds(story: Story) -> None:
 
 
 def test_prompts_stay_visible_and_are_saved(story: Story) -> None:
-    prompts = [region for region in story.submitted if region["type"] != "brushlabels"]
+    prompts = [region for region in story.submitted if region["type"] in ("keypointlabels", "rectanglelabels")]
     assert sorted(prompt["type"] for prompt in prompts) == ["keypointlabels"] * 2 + ["rectanglelabels"] * 2
     assert sorted(prompt["meta"]["prompt"]["pos"] for prompt in prompts) == [False, True, True, True]
 

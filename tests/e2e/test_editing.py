@@ -65,7 +65,7 @@ def test_undo_takes_back_one_round(boxed: Editor, clip: Clip) -> None:
 
 def by_id(regions: list[dict[str, object]]) -> dict[object, object]:
     """What the regions hold, by id."""
-    return {region["id"]: (region["item_index"], region["value"]) for region in regions}
+    return {region["id"]: (region.get("item_index"), region["value"]) for region in regions}
 
 
 def test_a_plain_click_inside_a_mask_asks_nothing_and_ctrl_goes_through(boxed: Editor, clip: Clip) -> None:

@@ -94,6 +94,15 @@ class Workplace:
         answer.raise_for_status()
         return list(answer.json()["results"][0]["result"])
 
+    def suggestions(self, task_id: int, count: int = 3) -> list[dict[str, Any]]:
+        """Where the backend says to look next, in the only annotation of a task that is being made."""
+        login = self.backend.user, self.backend.password
+        query: dict[str, int] = {"project": self.project_id, "task": task_id, "count": count}
+        answer = requests.get(f"{self.backend.url}/suggestions", params=query, auth=login, timeout=30)
+        answer.raise_for_status()
+        (session,) = answer.json()["sessions"]
+        return list(session["suggestions"])
+
     def submitted(self, task_id: int) -> list[dict[str, Any]]:
         """The regions of the task's only annotation, through the API."""
         (annotation,) = self.api.annotations(task_id)

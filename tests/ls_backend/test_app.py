@@ -61,7 +61,19 @@ def test_setup_health_and_versions(client: FlaskClient) -> None:
     assert client.get("/metrics", headers=AUTH).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/predict", "/setup", "/versions", "/train", "/metrics", "/is_training", "/nothing"])
+def test_suggestions_are_asked_with_get(client: FlaskClient) -> None:
+    query = {"project": "5.1", "task": "7"}
+    answer = client.get("/suggestions", query_string=query, headers=AUTH)
+    assert answer.status_code == 404
+    assert answer.get_json()["error"]["code"] == "unknown_task"
+    assert "clicks or draws a box" in answer.get_json()["error"]["message"]
+    assert client.get("/suggestions", headers=AUTH).status_code == 400
+    assert client.post("/suggestions", json=query, headers=AUTH).status_code == 405
+
+
+@pytest.mark.parametrize(
+    "path", ["/predict", "/setup", "/suggestions", "/versions", "/train", "/metrics", "/is_training", "/nothing"]
+)
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Basic d3Jvbmc6d3Jvbmc="}, {"Authorization": "nonsense"}])
 def test_wrong_credentials(client: FlaskClient, path: str, headers: dict[str, str]) -> None:
     answer = client.post(path, json={}, headers=headers)

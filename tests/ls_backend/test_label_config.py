@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +18,12 @@ def test_reads_what_it_recommends() -> None:
     assert (config.image_name, config.frames_field, config.brush_control) == ("video", "frames", "brush")
     assert config.point_controls == {"pos", "neg"}
     assert config.box_controls == {"box"}
+    assert config.has_next
+
+
+def test_a_place_for_the_next_frame_may_be_missing() -> None:
+    xml = GOOD.replace('name="next"', 'name="notes"')
+    assert parse_label_config(xml) == replace(parse_label_config(GOOD), has_next=False)
 
 
 @given(

@@ -11,7 +11,7 @@ from ls_backend.http_client import LabelStudioAuth
 from ls_backend.media import MIB, MediaFetcher, TaskFrames, frame_urls
 from ls_backend.payloads import TaskPayload
 from ls_backend.settings import Settings
-from pipeline.video import FrameError
+from pipeline.video import FrameError, frame_identity
 from tests.ls_backend.media_server import LEGACY_TOKEN, MediaServer, png
 
 
@@ -51,6 +51,26 @@ def test_plain_http_needs_no_label_studio(media: MediaServer, fetcher: MediaFetc
     frames = TaskFrames([f"{media.url}/open/a"], fetcher, LabelStudioAuth("", ""))
     assert (frames.frame(0) == frame(1)).all()
     assert media.requests == [("a", "")]
+
+
+def test_a_frame_is_known_by_its_content(
+    media: MediaServer, fetcher: MediaFetcher, settings: Settings, tmp_path: Path
+) -> None:
+    """Whatever its address; what cannot be fetched has no identity, and says why when it is read."""
+    urls = [media.put(name, frame(seed)) for name, seed in (("a", 1), ("b", 2), ("again", 1), ("gone", 3))]
+    del media.files["gone"]
+    frames = task_frames(media, fetcher, urls)
+    a, b, again, gone = (frame_identity(frames, index) for index in range(4))
+    assert a == again != b
+    assert None not in (a, b)
+    assert gone is None
+    with pytest.raises(FrameError, match="frame 3"):
+        frames.frame(3)
+    assert media.asked("a") == 1
+    restarted = MediaFetcher(settings, tmp_path / "frames")
+    assert frame_identity(task_frames(media, restarted, urls), 0) == a
+    assert media.asked("a") == 1
+    restarted.close()
 
 
 def test_one_bad_frame_is_named_and_the_others_are_read(media: MediaServer, fetcher: MediaFetcher) -> None:

@@ -51,10 +51,11 @@ def test_sign_of_a_click(region: dict[str, Any], positive: bool) -> None:
     assert read_prompt(prompt.echo(), CONFIG).positive is positive, "the sign survives the way through Label Studio"
 
 
-def test_echo_is_the_region_with_its_sign() -> None:
+def test_echo_is_the_region_with_its_sign_and_a_score() -> None:
     region = point(is_positive=False, meta={"text": "kept"})
     echoed = read_prompt(region, CONFIG).echo()
     assert echoed.pop("meta") == {"text": "kept", "prompt": {"pos": False}}
+    assert echoed.pop("score") == 1.0, "a region list ordered by score ends with prompts"
     assert echoed == {key: value for key, value in region.items() if key != "meta"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,7 @@ from ls_backend.service import PredictionService
 from ls_backend.sessions import TaskSession
 from ls_backend.settings import Settings, current
 from ls_backend.store.database import FILE_NAME, Database, StoreError, store_address
+from ls_backend.store.tables import SCHEMA_VERSION
 from ls_backend.unseen_frames import mended
 from pipeline.sample_clip import SampleClip
 from tests.ls_backend.drawing import changed_by_hand, drawn, erased, touch
@@ -439,11 +441,13 @@ def test_a_newer_store_is_refused_before_the_server_starts(settings: Settings, m
     database = Database(store_address("", settings.cache_dir))
     database.open()
     with database.begin() as connection:
-        connection.exec_driver_sql("UPDATE ivos_schema SET version = 2")
+        connection.exec_driver_sql(f"UPDATE ivos_schema SET version = {SCHEMA_VERSION + 1}")
     database.close()
     current.cache_clear()
     monkeypatch.setenv("IVOS_SEGMENTER", "classical")
+    # Were it to go on, the server would take the place of the tests' own process.
+    monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("the server was started"))
     answer = CliRunner().invoke(app, ["serve"])
     current.cache_clear()
     assert answer.exit_code == 2
-    assert "has version 2, but this backend knows versions up to 1" in answer.output
+    assert f"has version {SCHEMA_VERSION + 1}, but this backend knows versions up to {SCHEMA_VERSION}" in answer.output

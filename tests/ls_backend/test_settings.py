@@ -22,6 +22,7 @@ def test_credentials_are_required(monkeypatch: pytest.MonkeyPatch) -> None:
         ("IVOS_PORT", "70000", "less than or equal to 65535"),
         ("IVOS_RESPONSE_BUDGET_S", "100", "less than 100"),
         ("IVOS_STORE_LIMIT_MIB", "1", "greater than or equal to 16"),
+        ("IVOS_EMBEDDING_DISK_MIB", "63", r"expected 0 \(none\), or 64 MiB or more"),
         ("IVOS_STORE_URL", "mysql://host/database", "expected postgresql://"),
         ("IVOS_BOX_TRACKER", "magic", "unknown box tracker 'magic'; known are .*opencv_mil"),
         ("IVOS_METHOD", "magic", "known are i_pt"),

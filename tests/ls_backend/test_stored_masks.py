@@ -73,6 +73,13 @@ def test_strokes_alone_are_pixels_too() -> None:
     assert read_regions([scribble, OURS], 3).left_out == {SCRIBBLE: 1}
 
 
+def test_the_note_of_where_to_look_next_is_nothing_that_was_left_out() -> None:
+    note = {"id": "ivos-next", "type": "textarea", "value": {"text": ["Frame 3, obj1"]}}
+    stored = read_regions([OURS, note], 3)
+    assert list(stored.masks["obj1"]) == [1]
+    assert not stored.left_out
+
+
 def test_an_eraser_on_nothing_is_an_empty_mask() -> None:
     stored = read_regions([drawn("R", "obj1", 1, SIZE_HW_PX, erased((10, 10), (90, 10))), OURS], 3)
     assert stored.left_out == {EMPTY: 1}

@@ -184,6 +184,7 @@ def test_taken_over_paint_is_remembered_in_the_region() -> None:
     assert {key: emptied[key] for key in ("id", "origin", "item_index", "from_name")} == {
         "id": "R", "origin": "manual", "item_index": 2, "from_name": "brush",
     }  # fmt: skip
+    assert emptied["score"] == 1.0
     assert not brush_rle_to_mask(emptied["value"]["rle"], *SIZE_HW_PX).any()
     (truth,) = read(emptied).truths("obj1")
     again = truth.prompt(["p1", "p2"])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.next_frame import Suggestion
 from pipeline.run_folder import RunFolder
 from pipeline.run_summary import PromptsSummary, RunFolderError, RunInputs, Summary, VideoSummary, read_summary
 from pipeline.types import FrameResult, RunLengthMask
@@ -81,6 +82,25 @@ def test_the_summary_says_what_is_known(tmp_path: Path) -> None:
     folder.add(result(2, 0))
     assert folder.is_complete
     assert folder.write_summary(run_s=1, segment_s=1).complete
+
+
+def test_what_to_correct_next_stands_in_the_summary_until_a_later_run_says_better(tmp_path: Path) -> None:
+    first = run_folder(tmp_path)
+    first.add(result(1, 0))
+    first.suggest(
+        [Suggestion(4, 2, 3.14159, 7.25, True, 2.718281, 0.123456), Suggestion(1, 1, 0.5, 0.5, False, 1.0, 0.9)]
+    )
+    first.write_summary(run_s=1.0, segment_s=1.0)
+    earlier = read_summary(tmp_path)
+    assert earlier is not None
+    best = earlier.next_frames[0]
+    assert (best.frame_index, best.object_id, best.positive) == (4, 2, True)
+    assert (best.x_px, best.y_px, best.gain, best.score) == (3.1, 7.2, 2.7183, 0.1235)
+    second = run_folder(tmp_path)
+    second.restore(earlier)
+    assert second.write_summary(run_s=1.0, segment_s=1.0).next_frames == earlier.next_frames
+    second.suggest([])
+    assert second.write_summary(run_s=1.0, segment_s=1.0).next_frames == []
 
 
 def test_an_interrupted_run_is_taken_over(tmp_path: Path) -> None:

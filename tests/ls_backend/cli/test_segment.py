@@ -333,6 +333,8 @@ def test_the_line_to_continue_says_what_was_chosen() -> None:
     afresh = replace(options, overwrite=True)
     assert afresh.command_to_continue(started=False) == f"{chosen} --embedding-ram-mib 64 --overwrite"
     assert afresh.command_to_continue(started=True).endswith("--resume")
+    kept = replace(options, embedding_disk_mib=512)
+    assert "--embedding-ram-mib 64 --embedding-disk-mib 512 " in kept.command_to_continue(started=True)
 
 
 def test_the_schema_is_printed_without_other_arguments() -> None:

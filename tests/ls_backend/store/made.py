@@ -23,7 +23,7 @@ def run_length_mask(seed: int) -> RunLengthMask:
 def known(seed: int, soft_bytes: int = 40, **changes: Any) -> Known:
     """A mask with probabilities; their bytes are what they may be."""
     mask, soft = run_length_mask(seed), SoftMask(*SIZE_HW_PX, np.random.default_rng(seed).bytes(soft_bytes))
-    return replace(Known(mask, mask, 0.25, False, soft), **changes)
+    return replace(Known(mask, mask, 0.25, False, soft, 0.1 + seed / 3000, 0.7 + seed / 7000), **changes)
 
 
 def saved_object(object_id: int = 1, n_frames: int = 5, soft_bytes: int = 40) -> SavedObject:

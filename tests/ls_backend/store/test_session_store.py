@@ -13,7 +13,7 @@ from sqlalchemy import event, func, select, update
 from ls_backend.store.database import FILE_NAME, Database, StoreError, StoreVersionError, store_address
 from ls_backend.store.records import MaskNote, RoundRecord, SessionRecord
 from ls_backend.store.session_store import GoneError, Head, SessionStore, TooLargeError
-from ls_backend.store.tables import PARTS, Base, ObjectRow, SchemaRow, SessionRow
+from ls_backend.store.tables import Base, ObjectRow, SchemaRow
 from pipeline.session_state import SavedObject
 from tests.ls_backend.store.made import known, saved_object, session_record
 
@@ -45,8 +45,8 @@ def later(record: SessionRecord) -> SessionRecord:
 def rows(database: Database) -> dict[str, int]:
     """How many rows the tables of sessions have."""
     with database.begin() as connection:
-        tables = {part.__tablename__: Base.metadata.tables[part.__tablename__] for part in (SessionRow, *PARTS)}
-        return {name: connection.scalar(select(func.count()).select_from(t)) or 0 for name, t in tables.items()}
+        tables = [table for table in Base.metadata.sorted_tables if table.name != SchemaRow.__tablename__]
+        return {table.name: connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables}
 
 
 def test_a_session_comes_back_equal(store: SessionStore) -> None:
@@ -166,9 +166,28 @@ def test_a_newer_version_is_refused_untouched(database: Database) -> None:
     database.close()
     for use in (database.open, lambda: SessionStore(database, LIMIT_MIB).load(1)):
         with pytest.raises(
-            StoreVersionError, match=r"has version 99, but this backend knows versions up to 1: .*newer"
+            StoreVersionError, match=r"has version 99, but this backend knows versions up to 2: .*newer"
         ):
             use()
+
+
+def test_sessions_of_the_first_version_are_gone_on_with(database: Database) -> None:
+    record = session_record()
+    without = {1: replace(record.objects[1], known={0: replace(known(1), uncertainty=None, agreement=None)})}
+    record = replace(record, objects=without)
+    session_id = SessionStore(database, LIMIT_MIB).write(None, record, None)
+    with database.begin() as connection:
+        for column in ("uncertainty", "agreement"):
+            connection.exec_driver_sql(f"ALTER TABLE ivos_masks DROP COLUMN {column}")
+        connection.execute(update(SchemaRow).values(version=1))
+    database.close()
+    store = SessionStore(database, LIMIT_MIB)
+    assert store.load(session_id) == record
+    newer = replace(record, objects={1: replace(record.objects[1], known={0: known(1)})})
+    store.write(session_id, newer, record)
+    assert store.load(session_id) == newer
+    with database.begin() as connection:
+        assert connection.scalar(select(SchemaRow.version)) == 2
 
 
 @pytest.fixture

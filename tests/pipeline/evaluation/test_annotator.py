@@ -108,6 +108,19 @@ def test_later_rounds_take_the_worst_frame_with_an_object_that_nobody_prompted()
     assert run_rounds(annotator, np.array([0.2, 0.8, 0.1, 0.5]), 5) == [0, 3, 1, 0, 0]
 
 
+def test_suggested_frames_are_followed_where_they_show_the_object_and_nobody_prompted_them() -> None:
+    truth = truth_of([(9,), (0,), (5,), (5,), (5,)])
+    settings = AnnotatorSettings(next_frame=NextFrame.SUGGESTED)
+    annotator = Annotator(truth, "clip", settings)
+    annotator.prompts(annotator.first_frames())
+    jf = np.array([0.0, 0.0, 0.9, 0.1, 0.8])
+    assert annotator.next_frames(jf, [0, 1, 2, 3]) == (2,)
+    assert annotator.next_frames(jf, [4]) == (4,)
+    assert annotator.next_frames(jf, [1])[0] in (2, 3, 4)
+    several = Annotator(truth_of([(5,)] * 20), "clip", replace(settings, frames_per_round=2))
+    assert several.next_frames(np.zeros(20), [14, 12, 3, 0]) == (14, 3)
+
+
 def test_random_frames_vary_too_and_depend_on_the_seed() -> None:
     truth = truth_of([(5,)] * 30)
     chosen = {

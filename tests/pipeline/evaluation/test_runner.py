@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.evaluation.annotator import AnnotatorSettings, Start
-from pipeline.evaluation.datasets import ClipFiles, DatasetError, Truth, find_clips, read_truth
+from pipeline.evaluation.annotator import Annotator, AnnotatorSettings, NextFrame, Start
+from pipeline.evaluation.datasets import ClipFiles, DatasetError, Objects, Truth, find_clips, read_truth
 from pipeline.evaluation.metrics import boundary_accuracy, region_similarity
 from pipeline.evaluation.report import clip_entry, report, write_json
 from pipeline.evaluation.runner import ClipScore, MaskScores, run_clip
@@ -17,6 +17,7 @@ from pipeline.evaluation.single_frames import KINDS, prompts_by_kind, score_sing
 from pipeline.evaluation.timing import PARTS
 from pipeline.methods import MethodChoice
 from pipeline.methods.base import Method
+from pipeline.session import Session
 from pipeline.types import PointPrompt, RunLengthMask
 from tests.built_methods import built
 from tests.pipeline.evaluation.davis_folder import write_rendered_clip
@@ -66,6 +67,20 @@ def test_the_same_seed_gives_the_same_figures(
     again = run_clip(clips["two"], read_truth(clips["two"]), method, AnnotatorSettings(seed=3), 1)
     assert again.rounds[0].j == two_rounds.rounds[0].j
     assert again.rounds[0].f == two_rounds.rounds[0].f
+
+
+def test_rounds_follow_the_session_s_suggestions(clips: dict[str, ClipFiles], method: Method) -> None:
+    clip = next(iter(clips.values()))
+    truth = read_truth(clip, Objects.AUTO)
+    settings = AnnotatorSettings(next_frame=NextFrame.SUGGESTED)
+    score = run_clip(clip, truth, method, settings, 3)
+    prompted = [each.frame_indices[0] for each in score.rounds]
+    assert len(set(prompted)) == 3
+    session = Session(clip.frames, method)
+    annotator = Annotator(truth, clip.name, settings)
+    list(session.run_round(annotator.prompts(prompted[:1]), object_ids=truth.object_ids))
+    usable = [s.frame_index for s in session.suggestions(10) if truth.labels[s.frame_index].any()]
+    assert usable[0] == prompted[1]
 
 
 def test_a_given_first_mask_is_kept_and_not_scored(clips: dict[str, ClipFiles], method: Method) -> None:

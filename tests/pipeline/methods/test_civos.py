@@ -59,7 +59,7 @@ def test_every_way_reads_where_it_began_and_not_the_other_prompted_frames(monkey
         return read(query, keys, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(shared, "read", recorded)
-    video = opened(RecordingSegmenter(), last_frames=1, interval_frames=2, interval_kept=2)
+    video = opened(RecordingSegmenter(), last_frames=1, interval_frames=2, memory_slots=2)
     memory = video.begin_round(task(0, 12))
     list(video.propagate(Anchor(0, MASKS[0]), range(1, 8), memory))
     assert memories == [[0], [0, 1], [0, 2], [0, 2, 3], [0, 2, 4], [0, 2, 4, 5], [0, 4, 6]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -100,7 +100,9 @@ def test_all_objects_of_a_frame_are_segmented_in_one_step(method: WritingMethod)
     assert seen[:3] == seen[3:6] == [(1, 4), (2, 4), (3, 4)]
     assert {(object_id, frame) for object_id, frame in seen} == {(o, f) for o in (1, 2, 3) for f in range(N_FRAMES)}
     assert method.video.expected == [(3, 5, 2, 6, 1, 7, 0, 8), ()]
-    assert [result.score for result in session.results(1)][3:6] == [0.8, 0.9, 0.8]
+    before, prompted, after = (result.score for result in session.results(1)[3:6])
+    assert prompted == pytest.approx(0.9)
+    assert 0.7 < before == after < 0.8
 
 
 def test_ways_end_in_the_middle_between_prompted_frames_and_everything_is_done_again(method: WritingMethod) -> None:
@@ -122,7 +124,10 @@ def test_an_object_without_new_prompts_is_left_alone(method: WritingMethod) -> N
     method.video.steps.clear()
     play(session, click(3, 2))
     assert {objects for _, objects in method.video.steps} == {(2,)}
-    assert session.own_results(1) == before
+    # Who else is on a frame changes how uncertain it is whose pixels these are, and nothing else.
+    assert [replace(each, uncertainty=None) for each in session.own_results(1)] == [
+        replace(each, uncertainty=None) for each in before
+    ]
 
 
 def test_a_stopped_round_is_finished_by_the_next_one(method: WritingMethod) -> None:

@@ -1,0 +1,124 @@
+"""Packed embeddings in a folder: bounded in bytes, least recently used out first, shared by processes and restarts."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sqlite3
+import threading
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+from diskcache import Cache, Disk, Timeout
+from diskcache.core import MODE_PICKLE
+
+logger = logging.getLogger(__name__)
+LEAST_MIB = 64
+_FORMAT = "1"
+_FILLED, _LARGEST = 3 / 4, 1 / 8
+"""Shares of the bound: where room is made, and what one value may take. The rest is for the newest and the index."""
+_MADE_ROOM_FOR = 8
+_CHECK_BYTES = 4
+_PAUSE_S = 60.0
+_FAULTS = (OSError, sqlite3.Error, Timeout)
+
+
+class _PlainDisk(Disk):  # type: ignore[misc]
+    """Never unpickles: what is stored is bytes, and anything else in the index was not put there by this module."""
+
+    def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
+        if mode == MODE_PICKLE:
+            raise OSError("a pickled value lies in the embedding cache")
+        return super().fetch(mode, filename, value, read)
+
+
+class EmbeddingDisk:
+    """Bytes by name. Thread-safe, and a fault of the disk (full, damaged, locked) is at worst a value that is missing.
+
+    After a fault the disk is left alone for a minute. A value larger than an eighth of the bound is not kept.
+    """
+
+    def __init__(self, folder: Path, limit_mib: int) -> None:
+        """Open the folder, which is for this alone; one whose index is damaged starts afresh.
+
+        Raises:
+            ValueError: the bound is less than `LEAST_MIB`.
+        """
+        if limit_mib < LEAST_MIB:
+            raise ValueError(f"embeddings on disk need {LEAST_MIB} MiB or more (0 turns them off), but got {limit_mib}")
+        self._folder, self._limit_bytes = folder / f"v{_FORMAT}", limit_mib * 2**20
+        self._write_lock = threading.Lock()
+        self._left_alone_until_s = 0.0
+        self._cache: Any = None
+        for attempt in range(2):
+            try:
+                self._cache = self._opened()
+                return
+            except sqlite3.DatabaseError as error:
+                logger.warning("the embeddings in %s are damaged and start afresh: %s", self._folder, error)
+                if attempt == 0:
+                    shutil.rmtree(self._folder, ignore_errors=True)
+            except _FAULTS as error:
+                logger.warning("embeddings are not kept on disk: %s: %s", self._folder, error)
+                return
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes kept on disk now."""
+        try:
+            return 0 if self._cache is None else int(self._cache.volume())
+        except _FAULTS:
+            return 0
+
+    def get(self, name: str) -> bytes | None:
+        """What was put under a name; None if it is not there, or no longer what it was."""
+        if not self._is_usable():
+            return None
+        try:
+            data = self._cache.get(name)
+            if not isinstance(data, bytes):
+                return None
+            if zlib.crc32(data[_CHECK_BYTES:]).to_bytes(_CHECK_BYTES, "big") == data[:_CHECK_BYTES]:
+                return data[_CHECK_BYTES:]
+            logger.warning("an embedding in %s was damaged and is made anew", self._folder)
+            del self._cache[name]
+        except KeyError:
+            pass
+        except _FAULTS as error:
+            self._leave_alone(error)
+        return None
+
+    def put(self, name: str, data: bytes) -> None:
+        """Keep bytes under a name, if they fit and the disk takes them."""
+        if len(data) > self._limit_bytes * _LARGEST or not self._is_usable():
+            return
+        try:
+            # One at a time: a value is written before room is made for it.
+            with self._write_lock:
+                self._cache.set(name, zlib.crc32(data).to_bytes(_CHECK_BYTES, "big") + data)
+        except _FAULTS as error:
+            self._leave_alone(error)
+
+    def close(self) -> None:
+        """Close the index."""
+        if self._cache is not None:
+            self._cache.close()
+
+    def _opened(self) -> Cache:
+        return Cache(
+            str(self._folder),
+            disk=_PlainDisk,
+            timeout=10,
+            size_limit=int(self._limit_bytes * _FILLED),
+            eviction_policy="least-recently-used",
+            cull_limit=_MADE_ROOM_FOR,
+        )
+
+    def _is_usable(self) -> bool:
+        return self._cache is not None and time.monotonic() >= self._left_alone_until_s
+
+    def _leave_alone(self, error: Exception) -> None:
+        self._left_alone_until_s = time.monotonic() + _PAUSE_S
+        logger.warning("embeddings are not kept on disk for %.0f s: %s: %s", _PAUSE_S, self._folder, error)

@@ -1,0 +1,151 @@
+"""Objects taken through a video by a method that watches how sure it is (thesis, 6.4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.masks import probabilities
+from pipeline.methods.base import Estimate
+from pipeline.methods.concurrent_video import ConcurrentSettings, ConcurrentVideo, Seen, Way
+from pipeline.methods.passes import Found, Passes
+from pipeline.methods.video_state import VideoState
+from pipeline.segmenters.base import FloatMap, ObjectPrompts
+from pipeline.types import BoolMask
+from pipeline.uncertainty import entropy_map, masked_entropy, pseudo_correction
+
+
+@dataclass(frozen=True)
+class LazySettings(ConcurrentSettings):
+    """See `ConcurrentSettings`, and what uncertainty leads to. Any threshold may be infinite: it is never reached then.
+
+    Attributes:
+        tau_u: a person's help is wanted where the uncertainty rises by at least this from one frame to the next.
+        tau_p: the method corrects itself where it rises by at least this, and less than ``tau_u``.
+        tau_m: frames at least this uncertain are not remembered.
+        pseudo_corrections: whether the method corrects itself.
+        pseudo_agreement: a correction of its own is taken only if its IoU with the mask found first is at least this.
+    """
+
+    memory_policy: str = "readmem"
+    tau_u: float = 0.5
+    tau_p: float = 0.2
+    tau_m: float = 0.8
+    pseudo_corrections: bool = True
+    pseudo_agreement: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 <= self.tau_p <= self.tau_u:
+            raise ValueError(f"thresholds must be 0 <= tau_p <= tau_u, but got {self.tau_p} and {self.tau_u}")
+        if not self.tau_m >= 0.0:
+            raise ValueError(f"tau_m must be 0 or more, but got {self.tau_m}")
+        if not 0.0 <= self.pseudo_agreement <= 1.0:
+            raise ValueError(f"pseudo_agreement must be in [0, 1], but got {self.pseudo_agreement}")
+
+
+class LazyVideo(ConcurrentVideo):
+    """See `pipeline.methods.base.ConcurrentVideo`. Each way compares its uncertainty with that of its last frame."""
+
+    def __init__(self, state: VideoState, settings: LazySettings) -> None:
+        super().__init__(state, settings)
+        self._thresholds = settings
+        self._refiner = Passes(state.segmenter, settings.readout_weight, settings.prompted_refinements)
+
+    def _look_at(
+        self,
+        frame_index: int,
+        embedding: Any,
+        ways: Sequence[Way],
+        found: Sequence[Found],
+        readouts: Sequence[FloatMap],
+    ) -> list[Seen]:
+        """Measure every object's uncertainty, and correct what became doubtful (thesis, 6.4.4)."""
+        tau_p, tau_u = self._thresholds.tau_p, self._thresholds.tau_u
+        plain = super()._look_at(frame_index, embedding, ways, found, readouts)
+        entropy = entropy_map(_probabilities(plain))
+        seen, doubtful = [], []
+        for row, (way, each) in enumerate(zip(ways, plain, strict=True)):
+            now = masked_entropy(entropy, np.asarray(each.estimate.logits > 0))
+            change = None if way.uncertainty is None else now - way.uncertainty
+            # The next frame is compared with what was found, not with what a correction made of it (6.4.4).
+            way.uncertainty = now
+            estimate = replace(each.estimate, uncertainty=now, uncertainty_change=change)
+            if change is not None and change >= tau_u:
+                estimate = replace(estimate, wants_help=True)
+            elif change is not None and change >= tau_p and self._thresholds.pseudo_corrections:
+                doubtful.append(row)
+            seen.append(replace(each, estimate=estimate))
+        seen = self._corrected(embedding, entropy, ways, seen, readouts, doubtful)
+        return [replace(each, sure=_uncertainty(each.estimate) < self._thresholds.tau_m) for each in seen]
+
+    def _corrected(
+        self,
+        embedding: Any,
+        entropy: FloatMap,
+        ways: Sequence[Way],
+        seen: Sequence[Seen],
+        readouts: Sequence[FloatMap],
+        rows: Sequence[int],
+    ) -> list[Seen]:
+        """The same with the method's own corrections of some rows, where these are taken.
+
+        The segmenter gets one positive click and what it learnt of the object, but not the mask (6.9). The thesis
+        takes every answer. Here one is taken if the object is surer with it and it agrees with the mask by
+        ``pseudo_agreement``: a single click may mean a part of the object or more than the object.
+        """
+        clicks = {row: pseudo_correction(entropy, np.asarray(seen[row].estimate.logits > 0)) for row in rows}
+        asked = {row: _click(*spot) for row, spot in clicks.items() if spot is not None}
+        if not asked:
+            return list(seen)
+        candidates = list(seen)
+        answers = self._refined(embedding, [ways[row] for row in asked], list(asked.values()), readouts, list(asked))
+        for row, answer in zip(asked, answers, strict=True):
+            logits = self._state.segmenter.to_full_size(embedding, answer.low_res_logits)
+            estimate = replace(seen[row].estimate, logits=logits, score=answer.score)
+            candidates[row] = replace(seen[row], found=answer, estimate=estimate)
+        entropy = entropy_map(_probabilities(candidates))
+        chosen = list(seen)
+        for row in asked:
+            old, new = seen[row].estimate, candidates[row].estimate
+            uncertainty = masked_entropy(entropy, np.asarray(new.logits > 0))
+            agrees = _iou(new.logits > 0, old.logits > 0) >= self._thresholds.pseudo_agreement
+            if agrees and uncertainty < _uncertainty(old):
+                chosen[row] = replace(candidates[row], estimate=replace(new, uncertainty=uncertainty))
+        return chosen
+
+    def _refined(
+        self,
+        embedding: Any,
+        ways: Sequence[Way],
+        prompts: Sequence[ObjectPrompts],
+        readouts: Sequence[FloatMap],
+        rows: Sequence[int],
+    ) -> list[Found]:
+        """What the segmenter makes of one click per object, all objects in one call; the memory is read again."""
+        nothing, appearance = [None] * len(ways), [way.appearance for way in ways]
+        once = replace(self._refiner, refinement_iterations=0)
+        first = once.run(embedding, prompts, nothing, appearance, nothing, multimask=True)
+        return self._refiner.refined(embedding, prompts, appearance, first, [readouts[row] for row in rows])
+
+
+def _probabilities(seen: Sequence[Seen]) -> NDArray[np.float32]:
+    """(O, H, W) float32 in [0, 1]."""
+    return probabilities(np.stack([each.estimate.logits for each in seen]))
+
+
+def _iou(a: BoolMask, b: BoolMask) -> float:
+    return float((a & b).sum() / max(1, int((a | b).sum())))
+
+
+def _uncertainty(estimate: Estimate) -> float:
+    return math.inf if estimate.uncertainty is None else estimate.uncertainty
+
+
+def _click(x_px: float, y_px: float) -> ObjectPrompts:
+    return ObjectPrompts(np.array([[x_px, y_px]], np.float32), np.array([True]))

@@ -1,0 +1,83 @@
+"""Embeddings of networks as bytes, in the form of safetensors: reading them runs no code, unlike a pickle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+_SIZE_BYTES = 8
+_NOTES = "notes"
+_SAMPLES = 64
+
+
+class StoredEmbeddings:
+    """What makes a segmenter's embeddings storable, see `pipeline.embeddings.StorableEmbeddings`.
+
+    An embedding is a dataclass of tensors in main memory, tuples of them, and tuples of numbers.
+    """
+
+    _embedding_type: type[Any]
+    _model: Any
+
+    @property
+    def name(self) -> str:
+        """Names the network and its precision."""
+        raise NotImplementedError
+
+    @cached_property
+    def stored_as(self) -> str:
+        """The name and the weights."""
+        return f"{self.name}|{weights_mark(self._model)}"
+
+    def pack(self, embedding: Any) -> bytes:
+        """An embedding as bytes."""
+        tensors: dict[str, torch.Tensor] = {}
+        notes: dict[str, Any] = {}
+        for name, part in vars(embedding).items():
+            if isinstance(part, torch.Tensor):
+                tensors[name] = part.contiguous()
+            elif isinstance(part[0], torch.Tensor):
+                tensors |= {f"{name}.{place}": each.contiguous() for place, each in enumerate(part)}
+                notes[name] = len(part)
+            else:
+                notes[name] = list(part)
+        return bytes(save(tensors, {_NOTES: json.dumps(notes)}))
+
+    def unpack(self, data: bytes) -> Any:
+        """The embedding again.
+
+        Raises:
+            ValueError: the bytes are not what `pack` gave.
+        """
+        try:
+            header = json.loads(data[_SIZE_BYTES : _SIZE_BYTES + int.from_bytes(data[:_SIZE_BYTES], "little")])
+            tensors, notes = load(data), json.loads(header["__metadata__"][_NOTES])
+            parts = {field.name: _part(field.name, tensors, notes) for field in fields(self._embedding_type)}
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            expected = self._embedding_type.__name__
+            raise ValueError(f"expected a packed {expected}, but got {len(data)} bytes of something else") from error
+        return self._embedding_type(**parts)
+
+
+def _part(name: str, tensors: dict[str, torch.Tensor], notes: dict[str, Any]) -> Any:
+    if name in tensors:
+        return tensors[name]
+    note = notes[name]
+    return tuple(note) if isinstance(note, list) else tuple(tensors[f"{name}.{place}"] for place in range(note))
+
+
+def weights_mark(model: torch.nn.Module) -> str:
+    """Tells a network's weights from others: a digest over names, sizes and some values of every tensor."""
+    digest = blake2b(digest_size=16)
+    for name, tensor in sorted(model.state_dict().items()):
+        flat = tensor.detach().reshape(-1)
+        sample = flat[:: max(1, len(flat) // _SAMPLES)].to("cpu", torch.float64)
+        digest.update(f"{name}{tuple(tensor.shape)}".encode() + sample.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,239 @@
+"""Lazy: uncertainty is watched on the way; corrections, wishes for help and the memory follow from it (thesis, 6.4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model_zoo.store import ModelStore
+from pipeline.embeddings import EmbeddingCache
+from pipeline.methods import MethodChoice, build_method
+from pipeline.methods.base import Anchor, Estimate, ObjectRound
+from pipeline.methods.concurrent_video import ConcurrentSettings, Way
+from pipeline.methods.idpro import IdPro
+from pipeline.methods.lazy import Lazy
+from pipeline.methods.lazy_video import LazySettings, LazyVideo
+from pipeline.segmenters.base import FloatMap, PromptBatch, Segmentation, Segmenter
+from pipeline.segmenters.classical import ClassicalSegmenter
+from pipeline.session import Session
+from pipeline.types import BoolMask, FrameRGB, MaskPrompt, RunLengthMask
+from tests.pipeline.frame_sources import ArrayFrames, moving_square
+from tests.pipeline.methods.recording_segmenter import Frame, RecordingSegmenter
+
+MASK: BoolMask = np.zeros((80, 100), np.bool_)
+MASK[20:60, 30:70] = True
+OTHER: BoolMask = np.zeros_like(MASK)
+OTHER[64:76, 4:24] = True
+NEVER = math.inf
+
+
+def contrasts(*logits: float, other: float = 6.0) -> list[FrameRGB]:
+    """Frames on which `RecordingSegmenter` finds `MASK` with these logits, `OTHER` with those, and -8 elsewhere."""
+    frames = []
+    for logit in logits:
+        image = np.full((*MASK.shape, 3), 90, np.uint8)
+        image[..., 1] = 170
+        for mask, found in ((MASK, logit), (OTHER, other)):
+            image[mask] = (100 + round(10 * found), 100, 90)
+        frames.append(image)
+    return frames
+
+
+@dataclass
+class Refining(RecordingSegmenter):
+    """Answers a person's or the method's own clicks with logits ``factor`` times as strong, shifted to the right."""
+
+    factor: float = 1.0
+    shift_px: int = 0
+    adapted: list[int] = field(default_factory=list)
+
+    def segment(self, embedding: Frame, prompts: PromptBatch, **given: Any) -> Segmentation:
+        found = super().segment(embedding, prompts, **given)
+        if prompts.objects[0].tracked:
+            return found
+        logits = np.roll(found.low_res_logits * np.float32(self.factor), self.shift_px // 2, -1)
+        return Segmentation(logits, found.predicted_iou, found.queries)
+
+    def adapt(self, appearance: Any, embedding: Frame, low_res_logits: FloatMap) -> Any:  # noqa: ARG002
+        self.adapted.append(1)
+        return appearance
+
+
+def opened(segmenter: Segmenter, images: list[FrameRGB], **settings: Any) -> LazyVideo:
+    return Lazy(segmenter, EmbeddingCache(256), LazySettings(**settings)).open(ArrayFrames(images))
+
+
+def begun(video: LazyVideo, masks: Sequence[BoolMask] = (MASK,)) -> list[Way]:
+    tasks = [ObjectRound(i, 1, (Anchor(0, mask),), frozenset()) for i, mask in enumerate(masks, start=1)]
+    memory = video.begin_round(tasks)
+    return [video.start(task.object_id, task.anchors[0], memory) for task in tasks]
+
+
+def walked(video: LazyVideo, n_frames: int, masks: Sequence[BoolMask] = (MASK,)) -> list[list[Estimate]]:
+    ways = begun(video, masks)
+    return [video.step(frame, ways, None) for frame in range(1, n_frames)]
+
+
+def clicks_of(segmenter: RecordingSegmenter) -> list[int]:
+    """Of every call with prompts that bind, how many objects it had."""
+    return [len(call.prompts) for call in segmenter.calls if not call.prompts[0].tracked]
+
+
+@pytest.mark.parametrize(
+    ("settings", "helped", "corrected"),
+    [
+        ({}, [], [2, 3]),
+        ({"tau_u": 0.35}, [3], [2]),
+        ({"tau_u": 0.2}, [2, 3], []),
+        ({"tau_u": 0.35, "tau_p": 0.3}, [3], []),
+        ({"tau_u": NEVER, "tau_p": 0.3}, [], [3]),
+        ({"tau_u": NEVER, "tau_p": NEVER}, [], []),
+        ({"tau_u": 0.35, "pseudo_corrections": False}, [3], []),
+    ],
+)
+def test_rising_uncertainty_leads_to_corrections_and_requests(
+    settings: dict[str, Any], helped: list[int], corrected: list[int]
+) -> None:
+    # The masked entropy along the way is 0.01, 0.26, 0.65 and 0.01.
+    segmenter, images = RecordingSegmenter(), contrasts(6, 6, 1.35, 0.3, 6)
+    video = opened(segmenter, images, **settings)
+    ways, wanted, own = begun(video), [], []
+    for frame in range(1, len(images)):
+        n_before = len(clicks_of(segmenter))
+        (estimate,) = video.step(frame, ways, None)
+        wanted += [frame] * estimate.wants_help
+        own += [frame] * (len(clicks_of(segmenter)) > n_before)
+    assert (wanted, own) == (helped, corrected)
+
+
+def test_uncertainty_and_its_change_are_told() -> None:
+    first, second, third = (each for (each,) in walked(opened(RecordingSegmenter(), contrasts(6, 6, 1.35, 0.3)), 4))
+    assert first.uncertainty is not None
+    assert second.uncertainty is not None
+    assert third.uncertainty is not None
+    assert first.uncertainty < 0.1 < second.uncertainty < 0.5 < third.uncertainty
+    assert first.uncertainty_change is None
+    assert second.uncertainty_change == pytest.approx(second.uncertainty - first.uncertainty)
+    assert third.uncertainty_change == pytest.approx(third.uncertainty - second.uncertainty)
+
+
+def test_the_refiner_gets_one_click_inside_and_no_mask() -> None:
+    segmenter = RecordingSegmenter(uses_carried_mask=True)
+    walked(opened(segmenter, contrasts(6, 6, 1.35), prompted_refinements=0), 3)
+    call = next(call for call in segmenter.calls if not call.prompts[0].tracked)
+    (prompts,) = call.prompts
+    assert prompts.positive.tolist() == [True]
+    assert prompts.box_xyxy_px is None
+    x_px, y_px = prompts.points_xy_px[0]
+    assert MASK[int(y_px), int(x_px)]
+    assert call.multimask
+    assert not call.has_mask_input
+    assert not call.has_carried
+
+
+def test_several_objects_are_corrected_in_one_call() -> None:
+    segmenter = RecordingSegmenter()
+    images = [*contrasts(6, 6), *contrasts(1.35, other=1.3)]
+    walked(opened(segmenter, images, tau_p=0.05, prompted_refinements=0), 3, [MASK, OTHER])
+    assert set(clicks_of(segmenter)) == {2}
+
+
+@pytest.mark.parametrize(
+    ("factor", "shift_px", "taken"),
+    [(3.0, 0, True), (0.5, 0, False), (3.0, 6, True), (3.0, 30, False)],
+    ids=["surer", "less sure", "surer and nearly there", "surer but elsewhere"],
+)
+def test_a_correction_is_taken_if_it_is_surer_and_agrees(factor: float, shift_px: int, taken: bool) -> None:
+    segmenter = Refining(factor=factor, shift_px=shift_px)
+    images = contrasts(6, 6, 1.35, 1.35)
+    images[2][60:, :] = images[3][60:, :] = (90, 170, 90)
+    plain, corrected = (walked(opened(segmenter, images, pseudo_corrections=own), 4) for own in (False, True))
+    (before,), (after,) = plain[1], corrected[1]
+    assert (before.logits.tobytes() != after.logits.tobytes()) == taken
+    assert before.uncertainty is not None
+    assert after.uncertainty is not None
+    assert (after.uncertainty < before.uncertainty - 0.1) == taken
+    # The rise is that of what was found, before and after a correction.
+    assert after.uncertainty_change == before.uncertainty_change
+    assert corrected[2][0].uncertainty_change == plain[2][0].uncertainty_change
+
+
+def test_what_was_corrected_is_carried_on() -> None:
+    segmenter = Refining(factor=3.0, shift_px=6)
+    video = opened(segmenter, contrasts(6, 6, 1.35))
+    (way,) = begun(video)
+    for frame in (1, 2):
+        (estimate,) = video.step(frame, [way], None)
+    carried = way.flow.to(2)
+    assert carried is not None
+    # Masks are carried at a reduced size, so that their border moves by a pixel or so.
+    mask = estimate.logits > 0
+    assert ((carried > 0) & mask).sum() / ((carried > 0) | mask).sum() > 0.9
+
+
+@pytest.mark.parametrize(("tau_m", "remembered"), [(0.5, [1, 2, 4]), (NEVER, [1, 2, 3, 4]), (0.2, [1, 4])])
+def test_uncertain_frames_are_not_remembered(tau_m: float, remembered: list[int]) -> None:
+    segmenter = Refining()
+    settings = {"memory_policy": "fifo", "memory_slots": 9, "interval_frames": 1}
+    video = opened(segmenter, contrasts(6, 6, 1.35, 0.3, 6), tau_m=tau_m, **settings)
+    (way,) = begun(video)
+    for frame in range(1, 5):
+        video.step(frame, [way], None)
+    assert sorted(way.memory.readable) == remembered
+    assert len(segmenter.adapted) == len(remembered)
+
+
+def test_each_way_compares_with_its_own_last_frame() -> None:
+    images = contrasts(6, 6, 1.35, 1.35, 6)
+    video = opened(RecordingSegmenter(), images, tau_p=NEVER, tau_u=NEVER)
+    (forward,) = begun(video)
+    backward = video.start(1, Anchor(4, MASK), {1: None})
+    changes = {}
+    for frame, way in ((1, forward), (3, backward), (2, forward), (2, backward)):
+        (estimate,) = video.step(frame, [way], None)
+        changes[frame, way is forward] = estimate.uncertainty_change
+    assert changes[1, True] is None
+    assert changes[3, False] is None
+    assert (changes[2, True] or 0.0) > 0.2
+    assert changes[2, False] == pytest.approx(0.0, abs=0.02)
+
+
+@pytest.mark.parametrize("segmenter", ["recording", "classical"])
+def test_without_thresholds_it_is_idpro_with_the_same_memory(segmenter: str) -> None:
+    images, masks = moving_square(n_frames=9)
+
+    def masks_by(lazy: bool) -> list[bytes]:
+        part: Segmenter = RecordingSegmenter() if segmenter == "recording" else ClassicalSegmenter()
+        parts: tuple[Segmenter, EmbeddingCache[Any]] = part, EmbeddingCache(256)
+        off = LazySettings(tau_p=NEVER, tau_u=NEVER, tau_m=NEVER)
+        shared = {each.name: getattr(off, each.name) for each in fields(ConcurrentSettings)}
+        method = Lazy(*parts, off) if lazy else IdPro(*parts, ConcurrentSettings(**shared))
+        session = Session(ArrayFrames(images), method)
+        prompts = [MaskPrompt(1, frame, RunLengthMask.encode(masks[frame])) for frame in (0, 6)]
+        list(session.run_round(prompts, object_ids=[1]))
+        return [result.mask.counts for result in session.results(1)]
+
+    assert masks_by(lazy=True) == masks_by(lazy=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tau_p": 0.6}, r"0 <= tau_p <= tau_u, but got 0\.6 and 0\.5"),
+        ({"tau_p": math.nan}, "0 <= tau_p <= tau_u, but got nan"),
+        ({"tau_m": -0.1}, "tau_m must be 0 or more"),
+        ({"pseudo_agreement": 2}, r"pseudo_agreement must be in \[0, 1\]"),
+        ({"memory_policy": "magic"}, "known are fifo, readmem"),
+        ({"tau_x": 1}, "unknown option tau_x of method lazy; known are"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    choice = MethodChoice("lazy", "classical", options=options)
+    with pytest.raises(ValueError, match=message):
+        build_method(choice, store=ModelStore(tmp_path), device="cpu", embeddings=EmbeddingCache(1))

@@ -1,0 +1,108 @@
+"""Entropy over objects and background, and where to click because of it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.frame_uncertainty import touching, uncertainties
+from pipeline.fusion import aggregated
+from pipeline.uncertainty import dilated, entropy_map, masked_entropy, most_uncertain, pseudo_correction
+
+
+def disc(height_px: int, width_px: int, x: float, y: float, radius: float) -> np.ndarray:
+    ys, xs = np.mgrid[:height_px, :width_px]
+    return (xs - x) ** 2 + (ys - y) ** 2 <= radius**2
+
+
+@given(st.lists(st.floats(0.0, 1.0, width=32), min_size=1, max_size=4))
+def test_the_entropy_is_that_of_the_aggregated_distribution(claims: list[float]) -> None:
+    probabilities = np.array(claims, np.float32).reshape(-1, 1, 1)
+    shares = [float(share) for share in aggregated(probabilities)[:, 0, 0]]
+    expected = -sum(share * math.log(share) for share in shares if share > 0) / math.log(len(shares))
+    found = float(entropy_map(probabilities)[0, 0])
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert 0.0 <= found <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("claims", "expected"),
+    [([0.5], 1.0), ([1.0], 0.0), ([0.0], 0.0), ([0.0, 1.0], 0.0), ([1.0, 1.0], math.log(2) / math.log(3))],
+)
+def test_certain_pixels_have_no_entropy_and_even_claims_the_most(claims: list[float], expected: float) -> None:
+    found = entropy_map(np.array(claims, np.float32).reshape(-1, 1, 1))
+    assert found[0, 0] == pytest.approx(expected, abs=1e-3)
+
+
+def test_an_entropy_needs_an_object() -> None:
+    with pytest.raises(ValueError, match="at least one object"):
+        entropy_map(np.zeros((0, 4, 4), np.float32))
+
+
+def test_only_the_surroundings_of_the_mask_count() -> None:
+    mask = disc(80, 100, 40, 40, 15)
+    entropy = np.where(dilated(mask), 0.25, 1.0).astype(np.float32)
+    assert masked_entropy(entropy, mask) == pytest.approx(0.25)
+    assert mask.sum() < dilated(mask).sum() < 1.5 * mask.sum()
+    assert masked_entropy(np.zeros_like(entropy), mask) == 0.0
+
+
+def test_an_empty_mask_is_as_uncertain_as_the_frame_s_least_certain_pixel() -> None:
+    entropy = np.zeros((20, 20), np.float32)
+    entropy[3, 4] = 0.7
+    assert masked_entropy(entropy, np.zeros((20, 20), np.bool_)) == pytest.approx(0.7)
+
+
+def test_a_pseudo_correction_lies_deep_inside_the_mask_and_where_it_is_sure() -> None:
+    mask = disc(100, 160, 50, 50, 30) | disc(100, 160, 120, 50, 30)
+    entropy = np.zeros(mask.shape, np.float32)
+    entropy[:, 80:] = 0.6
+    found = pseudo_correction(entropy, mask)
+    assert found is not None
+    assert np.hypot(found[0] - 50, found[1] - 50) < 6
+    entropy = entropy[:, ::-1]
+    found = pseudo_correction(entropy, mask)
+    assert found is not None
+    assert np.hypot(found[0] - 120, found[1] - 50) < 6
+    assert pseudo_correction(entropy, np.zeros_like(mask)) is None
+
+
+@given(st.integers(0, 29), st.integers(0, 39), st.integers(0, 3))
+def test_a_pseudo_correction_is_always_inside(row: int, column: int, reach: int) -> None:
+    mask = np.zeros((30, 40), np.bool_)
+    mask[max(0, row - reach) : row + reach + 1, max(0, column - reach) : column + reach + 1] = True
+    found = pseudo_correction(np.random.default_rng(row).random(mask.shape, np.float32), mask)
+    assert found is not None
+    assert mask[int(found[1]), int(found[0])]
+
+
+def test_a_person_is_sent_to_the_widest_uncertain_patch() -> None:
+    mask = disc(100, 160, 60, 50, 35)
+    entropy = (dilated(mask) & ~disc(100, 160, 60, 50, 33)).astype(np.float32) * 0.9
+    entropy[disc(100, 160, 75, 50, 8)] = 0.8
+    x_px, y_px = most_uncertain(entropy, mask)
+    assert np.hypot(x_px - 75, y_px - 50) < 8
+
+
+def test_objects_of_a_frame_share_one_distribution() -> None:
+    left = disc(60, 120, 40, 30, 14).astype(np.float32)
+    right = disc(60, 120, 64, 30, 14).astype(np.float32)
+    far = disc(60, 120, 110, 10, 5).astype(np.float32)
+    both = uncertainties({1: left, 2: right, 3: far}, [1, 2, 3])
+    whole = entropy_map(np.stack([left, right, far]))
+    for object_id, probability in ((1, left), (2, right), (3, far)):
+        assert both[object_id] == pytest.approx(masked_entropy(whole, probability > 0.5), abs=1e-6)
+    assert both[1] > 0.01 > both[3]
+    assert touching({1: left, 2: right, 3: far}, [1]) == {1, 2}
+    assert touching({1: left, 2: right, 3: far}, [3]) == {3}
+
+
+def test_an_object_that_is_not_found_is_judged_where_it_is_most_likely() -> None:
+    faint = np.zeros((40, 40), np.float32)
+    faint[7, 9] = 0.45
+    (found,) = uncertainties({4: faint}, [4]).values()
+    assert found == pytest.approx(float(entropy_map(faint[None])[7, 9]))
