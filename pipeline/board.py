@@ -22,17 +22,28 @@ from pipeline.prompting import merge_prompts, settled
 from pipeline.ranges import Reach
 from pipeline.recent_frames import RecentFrames
 from pipeline.types import BoolMask, FrameResult, PointPrompt, Prompt, RunLengthMask
-from pipeline.uncertainty import entropy_map, most_uncertain
+from pipeline.uncertainty import entropy_map, most_uncertain, pseudo_correction
 
 _LEAST_CLAIM, _SURE_CLAIM = 0.51, 0.999
 """Probabilities of an object within its own mask, at least and at most."""
 
 
-class Board:
-    """What a session and its rounds share. ``lock`` guards everything; methods take it themselves."""
+SOFT_MIB = 64.0
+"""Bound of the probabilities behind the masks of one session; a frame of 854x480 has some 4 KiB of them per object."""
+_SWEEPS = 8
+"""So many times, while as much as the bound is added, the surplus is swept out."""
 
-    def __init__(self, frames: RecentFrames) -> None:
+
+class Board:
+    """What a session and its rounds share. ``lock`` guards everything; methods take it themselves.
+
+    Masks themselves stay as run lengths; of the probabilities behind them at most ``soft_mib`` MiB do, those of the
+    masks known longest go first. Without them a mask is as sure as its score wherever pixels are contested.
+    """
+
+    def __init__(self, frames: RecentFrames, soft_mib: float = SOFT_MIB) -> None:
         self.frames = frames
+        self._soft_limit_bytes, self._soft_added_bytes = int(soft_mib * 2**20), 0
         self.objects: dict[int, ObjectState] = {}
         self.lock = threading.RLock()
 
@@ -114,12 +125,29 @@ class Board:
                 if final:
                     state.stale.discard(frame_index)
             self._measure(frame_index, set(found))
+            self._soft_added_bytes += sum(known.soft_bytes for known in found.values())
+            if self._soft_added_bytes > self._soft_limit_bytes / _SWEEPS:
+                self.drop_surplus()
             return self._shown_anew(frame_index, set(found))
 
     def _shown_anew(self, frame_index: int, found: set[int]) -> list[FrameResult]:
         changed = found | self._settle(frame_index)
         results = [self.objects[object_id].result(frame_index) for object_id in sorted(changed)]
         return sorted(results, key=lambda result: result.object_id not in found)
+
+    def drop_surplus(self) -> None:
+        """Let the oldest probabilities go where there are more than the bound allows."""
+        with self.lock:
+            self._soft_added_bytes = 0
+            held = {i: sum(known.soft_bytes for known in state.known.values()) for i, state in self.objects.items()}
+            excess = 1.0 - self._soft_limit_bytes * (1.0 - 1.0 / _SWEEPS) / max(1, sum(held.values()))
+            for object_id, state in self.objects.items():
+                surplus = excess * held[object_id]
+                for frame_index, known in state.known.items():
+                    if surplus <= 0:
+                        break
+                    surplus -= known.soft_bytes
+                    state.known[frame_index] = known.hard()
 
     def _measure(self, frame_index: int, found: set[int]) -> None:
         """How uncertain the objects of a frame are: those that were found, and those whose surroundings they share."""
@@ -142,8 +170,10 @@ class Board:
         """Where to click on a frame that is worth correcting; its object has a mask there."""
         known = self.objects[object_id].known[frame_index]
         if known.soft is None:
-            x_px, y_px = most_uncertain(np.zeros(self.frames.size_hw_px, np.float32), known.own.decode())
-            return Suggestion(frame_index, object_id, x_px, y_px, bool(known.own.area_px), gain, known.score)
+            height_px, width_px = self.frames.size_hw_px
+            inside = pseudo_correction(np.zeros((height_px, width_px), np.float32), known.own.decode())
+            x_px, y_px = inside or (width_px / 2, height_px / 2)
+            return Suggestion(frame_index, object_id, x_px, y_px, inside is not None, gain, known.score)
         present = [s.known[frame_index].soft for s in self.objects.values() if frame_index in s.known]
         entropy = entropy_map(np.stack([soft.probabilities() for soft in present if soft is not None]))
         probability = known.soft.probabilities()

@@ -59,5 +59,13 @@ class Known:
     @property
     def held_bytes(self) -> int:
         """Memory of the masks, in bytes, without what Python adds."""
-        soft_bytes = len(self.soft.data) if self.soft is not None else 0
-        return len(self.own.counts) + len(self.shown.counts) + soft_bytes
+        return len(self.own.counts) + len(self.shown.counts) + self.soft_bytes
+
+    @property
+    def soft_bytes(self) -> int:
+        """Memory of the probabilities, in bytes."""
+        return len(self.soft.data) if self.soft is not None else 0
+
+    def hard(self) -> Known:
+        """The same mask without the probabilities behind it."""
+        return self if self.soft is None else replace(self, soft=None)

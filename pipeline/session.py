@@ -112,6 +112,7 @@ class Session:
             for saved in objects:
                 self._video.forget(saved.object_id)
                 self._board.objects[saved.object_id] = ObjectState.resumed(saved, len(self._frames))
+            self._board.drop_surplus()
 
     def _check_saved(self, saved: SavedObject) -> None:
         height_px, width_px = self._frames.size_hw_px
