@@ -109,3 +109,14 @@ def test_speed() -> None:
         for row in found["side_by_side"]
     }
     assert rows("Side by side") == beside
+
+
+def test_next_frames() -> None:
+    measured = {name: measurement(f"next_{name}") for name in ("suggested", "random", "worst")}
+    assert rows("The suggested frame") == {
+        name: shown(*(each["jf"] for each in found["rounds"]), found["r_auc_jf"]) for name, found in measured.items()
+    }
+    clips = {tuple(clip["name"] for clip in found["sequences"]) for found in measured.values()}
+    assert len(clips) == 1
+    suggested, random, worst = (found["r_auc_jf"] for found in measured.values())
+    assert f"**{(suggested - random) / (worst - random):.0%}**" in MEASURED
