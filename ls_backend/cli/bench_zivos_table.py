@@ -62,6 +62,7 @@ def _figures_table(document: Mapping[str, Any]) -> Table:
         ("IDI, seconds", "idi_s", 2),
         ("ACI, mean of objects", "aci", 2),
         ("Spearman, median of objects", "spearman_median", 3),
+        ("Spearman of the score", "spearman_of_score_median", 3),
         ("seconds per frame", "seconds_per_frame", 3),
     ):
         rows.append((title, [_number(figures[key], digits) for figures in passes.values()]))

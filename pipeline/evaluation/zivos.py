@@ -50,6 +50,7 @@ class ObjectScore:
         iou: IoU of the final mask.
         f: boundary accuracy of the final mask.
         uncertainty: the method's, of what it found by itself; nan where it says none.
+        doubt: 1 - the confidence that the session gives what was found; nan where it knows none.
         calls: frames at which the person was called.
         answered: those of them that show the object, and so got a click.
     """
@@ -62,6 +63,7 @@ class ObjectScore:
     iou: NDArray[np.float64]
     f: NDArray[np.float64]
     uncertainty: NDArray[np.float64]
+    doubt: NDArray[np.float64]
     calls: tuple[int, ...]
     answered: tuple[int, ...]
 
@@ -93,6 +95,7 @@ class _Notes:
     iou: list[float] = field(default_factory=list)
     f: list[float] = field(default_factory=list)
     uncertainty: list[float] = field(default_factory=list)
+    doubt: list[float] = field(default_factory=list)
     calls: list[int] = field(default_factory=list)
     answered: list[int] = field(default_factory=list)
 
@@ -106,6 +109,7 @@ class _Notes:
         self.found_iou.append(iou if unchanged else region_similarity(_mask(found, truth.shape), truth))
         self.f.append(boundary_accuracy(mask, truth))
         self.uncertainty.append(NAN if found is None or found.uncertainty is None else found.uncertainty)
+        self.doubt.append(NAN if found is None else 1.0 - found.score)
 
     def finished(self, object_id: int, given_by: GivenBy) -> ObjectScore:
         scored = np.ones(len(self.iou), np.bool_)
@@ -119,6 +123,7 @@ class _Notes:
             iou=np.array(self.iou),
             f=np.array(self.f),
             uncertainty=np.array(self.uncertainty),
+            doubt=np.array(self.doubt),
             calls=tuple(self.calls),
             answered=tuple(self.answered),
         )

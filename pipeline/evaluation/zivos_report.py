@@ -32,6 +32,7 @@ def figures(scores: Sequence[PassScore], frames_per_s: float) -> dict[str, Any]:
     workloads = [each.workload for each in objects]
     intervals = average_correction_intervals(workloads)
     doubts = [value for each in objects if (value := doubts_worth(each)) is not None]
+    by_score = [value for each in objects if (value := scores_worth(each)) is not None]
     n_frames = sum(score.n_frames for score in scores)
     j, f = (_mean_over_objects([getattr(o, name)[o.scored] for o in objects]) for name in ("iou", "f"))
     return {
@@ -47,6 +48,7 @@ def figures(scores: Sequence[PassScore], frames_per_s: float) -> dict[str, Any]:
         "spearman_median": float(np.median(doubts)) if doubts else None,
         "spearman_quartiles": [float(q) for q in np.quantile(doubts, (0.25, 0.75))] if doubts else None,
         "spearman_objects": len(doubts),
+        "spearman_of_score_median": float(np.median(by_score)) if by_score else None,
         "seconds_per_frame": sum(score.seconds for score in scores) / n_frames if n_frames else None,
         "seconds_per_frame_by_part": {
             part: sum(score.part_seconds[part] for score in scores) / n_frames if n_frames else None for part in PARTS
@@ -58,6 +60,12 @@ def doubts_worth(score: ObjectScore) -> float | None:
     """Spearman's correlation of one object, over the scored frames that show it, before anybody corrected them."""
     counted = score.scored & score.present
     return doubt_correlation(score.uncertainty[counted], score.found_iou[counted])
+
+
+def scores_worth(score: ObjectScore) -> float | None:
+    """As `doubts_worth`, of the confidence that stands at every mask (see `pipeline.confidence`)."""
+    counted = score.scored & score.present
+    return doubt_correlation(score.doubt[counted], score.found_iou[counted])
 
 
 def pass_entry(score: PassScore, frames_per_s: float, object_ids: Mapping[int, int]) -> dict[str, Any]:
@@ -138,6 +146,7 @@ def _object_entry(score: ObjectScore, object_id: int) -> dict[str, Any]:
         "calls": list(score.calls),
         "answered": list(score.answered),
         "spearman": doubts_worth(score),
+        "spearman_of_score": scores_worth(score),
         "iou": _rounded(score.iou),
         "found_iou": _rounded(score.found_iou),
         "uncertainty": _rounded(score.uncertainty),

@@ -19,12 +19,18 @@ from tests.pipeline.evaluation.davis_folder import write_clip, write_rendered_cl
 N_FRAMES = 3
 ASKS_ALWAYS = ("--option", "tau_u=0", "--option", "tau_p=0")
 FIGURES = {"j", "f", "jf", "robustness", "noc", "answered", "idi_s", "aci", "aci_sum", "spearman_median"}
-FIGURES |= {"spearman_quartiles", "spearman_objects", "seconds_per_frame", "seconds_per_frame_by_part"}
+FIGURES |= {
+    "spearman_quartiles",
+    "spearman_objects",
+    "spearman_of_score_median",
+    "seconds_per_frame",
+    "seconds_per_frame_by_part",
+}
 TOP = {"schema_version", "protocol", "complete", "method", "segmenter", "seed", "settings", "frames", "objects"}
 TOP |= {"passes", "peak_rss_mib", "machine", "versions", "sequences"}
 CLIP = {"name", "frames", "height_px", "width_px", "passes"}
 OBJECT = {"object_id", "first_frame", "frames_present", "j", "f", "jf", "robustness", "calls", "answered", "spearman"}
-OBJECT |= {"iou", "found_iou", "uncertainty"}
+OBJECT |= {"iou", "found_iou", "uncertainty", "spearman_of_score"}
 
 
 @pytest.fixture(scope="module")

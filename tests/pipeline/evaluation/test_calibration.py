@@ -44,7 +44,7 @@ def score(iou: list[float], uncertainty: list[float], absent: tuple[int, ...] = 
     values = np.array(iou, np.float64)
     return ObjectScore(
         *(1, 0, np.arange(n_frames) > 0, present, values, values, values),
-        *(np.array(uncertainty, np.float64), (), ()),
+        *(np.array(uncertainty, np.float64), 1.0 - values, (), ()),
     )
 
 

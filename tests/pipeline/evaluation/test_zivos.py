@@ -206,6 +206,7 @@ def test_figures_of_nothing_are_none() -> None:
     found = figures([], 24.0)
     assert found["noc"] == found["answered"] == found["spearman_objects"] == found["aci_sum"] == 0
     empty = ("j", "f", "jf", "idi_s", "aci", "spearman_median", "spearman_quartiles", "seconds_per_frame")
+    assert found["spearman_of_score_median"] is None
     assert {key: found[key] for key in empty} == dict.fromkeys(empty)
     assert set(found["robustness"].values()) == {None}
 
