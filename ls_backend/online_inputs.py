@@ -55,7 +55,7 @@ def open_session(options: OnlineOptions) -> OnlineSession:
             device=options.device,
             embeddings=EmbeddingCache(options.embedding_ram_mib),
         )
-        return OnlineSession(method)
+        return OnlineSession(method, click_means=options.click_means)
     except ValueError as error:
         raise SegmentError(str(error)) from error
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from ls_backend.online_sources import STDIN, is_url
 from ls_backend.segment_options import DEVICE, EMBEDDING_RAM_MIB, SegmentError
 from model_zoo.store import ModelStore
+from pipeline.click_means import ClickMeans
 from pipeline.methods import ONLINE_METHODS, MethodChoice
 
 IDLE_S = 10.0
@@ -33,6 +34,7 @@ class OnlineOptions:
         idle_s: how long a folder may bring nothing new, or a stream no frame.
         end_name: the file that ends a folder.
         reconnects: how often a stream that broke off is opened again without a frame in between.
+        click_means: what a single positive click on a known object says.
     """
 
     source: str
@@ -49,6 +51,7 @@ class OnlineOptions:
     idle_s: float = IDLE_S
     end_name: str = END_NAME
     reconnects: int = RECONNECTS
+    click_means: ClickMeans = ClickMeans.WHERE
 
     def check(self) -> None:
         """Refuse what needs no look at any file but whether the source is there.

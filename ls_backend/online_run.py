@@ -58,6 +58,7 @@ class OnlineRun:
         self._size_hw_px: tuple[int, int] | None = None
         self._begun, self._n_requests, self._n_lost = False, 0, 0
         self._ended: Ended = "running"
+        self._started: list[threading.Thread] = []
         self._folder = OnlineFolder(options.output, _names(self._file))
         self._folder.check(overwrite=options.overwrite)
         self._stopping = threading.Event()
@@ -73,6 +74,11 @@ class OnlineRun:
         """Whether a signal ended the run."""
         return self._ended == "interrupted"
 
+    @property
+    def reads_on(self) -> bool:
+        """Whether the source is still being read after the end: a stream that stalled does not come back at once."""
+        return any(reader.is_alive() for reader in self._started if reader.name == "frames")
+
     def standing(self) -> str:
         """How far the run came, in one line."""
         if not self._begun:
@@ -87,7 +93,7 @@ class OnlineRun:
             PromptFileError: the prompts do not fit the frames.
             RunFolderError: the output folder cannot be written.
         """
-        readers = self._readers()
+        readers = self._started = self._readers()
         failure: SegmentError | PromptFileError | None = None
         try:
             for reader in readers:

@@ -16,6 +16,16 @@ def bounding_box(mask: BoolMask) -> tuple[float, float, float, float]:
     return float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1)
 
 
+def moved_to(mask: BoolMask, x_px: float, y_px: float) -> BoolMask:
+    """A mask (H, W) that is not empty, moved so that its pixels' mean is at a place; what leaves the image is lost."""
+    ys, xs = np.nonzero(mask)
+    ys, xs = ys + round(y_px - 0.5 - float(ys.mean())), xs + round(x_px - 0.5 - float(xs.mean()))
+    inside = (ys >= 0) & (ys < mask.shape[0]) & (xs >= 0) & (xs < mask.shape[1])
+    moved = np.zeros_like(mask)
+    moved[ys[inside], xs[inside]] = True
+    return moved
+
+
 def known_logits(mask: BoolMask) -> NDArray[np.float32]:
     """A mask (H, W) as saturated logits."""
     return np.where(mask, KNOWN_LOGIT, -KNOWN_LOGIT).astype(np.float32)

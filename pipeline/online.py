@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from pipeline.click_means import ClickMeans
+from pipeline.confidence import Doubt
 from pipeline.known import Known
-from pipeline.masks import known_logits
+from pipeline.masks import known_logits, moved_to
 from pipeline.methods import ONLINE_METHODS
 from pipeline.methods.base import Anchor, Interaction, Method, OnlineVideo
 from pipeline.online_frames import OnlineFrames
@@ -14,7 +19,7 @@ from pipeline.online_newest import HelpRequest, NewestFrame, OnlineFrame
 from pipeline.online_objects import OnlineObjects
 from pipeline.prompting import check_prompts, merge_prompts, settled
 from pipeline.segmenters.base import FloatMap
-from pipeline.types import FrameRGB, PointPrompt, Prompt, RunLengthMask
+from pipeline.types import BoolMask, FrameRGB, PointPrompt, Prompt, RunLengthMask
 
 __all__ = ["HelpRequest", "OnlineFrame", "OnlineSession"]
 
@@ -33,7 +38,7 @@ class OnlineSession:
         *,
         prompted_kept: int = 4,
         prompted_mib: float = 256.0,
-        keep_confirmed_masks: bool = False,
+        click_means: ClickMeans = ClickMeans.WHERE,
     ) -> None:
         """Start before the first frame.
 
@@ -42,8 +47,7 @@ class OnlineSession:
             prompted_kept: of an object's prompted frames the first and this many of the newest stay known.
             prompted_mib: bound of the images of all prompted frames that are kept. Beyond it the oldest leave, whatever
                 ``prompted_kept`` says; the newest frame stays in any case.
-            keep_confirmed_masks: a single positive click inside the mask that was found corrects it, instead of making
-                a new one, see `correct`. For segmenters that make poor masks of a single click.
+            click_means: what a single positive click says, see `correct`.
 
         Raises:
             ValueError: the method cannot work online, or a bound is out of range.
@@ -58,7 +62,7 @@ class OnlineSession:
             )
         self._video: OnlineVideo = video
         self._memory: dict[int, Any] = {}
-        self._keep_confirmed_masks = keep_confirmed_masks
+        self._click_means = click_means
         self._newest = NewestFrame.of(self._frames)
 
     @property
@@ -108,8 +112,8 @@ class OnlineSession:
     def correct(self, prompts: Sequence[Prompt]) -> OnlineFrame:
         """Correct objects on the newest frame, or begin new ones there; all later frames go on from the new masks.
 
-        Prompts add to those that the frame has already. A single positive click makes a new mask without the one that
-        was found, as that was uncertain (thesis, 6.4.4); other prompts correct it.
+        Prompts add to those that the frame has already. `ClickMeans` says what a single positive click does; other
+        prompts correct the mask that is there.
 
         Returns:
             The whole frame anew; requests of objects that were corrected are settled.
@@ -136,6 +140,8 @@ class OnlineSession:
         found = {each.object_id: estimate for each, estimate in zip(going, estimates, strict=True)}
         self._newest.put({i: self._objects.by_id[i].doubt.met(estimate) for i, estimate in found.items()})
         self._newest.note(found)
+        for object_id, estimate in found.items():
+            self._objects.by_id[object_id].found(self._newest.before[object_id], wants_help=estimate.wants_help)
 
     def _take(self, prompts: Sequence[Prompt]) -> None:
         """Take prompts on the newest frame: the memory learns the new masks, ways go on from them (6.4.5, IDU)."""
@@ -143,12 +149,35 @@ class OnlineSession:
         object_ids = sorted({prompt.object_id for prompt in prompts})
         for object_id in object_ids:
             self._newest.add_prompts(object_id, [prompt for prompt in prompts if prompt.object_id == object_id])
-        self._answer(object_ids)
-        pointed_at = [object_id for object_id in object_ids if self._is_pointed_at(object_id)]
-        for object_id in pointed_at:
+        pointed_at = {object_id: click for object_id in object_ids if (click := self._pointed_at(object_id))}
+        told = self._click_means is ClickMeans.WHERE
+        settled_by_it = [object_id for object_id, click in pointed_at.items() if told and self._follow_click(click)]
+        self._answer([object_id for object_id in object_ids if object_id not in settled_by_it])
+        for object_id in pointed_at.keys() - settled_by_it:
             mask = self._newest.board.objects[object_id].known[frame_index].own.decode()
             self._video.go_on(self._objects.by_id[object_id].way, Anchor(frame_index, mask), None)
         self._learn([object_id for object_id in object_ids if object_id not in pointed_at])
+
+    def _follow_click(self, click: PointPrompt) -> bool:
+        """Take a click for where its object is; False if no mask that has it came of that."""
+        frame_index, each = click.frame_index, self._objects.by_id[click.object_id]
+        before = self._newest.before[click.object_id]
+        if _is_on(before.decode(), click):
+            known = self._newest.board.objects[click.object_id].known[frame_index]
+            self._newest.put({click.object_id: replace(known, prompted=True)})
+        elif each.sure is None:
+            return False
+        else:
+            expected = moved_to(each.sure.decode(), click.x_px, click.y_px)
+            estimate = self._video.find_again(frame_index, each.way, expected)
+            if not _is_on(np.asarray(estimate.logits > 0), click):
+                return False
+            known = Known.found(estimate.logits, estimate.score, prompted=True)
+            self._newest.put({click.object_id: known})
+            # Further prompts on the frame correct what the click led to.
+            self._newest.before[click.object_id] = known.own
+        each.doubt = Doubt()
+        return True
 
     def _learn(self, object_ids: Sequence[int]) -> None:
         """Let the memory take in the masks of prompted objects on the newest frame, and their ways go on from them."""
@@ -186,28 +215,30 @@ class OnlineSession:
         for interaction, estimate in self._video.interact(asked, known) if asked else ():
             self._newest.put({interaction.object_id: Known.found(estimate.logits, estimate.score, prompted=True)})
 
-    def _is_pointed_at(self, object_id: int) -> bool:
-        """Whether all that a person said of a known object on the newest frame is one positive click."""
+    def _pointed_at(self, object_id: int) -> PointPrompt | None:
+        """The click, if all that a person said of a known object on the newest frame is one positive click."""
         prompts = self._newest.board.objects[object_id].prompts[self.n_frames - 1]
-        return object_id in self._newest.before and _only_click(prompts) is not None
+        return _only_click(prompts) if object_id in self._newest.before else None
 
     def _prior(self, object_id: int, truth: RunLengthMask | None, prompts: Sequence[Prompt]) -> FloatMap | None:
         """The mask that prompts on the newest frame correct, as logits (H, W); None where they make a new one."""
         before = truth or self._newest.before.get(object_id)
         if before is None or not before.area_px:
             return None
-        mask, click = before.decode(), _only_click(prompts)
-        if truth is None and click is not None:
-            row, column = min(int(click.y_px), mask.shape[0] - 1), min(int(click.x_px), mask.shape[1] - 1)
-            if not (self._keep_confirmed_masks and mask[row, column]):
-                return None
-        return known_logits(mask)
+        if truth is None and _only_click(prompts) is not None:
+            return None
+        return known_logits(before.decode())
 
 
 def _only_click(prompts: Sequence[Prompt]) -> PointPrompt | None:
     """The positive click, if that is all there is."""
     only = prompts[0] if len(prompts) == 1 else None
     return only if isinstance(only, PointPrompt) and only.positive else None
+
+
+def _is_on(mask: BoolMask, click: PointPrompt) -> bool:
+    row, column = min(int(click.y_px), mask.shape[0] - 1), min(int(click.x_px), mask.shape[1] - 1)
+    return bool(mask[row, column])
 
 
 def _check(prompts: Sequence[Prompt], frame_index: int, size_hw_px: tuple[int, int] | None) -> None:

@@ -15,13 +15,22 @@ from pipeline.types import RunLengthMask
 
 @dataclass
 class OnlineObject:
-    """One object: its prompted frames by index, how often it was prompted, the way it goes, and the doubt on it."""
+    """One object: its prompted frames by index, how often it was prompted, the way it goes, and the doubt on it.
+
+    ``sure`` is the last mask of it that was prompted, or found without a wish for help; None if there is none.
+    """
 
     object_id: int
     prompted: dict[int, tuple[RunLengthMask, ObjectPrompts]] = field(default_factory=dict)
     n_rounds: int = 0
     way: Any = None
     doubt: Doubt = field(default_factory=Doubt)
+    sure: RunLengthMask | None = None
+
+    def found(self, mask: RunLengthMask, *, wants_help: bool) -> None:
+        """Note what was found of it on a frame."""
+        if mask.area_px and not wants_help:
+            self.sure = mask
 
     def task(self, *, but: int | None = None) -> ObjectRound:
         """What a method is told of the prompted frames, all or all but one."""
@@ -56,7 +65,9 @@ class OnlineObjects:
     @property
     def held_bytes(self) -> int:
         """Memory of the masks of prompted frames."""
-        return sum(len(mask.counts) for each in self._objects.values() for mask, _ in each.prompted.values())
+        prompted = [mask for each in self._objects.values() for mask, _ in each.prompted.values()]
+        sure = [each.sure for each in self._objects.values() if each.sure is not None]
+        return sum(len(mask.counts) for mask in (*prompted, *sure))
 
     def prompt(self, object_id: int, frame_index: int, mask: RunLengthMask, prompts: ObjectPrompts) -> OnlineObject:
         """An object was prompted on the newest frame; it begins with that if it is new."""
@@ -64,6 +75,7 @@ class OnlineObjects:
         each.n_rounds += 1
         each.doubt = Doubt()
         each.prompted[frame_index] = mask, prompts
+        each.found(mask, wants_help=False)
         self._frames.keep(frame_index)
         return each
 

@@ -48,6 +48,7 @@ from ls_backend.cli.parts import (
     concrete_choice,
 )
 from pipeline.auto import DOWNLOAD_FREE
+from pipeline.click_means import ClickMeans
 from pipeline.embeddings import EmbeddingCache
 from pipeline.evaluation.annotator import AnnotatorSettings, NextFrame, Start
 from pipeline.evaluation.clicks import ClickStrategy
@@ -139,9 +140,9 @@ def rounds_on_clips(
         int | None, typer.Option(min=2, help="zivos: play each clip forth and back up to so many frames.")
     ] = None,
     frame_rate: Annotated[float, typer.Option(min=0.1, help="zivos: frames per second, for IDI.")] = 24.0,
-    keep_confirmed_masks: Annotated[
-        bool, typer.Option("--keep-confirmed-masks", help="zivos: a click inside a mask corrects it.")
-    ] = False,
+    click_means: Annotated[
+        ClickMeans, typer.Option(help="zivos: what a click says: where the object is, or that the mask is wrong.")
+    ] = ClickMeans.WHERE,
 ) -> None:
     """Measure a method on clips with ground truth: J&F per round, AUC, R-AUC, seconds per frame, memory.
 
@@ -168,7 +169,7 @@ def rounds_on_clips(
                     n_corrections=n_corrections,
                     long_frames=long_frames,
                     frame_rate=frame_rate,
-                    keep_confirmed_masks=keep_confirmed_masks,
+                    click_means=click_means,
                     device=device,
                     seed=seed,
                     objects=objects,

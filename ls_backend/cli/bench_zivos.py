@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ls_backend.cli.bench_checks import BenchError, check_files, data_folder
 from ls_backend.cli.errors import failed
 from ls_backend.cli.parts import concrete_choice
+from pipeline.click_means import ClickMeans
 from pipeline.evaluation.datasets import ClipFiles, DatasetError, Objects, find_clips
 from pipeline.evaluation.zivos_agent import Corrections, GivenBy
 from pipeline.methods import ONLINE_METHODS, build_method, resolve_device
@@ -31,7 +32,7 @@ EMBEDDING_RAM_MIB = 256
 INTERRUPTED = 130
 ONLINE_METHOD = ONLINE_METHODS[0]
 DEFAULT_START = GivenBy.CLICKS.value
-ONLY_HERE = ("corrections", "n_corrections", "long_frames", "frame_rate", "keep_confirmed_masks")
+ONLY_HERE = ("corrections", "n_corrections", "long_frames", "frame_rate", "click_means")
 ONLY_IN_ROUNDS = (
     *("rounds", "next_frame", "first_frame", "frames_per_round", "click_strategy", "single_frames", "plot", "masks"),
 )
@@ -60,7 +61,7 @@ class ZivosOptions:
     """What was asked for. ``start`` and ``choice`` hold what was given, whether or not it fits.
 
     ``long_frames`` plays each clip forth and back until it has so many frames; ``n_corrections`` fixes how many random
-    ones each object gets; ``keep_confirmed_masks`` is that of `OnlineSession`.
+    ones each object gets; ``click_means`` is that of `OnlineSession`.
     """
 
     data: Path | None
@@ -71,7 +72,7 @@ class ZivosOptions:
     n_corrections: int | None
     long_frames: int | None
     frame_rate: float
-    keep_confirmed_masks: bool
+    click_means: ClickMeans
     device: str
     seed: int
     objects: Objects
@@ -157,7 +158,7 @@ def run_zivos(options: ZivosOptions) -> None:
         "n_corrections": options.n_corrections,
         "long_frames": options.long_frames,
         "frames_per_s": options.frame_rate,
-        "keep_confirmed_masks": options.keep_confirmed_masks,
+        "click_means": options.click_means.value,
     }
     finish(options, clips, method, settings, device)
 
@@ -254,5 +255,5 @@ def one_pass(
         schedule = calls_at_random(clip, options.n_corrections, seed=options.seed)
     elif kind is Corrections.RANDOM:
         schedule = same_calls_at_random(earlier[Corrections.REQUESTED.value], seed=options.seed)
-    start, keep = given_by(options.start), options.keep_confirmed_masks
-    return run_pass(clip, method, start, kind, schedule, on_frame, keep_confirmed_masks=keep)
+    start, means = given_by(options.start), options.click_means
+    return run_pass(clip, method, start, kind, schedule, on_frame, click_means=means)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -28,6 +30,7 @@ from ls_backend.online_run import OnlineRun
 from ls_backend.segment_options import DEVICE, EMBEDDING_DISK_MIB, EMBEDDING_RAM_MIB, Options, SegmentError
 from ls_backend.segment_run import Run, say
 from pipeline.auto import AUTO, DOWNLOAD_FREE, SMALL
+from pipeline.click_means import ClickMeans
 from pipeline.methods import ONLINE_METHODS, MethodChoice
 from pipeline.prompt_file import PromptFileError, json_schema
 from pipeline.run_summary import RunFolderError
@@ -35,7 +38,7 @@ from pipeline.video import FrameError
 from pipeline.video_file import FRAME_DISK_MIB, VideoError
 
 EXIT_INTERRUPTED = 130
-ONLINE_ONLY = ("answers", "answer_timeout_s", "drop_late", "idle_s", "end_file", "reconnects")
+ONLINE_ONLY = ("answers", "answer_timeout_s", "drop_late", "idle_s", "end_file", "reconnects", "click_means")
 OFFLINE_ONLY = ("resume", "frame_disk_mib", "embedding_disk_mib")
 
 
@@ -124,6 +127,10 @@ def segment(
     reconnects: Annotated[
         int, typer.Option(min=0, help="How often a stream is opened again without a frame in between.")
     ] = RECONNECTS,
+    click_means: Annotated[
+        ClickMeans,
+        typer.Option(help="A single click on a known object says where it is, or makes a new mask."),
+    ] = ClickMeans.WHERE,
     _online_schema: Annotated[
         bool,
         typer.Option(
@@ -162,6 +169,7 @@ def segment(
                 idle_s=idle_s,
                 end_name=end_file,
                 reconnects=reconnects,
+                click_means=click_means,
             )
         )
         _say_what_would_be_better(segmenter, choice)
@@ -206,7 +214,16 @@ def _run_online(options: OnlineOptions) -> None:
             raise failed(error) from error
     if run.interrupted:
         say(f"interrupted: {run.standing()}")
+        if run.reads_on:
+            _leave_at_once(EXIT_INTERRUPTED)
         raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _leave_at_once(exit_code: int) -> None:
+    """End the process without Python's own ending, which aborts if a thread comes back from OpenCV meanwhile."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 def _say_what_would_be_better(asked_segmenter: str, choice: MethodChoice) -> None:

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.click_means import ClickMeans
 from pipeline.evaluation.metrics import boundary_accuracy, region_similarity
 from pipeline.evaluation.timing import Stopwatch, TimedFrames, timed_method
 from pipeline.evaluation.zivos_agent import Agent, Corrections, GivenBy, Schedule, TrueMasks, random_schedule
@@ -137,7 +138,7 @@ def run_pass(
     schedule: Schedule | None = None,
     on_frame: Callable[[int], None] = lambda _n_frames: None,
     *,
-    keep_confirmed_masks: bool = False,
+    click_means: ClickMeans = ClickMeans.WHERE,
 ) -> PassScore:
     """Run one pass and score it on the way, so that nothing but figures grows with its length.
 
@@ -150,13 +151,13 @@ def run_pass(
         corrections: when the person clicks.
         schedule: for random corrections, from `same_calls_at_random`.
         on_frame: called with the number of frames done, for a progress bar.
-        keep_confirmed_masks: what a click inside a mask means, see `OnlineSession`.
+        click_means: what a click says, see `OnlineSession`.
 
     Raises:
         ValueError: the method cannot work online.
     """
     agent = Agent(clip, given_by, corrections, schedule)
-    one = _Pass(clip, method, agent, keep_confirmed_masks=keep_confirmed_masks)
+    one = _Pass(clip, method, agent, click_means=click_means)
     n_frames = len(clip.frames)
     for frame_index in range(n_frames):
         one.step(frame_index)
@@ -187,14 +188,14 @@ def calls_at_random(clip: OnlineClip, n_calls: int, *, seed: int) -> Schedule:
 class _Pass:
     """A pass under way."""
 
-    def __init__(self, clip: OnlineClip, method: Method, agent: Agent, *, keep_confirmed_masks: bool) -> None:
+    def __init__(self, clip: OnlineClip, method: Method, agent: Agent, *, click_means: ClickMeans) -> None:
         self.stopwatch = Stopwatch()
         self.seconds, self.n_unreadable = 0.0, 0
         self.notes: dict[int, _Notes] = {}
         self._clip, self._agent = clip, agent
         self._frames = TimedFrames(clip.frames, self.stopwatch)
         timed = timed_method(method, self.stopwatch)
-        self._session = OnlineSession(timed, keep_confirmed_masks=keep_confirmed_masks)
+        self._session = OnlineSession(timed, click_means=click_means)
 
     def step(self, frame_index: int) -> None:
         """Take one frame, call the person, score it. Only the method's work is timed."""

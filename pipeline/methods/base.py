@@ -200,6 +200,21 @@ class OnlineVideo(ConcurrentVideo, Protocol):
         """
         ...
 
+    def find_again(self, frame_index: int, way: Any, mask: BoolMask) -> Estimate:
+        """Segment the frame that a way came by last once more, now that a person said where the object is.
+
+        The way goes on from what is found, and remembers it in place of what it found first.
+
+        Args:
+            frame_index: that frame.
+            way: from `start`, past a `step` at least.
+            mask: (H, W) bool, where the object probably is, and its shape.
+
+        Raises:
+            FrameError: the frame cannot be read.
+        """
+        ...
+
     def release(self, frame_index: int) -> None:
         """Forget what is cached of a frame: nobody will ask for it again."""
         ...

@@ -207,6 +207,17 @@ class ConcurrentVideo:
             way.memory.policy.pin(anchor.frame_index, self._compared(lambda: self._memory.coarse(keys), anchor.mask))
         way.appearance = memory[way.object_id]
 
+    def find_again(self, frame_index: int, way: Way, mask: BoolMask) -> Estimate:
+        """See `pipeline.methods.base.OnlineVideo.find_again`."""
+        found_first = way.uncertainty
+        way.memory.discard(frame_index)
+        way.flow.start(frame_index, mask)
+        way.appearance, way.uncertainty = way.appearance_before, None
+        (estimate,) = self.segment(frame_index, self._state.embedding(frame_index), [way])
+        # The next frame is compared with what was found without a person's help (thesis, 6.4.4).
+        way.uncertainty = found_first
+        return estimate
+
     def release(self, frame_index: int) -> None:
         """Drop a frame's embedding: nobody will ask for the frame again."""
         self._state.drop_embedding(frame_index)

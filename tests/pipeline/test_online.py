@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from model_zoo.store import ModelStore
+from pipeline.click_means import ClickMeans
 from pipeline.embeddings import EmbeddingCache
 from pipeline.methods import ONLINE_METHODS, MethodChoice, build_method
 from pipeline.methods.base import Method
@@ -112,14 +113,13 @@ def test_a_missing_frame_has_no_mask_and_is_passed_over() -> None:
     assert all(iou(frame.results[0].mask, MASKS[frame.frame_index]) > 0.9 for frame in frames if frame.results)
 
 
-def test_a_single_click_makes_a_new_mask_and_further_prompts_correct_it() -> None:
+@pytest.mark.parametrize("means", ClickMeans)
+def test_further_prompts_correct_what_a_single_click_led_to(means: ClickMeans) -> None:
     segmenter = RecordingSegmenter()
-    session = OnlineSession(Lazy(segmenter, EmbeddingCache(64)))
+    session = OnlineSession(Lazy(segmenter, EmbeddingCache(64)), click_means=means)
     fed(session, IMAGES[:3], [given(0)])
     segmenter.calls.clear()
     session.correct([click(2)])
-    assert not segmenter.calls[0].has_mask_input
-    assert segmenter.calls[0].multimask
     segmenter.calls.clear()
     session.correct([click(2, positive=False)])
     first = segmenter.calls[0]
@@ -127,14 +127,53 @@ def test_a_single_click_makes_a_new_mask_and_further_prompts_correct_it() -> Non
     assert first.prompts[0].positive.tolist() == [True, False]
 
 
-@pytest.mark.parametrize(("inside", "corrects"), [(True, True), (False, False)])
-def test_a_click_on_the_mask_may_confirm_it(inside: bool, corrects: bool) -> None:
+def test_a_single_click_may_make_a_new_mask() -> None:
     segmenter = RecordingSegmenter()
-    session = OnlineSession(Lazy(segmenter, EmbeddingCache(64)), keep_confirmed_masks=True)
+    session = OnlineSession(Lazy(segmenter, EmbeddingCache(64)), click_means=ClickMeans.NEW_MASK)
     fed(session, IMAGES[:3], [given(0)])
     segmenter.calls.clear()
-    session.correct([click(2) if inside else PointPrompt(1, 2, 150.0, 110.0)])
-    assert segmenter.calls[0].has_mask_input == corrects
+    session.correct([click(2)])
+    assert not segmenter.calls[0].has_mask_input
+    assert segmenter.calls[0].multimask
+
+
+def test_a_click_on_the_mask_confirms_it() -> None:
+    segmenter = RecordingSegmenter()
+    session = OnlineSession(Lazy(segmenter, EmbeddingCache(64)))
+    found = fed(session, IMAGES[:3], [given(0)])[2].results[0]
+    segmenter.calls.clear()
+    confirmed = session.correct([click(2)]).results[0]
+    assert not segmenter.calls
+    assert (confirmed.mask, confirmed.prompted, found.prompted) == (found.mask, True, False)
+    assert iou(session.feed(IMAGES[3]).results[0].mask, MASKS[3]) > 0.9
+
+
+def test_a_click_beside_the_mask_says_where_the_object_is() -> None:
+    """The object jumps away; what was learnt of it finds it where the click is, and follows it from there."""
+    session = OnlineSession(Lazy(ClassicalSegmenter(), EmbeddingCache(64), LazySettings(tau_p=NEVER, tau_u=NEVER)))
+    fed(session, IMAGES[:5], [given(0)])
+    jumped, there = np.roll(IMAGES[5], (45, 60), axis=(0, 1)), np.roll(MASKS[5], (45, 60), axis=(0, 1))
+    ys, xs = np.nonzero(there)
+    lost = session.feed(jumped).results[0].mask
+    aside = PointPrompt(1, 5, float(xs.mean()) + 4.5, float(ys.mean()) - 3.5)
+    again = session.correct([aside]).results[0]
+    assert iou(lost, there) < 0.5
+    assert iou(again.mask, there) > 0.85
+    assert again.prompted
+    further = session.feed(np.roll(IMAGES[6], (45, 60), axis=(0, 1))).results[0].mask
+    assert iou(further, np.roll(MASKS[6], (45, 60), axis=(0, 1))) > 0.85
+
+
+def test_a_click_where_nothing_is_found_makes_a_new_mask() -> None:
+    """What the person clicked is object, whatever the method remembers."""
+    session = OnlineSession(Lazy(ClassicalSegmenter(), EmbeddingCache(64), LazySettings(tau_p=NEVER, tau_u=NEVER)))
+    fed(session, IMAGES[:3], [given(0)])
+    empty = np.full_like(IMAGES[3], 128)
+    empty[20:60, 90:130] = (250, 20, 20)
+    found = session.feed(empty).results[0]
+    answer = session.correct([PointPrompt(1, 3, 110.0, 40.0)]).results[0]
+    assert not found.mask.decode()[40, 110]
+    assert answer.mask.decode()[40, 110]
 
 
 def test_later_frames_go_on_from_a_correction() -> None:
@@ -154,7 +193,7 @@ def test_later_frames_go_on_from_a_correction() -> None:
 
 
 def test_the_memory_takes_a_correction_in_place_of_what_was_found() -> None:
-    session = OnlineSession(lazy(interval_frames=1, memory_slots=9))
+    session = OnlineSession(lazy(interval_frames=1, memory_slots=9), click_means=ClickMeans.NEW_MASK)
     fed(session, IMAGES[:4], [given(0)])
     (way,) = session._video._ways  # type: ignore[attr-defined]
     memory = session._video._memory  # type: ignore[attr-defined]
@@ -173,7 +212,7 @@ def test_the_memory_takes_a_correction_in_place_of_what_was_found() -> None:
 
 
 def test_only_the_newest_frame_that_was_pointed_at_is_remembered_for_that() -> None:
-    session = OnlineSession(lazy(memory_slots=0))
+    session = OnlineSession(lazy(memory_slots=0), click_means=ClickMeans.NEW_MASK)
     (way,) = (session.feed(IMAGES[0], [given(0)]), list(session._video._ways))[1]  # type: ignore[attr-defined]
     for frame_index in (1, 2, 3):
         session.feed(IMAGES[frame_index])
@@ -277,10 +316,11 @@ def test_prompted_frames_stay_within_their_bound() -> None:
     assert len(session.correct([given(9, 2)]).results) == 2
 
 
-def test_nothing_grows_with_the_number_of_frames() -> None:
+@pytest.mark.parametrize("means", ClickMeans)
+def test_nothing_grows_with_the_number_of_frames(means: ClickMeans) -> None:
     cache = EmbeddingCache[Any](64)
     method = Lazy(RecordingSegmenter(), cache, LazySettings(tau_m=NEVER))
-    session = OnlineSession(method)
+    session = OnlineSession(method, click_means=means)
     images, masks = moving_square(n_frames=20, size_hw_px=(48, 64), step_px=1, side_px=16)
     held: dict[int, tuple[int, int, int]] = {}
     for frame_index in range(601):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.click_means import ClickMeans
 from pipeline.embeddings import EmbeddingCache
 from pipeline.evaluation.metrics import boundary_accuracy, region_similarity
 from pipeline.evaluation.zivos import PassScore, calls_at_random, run_pass, same_calls_at_random
@@ -167,19 +168,18 @@ def test_a_method_that_cannot_work_online_is_refused(clip: SmallClip) -> None:
         run_pass(clip, built(), GivenBy.MASK)
 
 
-def test_a_click_inside_a_mask_may_correct_it_instead(clip: SmallClip, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The segmenter is then shown the mask that was found beside the click."""
+def test_what_a_click_means_is_passed_on(clip: SmallClip, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a click that makes a new mask is shown to the segmenter by itself."""
     segmenter = Clicked()
     method = Lazy(segmenter, EmbeddingCache(64), LazySettings(tau_u=0.2, tau_p=0.2))
     monkeypatch.setattr("pipeline.evaluation.zivos.timed_method", lambda untimed, _: untimed)
 
-    def shown_a_mask(*, keep: bool) -> list[bool]:
+    def clicks(means: ClickMeans) -> int:
         segmenter.calls.clear()
-        run_pass(clip, method, GivenBy.MASK, keep_confirmed_masks=keep)
-        return [call.has_mask_input for call in segmenter.calls if _is_clicked(call)]
+        run_pass(clip, method, GivenBy.MASK, click_means=means)
+        return sum(_is_clicked(call) for call in segmenter.calls)
 
-    assert not shown_a_mask(keep=False)[0]
-    assert shown_a_mask(keep=True)[0]
+    assert clicks(ClickMeans.NEW_MASK) > clicks(ClickMeans.WHERE)
 
 
 def _is_clicked(call: Call) -> bool:
