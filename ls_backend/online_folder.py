@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 
 from ls_backend.online_scores import FrameRanges, ObjectScores
-from pipeline.export.davis import paint_masks, write_palette_png
-from pipeline.run_folder import MASKS_NAME
+from pipeline.export.davis import paint_masks
+from pipeline.run_folder import MASKS_NAME, write_mask_png
 from pipeline.run_summary import (
     SUMMARY_NAME,
     FailedFrame,
@@ -140,13 +140,7 @@ class OnlineFolder:
         size_hw_px = ordered[0].mask.height_px, ordered[0].mask.width_px
         labels, _ = paint_masks(((result.object_id, result.mask.decode()) for result in ordered), size_hw_px)
         path = self._folder / MASKS_NAME / f"{frame_index:05d}.png"
-        draft = path.with_name(f".{path.stem}.part.png")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_palette_png(labels, draft)
-            os.replace(draft, path)
-        except OSError as error:
-            raise RunFolderError(f"{path} cannot be written: {error.strerror}") from error
+        write_mask_png(labels, path)
         return f"{MASKS_NAME}/{path.name}"
 
     def keep_request_image(self, frame_index: int, image: FrameRGB) -> str | None:

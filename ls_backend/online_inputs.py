@@ -15,7 +15,6 @@ from ls_backend.online_sources import STDIN, PipeSource, Source, StreamSource, V
 from ls_backend.segment_options import SegmentError
 from pipeline.embeddings import EmbeddingCache
 from pipeline.methods import build_method
-from pipeline.methods.options import option_words
 from pipeline.run_summary import PromptsSummary, RunInputs, VideoSummary
 from pipeline.types import Prompt
 
@@ -69,19 +68,13 @@ def inputs_of(options: OnlineOptions, prompts: Iterable[Prompt], size_hw_px: tup
     """What the summary says of the run's inputs; length and contents of the video come with its end."""
     height_px, width_px = size_hw_px or (0, 0)
     ordered = sorted(prompts, key=lambda prompt: (prompt.object_id, prompt.frame_index))
-    choice = options.choice
-    return RunInputs(
+    return RunInputs.of(
         video=VideoSummary(path=shown_source(options), sha256="", frames=0, height_px=height_px, width_px=width_px),
         prompts=PromptsSummary(
             path="" if options.prompts is None else _text(options.prompts),
             sha256=hashlib.sha256(repr(ordered).encode()).hexdigest(),
         ),
-        method=choice.method,
-        segmenter=choice.segmenter,
-        point_tracker=choice.point_tracker,
-        box_tracker=choice.box_tracker,
-        checkpoint=None if choice.checkpoint is None else choice.checkpoint.name,
-        options=option_words(choice.options),
+        choice=options.choice,
         device=options.device,
     )
 

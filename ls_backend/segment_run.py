@@ -18,7 +18,6 @@ from ls_backend.segment_options import Options, SegmentError
 from ls_backend.settings import ModelSettings
 from pipeline.embeddings import embedding_cache
 from pipeline.methods import build_method
-from pipeline.methods.options import option_words
 from pipeline.prompt_file import PromptFile, pipeline_prompts, read_prompt_file
 from pipeline.run_folder import RunFolder
 from pipeline.run_summary import PromptsSummary, RunFolderError, RunInputs, Summary, VideoSummary, read_summary
@@ -128,10 +127,10 @@ class Run:
     def _run_folder(
         self, file: PromptFile, prompts: Sequence[Prompt], frames: ImageFileFrames | VideoFileFrames
     ) -> RunFolder:
-        options, choice = self._options, self._options.choice
+        options = self._options
         height_px, width_px = frames.size_hw_px
         content = frames.paths if isinstance(frames, ImageFileFrames) else [options.video]
-        inputs = RunInputs(
+        inputs = RunInputs.of(
             video=VideoSummary(
                 path=_shown(options.video),
                 sha256=_content_sha256(content, self._stop.check),
@@ -143,12 +142,7 @@ class Run:
                 path=_shown(options.prompts),
                 sha256=hashlib.sha256(repr(sorted(prompts, key=_by_object)).encode()).hexdigest(),
             ),
-            method=choice.method,
-            segmenter=choice.segmenter,
-            point_tracker=choice.point_tracker,
-            box_tracker=choice.box_tracker,
-            checkpoint=None if choice.checkpoint is None else choice.checkpoint.name,
-            options=option_words(choice.options),
+            choice=options.choice,
             device=options.device,
         )
         names = {entry.object_id: entry.name for entry in file.objects}

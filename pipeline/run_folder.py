@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.export.davis import paint_masks, write_palette_png
@@ -33,6 +34,21 @@ from pipeline.types import FrameResult, RunLengthMask
 MASKS_NAME = "masks"
 LOWEST_SCORES = 5
 _SCORE_DIGITS = 4
+
+
+def write_mask_png(labels: NDArray[np.uint8], path: Path) -> None:
+    """Write object ids (H, W) as a palette PNG that takes its name only when it is complete.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
+    draft = path.with_name(f".{path.stem}.part.png")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_palette_png(labels, draft)
+        os.replace(draft, path)
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be written: {error.strerror}") from error
 
 
 class RunFolder:
@@ -149,13 +165,7 @@ class RunFolder:
         present = ((object_id, mask.decode()) for object_id, mask in sorted(self._masks[result.frame_index].items()))
         labels, _ = paint_masks(present, size_hw_px)
         path = self._mask_file(result.frame_index)
-        draft = path.with_name(f".{path.stem}.part.png")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_palette_png(labels, draft)
-            os.replace(draft, path)
-        except OSError as error:
-            raise RunFolderError(f"{path} cannot be written: {error.strerror}") from error
+        write_mask_png(labels, path)
 
     def fail(self, reasons: Mapping[int, str]) -> None:
         """Note the frames that could not be read."""

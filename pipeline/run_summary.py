@@ -8,6 +8,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipeline.methods import MethodChoice
+from pipeline.methods.options import option_words
+
 SUMMARY_NAME = "summary.json"
 
 
@@ -90,6 +93,21 @@ class RunInputs(_Strict):
     checkpoint: str | None = Field(default=None, description="Name of the weights file.")
     options: list[str] = Field(default_factory=list, description="The method's own settings that were given.")
     device: str
+
+    @classmethod
+    def of(cls, video: VideoSummary, prompts: PromptsSummary, choice: MethodChoice, device: str) -> RunInputs:
+        """A run of a method with its parts."""
+        return cls(
+            video=video,
+            prompts=prompts,
+            method=choice.method,
+            segmenter=choice.segmenter,
+            point_tracker=choice.point_tracker,
+            box_tracker=choice.box_tracker,
+            checkpoint=None if choice.checkpoint is None else choice.checkpoint.name,
+            options=option_words(choice.options),
+            device=device,
+        )
 
     def difference(self, other: RunInputs) -> str | None:
         """What another run was made from that this one is not, in words, or None."""

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ls_backend.cli.bench_checks import (
-    DEFAULT_DATA,
     BenchError,
+    DataFolder,
     check_files,
     check_request,
     data_folder,
@@ -103,10 +103,7 @@ class Finished:
 @bench.callback()
 def rounds_on_clips(
     context: typer.Context,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Folder in the layout of DAVIS.", show_default=f"{DEFAULT_DATA}, where it is there"),
-    ] = None,
+    data: DataFolder = None,
     sequences: Annotated[str, typer.Option(help="Clips by name, separated by commas. Default: all.")] = "",
     rounds: Annotated[int, typer.Option(min=0, help="Rounds per clip; 0 runs --single-frames only.")] = 8,
     start: Annotated[Start, typer.Option(help="How round 1 begins, see docs/bench.md.")] = Start.PROMPTS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -11,6 +12,10 @@ from pipeline.evaluation.annotator import AnnotatorSettings, Start
 from pipeline.evaluation.plot import supported_suffixes
 
 DEFAULT_DATA = Path("../shared/data/davis")
+DataFolder = Annotated[
+    Path | None,
+    typer.Option(help="Folder in the layout of DAVIS.", show_default=f"{DEFAULT_DATA}, where it is there"),
+]
 
 
 class BenchError(Exception):

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ls_backend.cli.bench_checks import DEFAULT_DATA, BenchError, check_files, data_folder
+from ls_backend.cli.bench_checks import BenchError, DataFolder, check_files, data_folder
 from ls_backend.cli.errors import failed
 from ls_backend.cli.parts import DEFAULT, MethodName, MethodOptions, SegmenterName, chosen, concrete_choice
 from pipeline.auto import DOWNLOAD_FREE
@@ -77,10 +77,7 @@ class Finished:
 
 
 def long(
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Folder in the layout of DAVIS.", show_default=f"{DEFAULT_DATA}, where it is there"),
-    ] = None,
+    data: DataFolder = None,
     sequences: Annotated[
         str, typer.Option(help="The clip whose objects count, then those shown in between, separated by commas.")
     ] = SEQUENCES,

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ls_backend.cli.bench_checks import DEFAULT_DATA, BenchError, check_files, data_folder
+from ls_backend.cli.bench_checks import BenchError, DataFolder, check_files, data_folder
 from ls_backend.cli.bench_zivos import EMBEDDING_RAM_MIB, INTERRUPTED
 from ls_backend.cli.errors import failed
 from ls_backend.cli.parts import DEFAULT, Checkpoint, MethodOptions, SegmenterName, chosen, concrete_choice
@@ -62,10 +62,7 @@ class _Run:
 
 
 def calibrate(
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Folder in the layout of DAVIS.", show_default=f"{DEFAULT_DATA}, where it is there"),
-    ] = None,
+    data: DataFolder = None,
     sequences: Annotated[str, typer.Option(help="Clips by name, separated by commas. Default: all.")] = "",
     start: Annotated[GivenBy, typer.Option(help="How an object is given: by its mask or by a click.")] = GivenBy.MASK,
     segmenter: SegmenterName = DOWNLOAD_FREE,

@@ -62,6 +62,7 @@ def centre_xy_px(labels: np.ndarray, object_id: int) -> tuple[float, float]:
 
 
 def masks_of(output: Path) -> dict[int, np.ndarray]:
+    """The written labels by frame; every file must be a whole palette PNG."""
     found = {}
     for path in sorted((output / "masks").glob("[0-9]*.png")):
         with Image.open(path) as image:

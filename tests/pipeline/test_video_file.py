@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import cv2
@@ -12,16 +11,8 @@ import pytest
 from pipeline.video_file import VideoError, VideoFileFrames, VideoReader
 from tests.pipeline.numbered_video import turn
 
+pytestmark = pytest.mark.usefixtures("temporary_folder")
 N_FRAMES = 12
-
-
-@pytest.fixture(autouse=True)
-def temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where decoded frames are kept."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
 
 
 def video(path: Path, codec: str = "mp4v", n_frames: int = N_FRAMES) -> Path:

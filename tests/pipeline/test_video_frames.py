@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import random
-import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from tests.pipeline.numbered_video import (
     write_video,
 )
 
+pytestmark = pytest.mark.usefixtures("temporary_folder")
 N_FRAMES = 60
 TIGHT_MIB = 0.2
 """So that most frames of `N_FRAMES` have to be decoded again."""
@@ -91,15 +91,6 @@ CASES = {
         lambda folder: write_video(folder / "a.ts", "mpg2", [5] * 30 + list(range(30))), [*[5] * 30, *range(30)]
     ),
 }
-
-
-@pytest.fixture(autouse=True)
-def temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where decoded frames are kept."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    return folder
 
 
 @pytest.fixture(scope="module")

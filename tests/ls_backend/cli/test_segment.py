@@ -26,6 +26,7 @@ from pipeline.prompt_file import json_schema
 from pipeline.run_summary import Summary
 from pipeline.sample_clip import SampleClip, render_sample_clip
 from tests.built_methods import NOWHERE
+from tests.ls_backend.online_command import masks_of
 
 N_FRAMES = 8
 COMMAND = "from ls_backend.cli.main import app; app()"
@@ -83,16 +84,6 @@ def prompts_file(folder: Path, clip: SampleClip, **changed: Any) -> Path:
 def segment(*arguments: str | Path) -> Result:
     """Run the command with a screen wide enough that no message is wrapped."""
     return CliRunner().invoke(app, ["segment", *map(str, arguments)], env={"COLUMNS": "200"})
-
-
-def masks_of(output: Path) -> dict[int, np.ndarray]:
-    """The written labels by frame; every file must be a whole palette PNG."""
-    found = {}
-    for path in sorted((output / "masks").glob("[0-9]*.png")):
-        with Image.open(path) as image:
-            assert image.mode == "P"
-            found[int(path.stem)] = np.asarray(image)
-    return found
 
 
 def summary_of(output: Path) -> Summary:
