@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -95,16 +95,17 @@ class LazyVideo(ConcurrentVideo):
     ) -> list[Seen]:
         """The same with the method's own corrections of some rows, where these are taken.
 
-        The segmenter gets one positive click and what it learnt of the object, but not the mask (6.9). The thesis
-        takes every answer. Here one is taken if the object is surer with it and it agrees with the mask by
-        ``pseudo_agreement``: a single click may mean a part of the object or more than the object.
+        The segmenter gets one positive click and what it learnt of the object, but not the mask (6.9); one that wants a
+        carried mask gets it too, as it makes poor masks of single clicks. The thesis takes every answer. Here one is
+        taken if the object is surer with it and it agrees with the mask by ``pseudo_agreement``: a single click may
+        mean a part of the object or more than the object.
         """
         clicks = {row: pseudo_correction(entropy, np.asarray(seen[row].estimate.logits > 0)) for row in rows}
         asked = {row: _click(*spot) for row, spot in clicks.items() if spot is not None}
         if not asked:
             return list(seen)
         candidates = list(seen)
-        answers = self._refined(embedding, [ways[row] for row in asked], list(asked.values()), readouts, list(asked))
+        answers = self._refined(embedding, ways, seen, asked, readouts)
         for row, answer in zip(asked, answers, strict=True):
             logits = self._state.segmenter.to_full_size(embedding, answer.low_res_logits)
             estimate = replace(seen[row].estimate, logits=logits, score=answer.score)
@@ -123,15 +124,17 @@ class LazyVideo(ConcurrentVideo):
         self,
         embedding: Any,
         ways: Sequence[Way],
-        prompts: Sequence[ObjectPrompts],
+        seen: Sequence[Seen],
+        asked: Mapping[int, ObjectPrompts],
         readouts: Sequence[FloatMap],
-        rows: Sequence[int],
     ) -> list[Found]:
-        """What the segmenter makes of one click per object, all objects in one call; the memory is read again."""
-        nothing, appearance = [None] * len(ways), [way.appearance for way in ways]
+        """What the segmenter makes of one click per asked row, all in one call; the memory is read again."""
+        prompts, appearance = list(asked.values()), [ways[row].appearance for row in asked]
+        uses_mask = self._state.segmenter.uses_carried_mask
+        masks = [seen[row].found.low_res_logits if uses_mask else None for row in asked]
         once = replace(self._refiner, refinement_iterations=0)
-        first = once.run(embedding, prompts, nothing, appearance, nothing, multimask=True)
-        return self._refiner.refined(embedding, prompts, appearance, first, [readouts[row] for row in rows])
+        first = once.run(embedding, prompts, masks, appearance, [None] * len(asked), multimask=not uses_mask)
+        return self._refiner.refined(embedding, prompts, appearance, first, [readouts[row] for row in asked])
 
 
 def _probabilities(seen: Sequence[Seen]) -> NDArray[np.float32]:

@@ -123,8 +123,9 @@ def test_uncertainty_and_its_change_are_told() -> None:
     assert third.uncertainty_change == pytest.approx(third.uncertainty - second.uncertainty)
 
 
-def test_the_refiner_gets_one_click_inside_and_no_mask() -> None:
-    segmenter = RecordingSegmenter(uses_carried_mask=True)
+@pytest.mark.parametrize("uses_mask", [False, True])
+def test_the_refiner_gets_one_click_inside_and_the_mask_only_if_it_wants_one(uses_mask: bool) -> None:
+    segmenter = RecordingSegmenter(uses_carried_mask=uses_mask)
     walked(opened(segmenter, contrasts(6, 6, 1.35), prompted_refinements=0), 3)
     call = next(call for call in segmenter.calls if not call.prompts[0].tracked)
     (prompts,) = call.prompts
@@ -132,9 +133,8 @@ def test_the_refiner_gets_one_click_inside_and_no_mask() -> None:
     assert prompts.box_xyxy_px is None
     x_px, y_px = prompts.points_xy_px[0]
     assert MASK[int(y_px), int(x_px)]
-    assert call.multimask
     assert not call.has_mask_input
-    assert not call.has_carried
+    assert (call.has_carried, call.multimask) == (uses_mask, not uses_mask)
 
 
 def test_several_objects_are_corrected_in_one_call() -> None:
