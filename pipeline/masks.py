@@ -17,10 +17,15 @@ def bounding_box(mask: BoolMask) -> tuple[float, float, float, float]:
 
 
 def moved_to(mask: BoolMask, x_px: float, y_px: float) -> BoolMask:
-    """A mask (H, W) that is not empty, moved so that its pixels' mean is at a place; what leaves the image is lost."""
+    """A mask (H, W) that is not empty, moved so that its pixels' mean is on the pixel at a place inside the image.
+
+    What leaves the image is lost.
+    """
+    height_px, width_px = mask.shape
+    row, column = min(int(y_px), height_px - 1), min(int(x_px), width_px - 1)
     ys, xs = np.nonzero(mask)
-    ys, xs = ys + round(y_px - 0.5 - float(ys.mean())), xs + round(x_px - 0.5 - float(xs.mean()))
-    inside = (ys >= 0) & (ys < mask.shape[0]) & (xs >= 0) & (xs < mask.shape[1])
+    ys, xs = ys + round(row - float(ys.mean())), xs + round(column - float(xs.mean()))
+    inside = (ys >= 0) & (ys < height_px) & (xs >= 0) & (xs < width_px)
     moved = np.zeros_like(mask)
     moved[ys[inside], xs[inside]] = True
     return moved

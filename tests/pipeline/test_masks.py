@@ -29,8 +29,8 @@ def test_the_middle_of_a_moved_mask_is_where_it_was_moved(
     assert moved.any()
     ys, xs = np.nonzero(moved)
     if len(xs) == mask.sum():
-        assert abs(ys.mean() + 0.5 - y_px) <= 0.5 + 1e-9
-        assert abs(xs.mean() + 0.5 - x_px) <= 0.5 + 1e-9
+        assert abs(ys.mean() + 0.5 - y_px) <= 1.0 + 1e-9
+        assert abs(xs.mean() + 0.5 - x_px) <= 1.0 + 1e-9
     else:
         assert min(ys.min(), xs.min()) == 0 or ys.max() == HEIGHT_PX - 1 or xs.max() == WIDTH_PX - 1, (
             "it left the image"
