@@ -120,3 +120,50 @@ def test_next_frames() -> None:
     assert len(clips) == 1
     suggested, random, worst = (found["r_auc_jf"] for found in measured.values())
     assert f"**{(suggested - random) / (worst - random):.0%}**" in MEASURED
+
+
+@pytest.mark.parametrize("method", ["idpro", "i_pt"])
+def test_long_videos(method: str) -> None:
+    found = measurement(f"long_{method}")
+    assert found["complete"]
+    assert found["settings"]["method"] == method
+    table = {first: cells for first, cells in rows("Long videos").items() if first.startswith(f"{method},")}
+    assert table == {
+        f"{method}, {each['frames']}": [
+            f"{each['peak_rss_mib']:.0f}",
+            f"{each['frame_disk_mib']:.1f}",
+            *shown(each["seconds_per_frame_start"], each["seconds_per_frame_end"], each["end_vs_start"]),
+            *shown(each["j_start"], each["j_end"]),
+        ]
+        for each in found["lengths"]
+    }
+    assert f"{found['ratios']['peak_rss']['measured']:.3f}" in MEASURED
+
+
+def test_memory_policies() -> None:
+    expected = {}
+    for name in ("libby", "dog"):
+        found = measurement(f"memory_{name}")
+        assert found["complete"]
+        clips, frames = ", ".join(found["settings"]["sequences"]), found["settings"]["frames"]
+        for policy, each in found["policies"].items():
+            figures = (each["jf_present"], each["jf_present_last_quarter"], each["jf_absent"])
+            determinants = [f"{each['log_det']:.2f}", f"{each['log_det_last']:.2f}"]
+            expected[f"{clips}; {frames}; {policy}"] = [*shown(*figures), *determinants, str(each["changes"])]
+    assert rows("READMem") == expected
+
+
+def test_help_on_the_way() -> None:
+    helped, unhelped = measurement("zivos")["passes"], measurement("zivos_none")["passes"]["none"]
+    passes = {f"twelve: {kind}": each for kind, each in {**helped, "neither": unhelped}.items()}
+    for clip in ("libby", "bmx-trees"):
+        long = measurement(f"zivos_long_{clip}")["passes"]
+        passes |= {f"{clip}, 300 frames: {kind}": each for kind, each in long.items()}
+    expected = {}
+    for name, each in passes.items():
+        robustness = (each["robustness"][share] for share in ("0.1", "0.25", "0.5"))
+        expected[name] = [*shown(each["j"], *robustness), str(each["noc"])]
+    assert rows("Help on the way") == expected
+    assert unhelped["spearman_objects"] == 15
+    for key in ("spearman_median", "spearman_of_score_median"):
+        assert f"**{unhelped[key]:.3f}**" in MEASURED
