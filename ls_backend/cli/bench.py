@@ -36,6 +36,7 @@ from ls_backend.cli.bench_zivos import (
     run_zivos,
 )
 from ls_backend.cli.errors import failed
+from ls_backend.cli.interrupts import Interrupts
 from ls_backend.cli.parts import (
     DEFAULT,
     BoxTrackerName,
@@ -47,6 +48,7 @@ from ls_backend.cli.parts import (
     chosen,
     concrete_choice,
 )
+from ls_backend.demo.stopping import Stopped, StopSignals
 from pipeline.auto import DOWNLOAD_FREE
 from pipeline.click_means import ClickMeans
 from pipeline.embeddings import EmbeddingCache
@@ -207,8 +209,9 @@ def finish(plan: Plan, method: Method) -> None:
     finished = Finished()
     ended: BaseException | None = None
     try:
-        run(plan, method, finished)
-    except (KeyboardInterrupt, BenchError, DatasetError, FrameError) as error:
+        with Interrupts() as stop:
+            run(plan, method, finished, stop)
+    except (Stopped, KeyboardInterrupt, BenchError, DatasetError, FrameError) as error:
         ended = error
     document = finished.document(plan, complete=ended is None)
     show_tables(document, Console())
@@ -216,7 +219,7 @@ def finish(plan: Plan, method: Method) -> None:
         write_json(document, plan.json)
     if plan.plot is not None and finished.entries:
         plot_report(document, plan.plot)
-    if isinstance(ended, KeyboardInterrupt):
+    if isinstance(ended, (Stopped, KeyboardInterrupt)):
         console.print(
             f"stopped; {len(finished.entries)} of {len(plan.clips)} clips are finished and kept", highlight=False
         )
@@ -225,17 +228,19 @@ def finish(plan: Plan, method: Method) -> None:
         raise failed(ended) from ended
 
 
-def run(plan: Plan, method: Method, finished: Finished) -> None:
+def run(plan: Plan, method: Method, finished: Finished, stop: StopSignals) -> None:
     """Run all clips into ``finished``; the JSON is brought up to date after each.
 
     Raises:
         BenchError: masks cannot be written.
         DatasetError: a clip cannot be measured on.
         FrameError: a frame cannot be read.
+        Stopped: a signal arrived.
     """
     with _progress() as progress:
         bar = progress.add_task("", total=len(plan.clips) * (plan.n_rounds + bool(plan.single_frames)))
         for clip in plan.clips:
+            stop.check()
             truth = read_truth(clip, plan.objects)
             done_before = progress.tasks[0].completed
             if plan.single_frames:
@@ -247,6 +252,7 @@ def run(plan: Plan, method: Method, finished: Finished) -> None:
             if plan.n_rounds:
 
                 def on_frame(number: int, n_frames: int, clip: ClipFiles = clip, done: float = done_before) -> None:
+                    stop.check()
                     text = f"{clip.name}, round {number}, frame {n_frames}"
                     progress.update(bar, description=text, completed=done + number - 1)
 

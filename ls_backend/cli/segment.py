@@ -6,12 +6,12 @@ import json
 import os
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 
 from ls_backend.cli.errors import failed
+from ls_backend.cli.interrupts import Interrupts
 from ls_backend.cli.parts import (
     DEFAULT,
     BoxTrackerName,
@@ -23,7 +23,7 @@ from ls_backend.cli.parts import (
     chosen,
     concrete_choice,
 )
-from ls_backend.demo.stopping import Stopped, StopSignals
+from ls_backend.demo.stopping import Stopped
 from ls_backend.online_options import END_NAME, IDLE_S, RECONNECTS, OnlineOptions
 from ls_backend.online_protocol import protocol_schema
 from ls_backend.online_run import OnlineRun
@@ -40,15 +40,6 @@ from pipeline.video_file import FRAME_DISK_MIB, VideoError
 EXIT_INTERRUPTED = 130
 ONLINE_ONLY = ("answers", "answer_timeout_s", "drop_late", "idle_s", "end_file", "reconnects", "click_means")
 OFFLINE_ONLY = ("resume", "frame_disk_mib", "embedding_disk_mib")
-
-
-class Interrupts(StopSignals):
-    """Ctrl-C and SIGTERM end the run after the frame at hand; the second one ends it at once."""
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        super()._note(number, frame)
 
 
 def _print_schema(wanted: bool) -> None:
