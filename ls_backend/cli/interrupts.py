@@ -1,4 +1,4 @@
-"""Ctrl-C between two frames: an exception raised anywhere may fall into a callback, where Python drops it."""
+"""Ctrl-C between two frames, also where the shell had it ignored, as for programs in the background."""
 
 from __future__ import annotations
 
