@@ -17,6 +17,10 @@ DataFolder = Annotated[
     typer.Option(help="Folder in the layout of DAVIS.", show_default=f"{DEFAULT_DATA}, where it is there"),
 ]
 
+LongSequences = Annotated[
+    str, typer.Option(help="The clip whose objects count, then those shown in between, separated by commas.")
+]
+
 
 class BenchError(Exception):
     """The benchmark cannot run. The message says what was expected, what arrived and what to do."""
@@ -82,3 +86,8 @@ def check_files(json: Path | None, plot: Path | None, masks: Path | None) -> Non
         raise BenchError(f"--plot {plot} must end in one of {', '.join(supported_suffixes())}")
     if masks is not None and masks.exists() and not masks.is_dir():
         raise BenchError(f"--masks {masks} is a file; it needs a folder")
+
+
+def names_in(text: str) -> list[str]:
+    """What is separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from rich.table import Table
 
-from ls_backend.cli.bench_checks import BenchError, DataFolder, check_files, data_folder
+from ls_backend.cli.bench_checks import BenchError, DataFolder, LongSequences, check_files, data_folder, names_in
+from ls_backend.cli.bench_progress import frame_progress
 from ls_backend.cli.errors import failed
+from ls_backend.cli.interrupts import measure
 from ls_backend.cli.parts import DEFAULT, MethodName, MethodOptions, SegmenterName, chosen, concrete_choice
 from pipeline.auto import DOWNLOAD_FREE
 from pipeline.evaluation.datasets import DatasetError
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from pipeline.evaluation.long_clip import LongClip
 
 SEQUENCES = "blackswan"
-INTERRUPTED = 130
 LEAST_FRAMES = 20
 FIGURES = {
     "peak_rss_mib": "peak memory, MiB",
@@ -43,8 +44,6 @@ FIGURES = {
     "j_start": "J, first tenth",
     "j_end": "J, last tenth",
 }
-
-console = Console(stderr=True)
 
 
 @dataclass(frozen=True)
@@ -78,9 +77,7 @@ class Finished:
 
 def long(
     data: DataFolder = None,
-    sequences: Annotated[
-        str, typer.Option(help="The clip whose objects count, then those shown in between, separated by commas.")
-    ] = SEQUENCES,
+    sequences: LongSequences = SEQUENCES,
     frames: Annotated[str, typer.Option(help="Lengths to compare, in frames.")] = "300,3000",
     method: MethodName = DEFAULT.method,
     segmenter: SegmenterName = DOWNLOAD_FREE,
@@ -101,8 +98,7 @@ def long(
         "frame_disk_mib": frame_disk_mib,
     }
     try:
-        names = [name.strip() for name in sequences.split(",") if name.strip()]
-        plan = _plan(data, names, frames, (method, segmenter, option), bounds, device, json)
+        plan = _plan(data, names_in(sequences), frames, (method, segmenter, option), bounds, device, json)
     except (BenchError, DatasetError, ValueError, OSError) as error:
         raise failed(error) from error
     finish(plan)
@@ -117,21 +113,18 @@ def finish(plan: LongPlan) -> None:
     from pipeline.video import FrameError
 
     finished = Finished()
-    ended: BaseException | None = None
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    try:
-        with Progress(*columns, console=console) as progress:
+
+    def run() -> None:
+        with frame_progress() as progress:
             for n_frames in plan.lengths:
                 _measure(plan, n_frames, finished, progress)
-    except (KeyboardInterrupt, BenchError, FrameError, OSError) as error:
-        ended = error
-    document = finished.write(plan, complete=ended is None)
-    _show(document, Console())
-    if isinstance(ended, KeyboardInterrupt):
-        console.print(f"stopped; {len(finished.entries)} of {len(plan.lengths)} lengths are kept", highlight=False)
-        raise typer.Exit(INTERRUPTED)
-    if ended is not None:
-        raise failed(ended) from ended
+
+    measure(
+        run,
+        lambda complete: _show(finished.write(plan, complete=complete), Console()),
+        lambda: f"{len(finished.entries)} of {len(plan.lengths)} lengths are kept",
+        (BenchError, FrameError, OSError),
+    )
 
 
 def _measure(plan: LongPlan, n_frames: int, finished: Finished, progress: Progress) -> None:
@@ -201,7 +194,7 @@ def _plan(
     from pipeline.evaluation.long_clip import LongClip
     from pipeline.methods import require_here, resolve_device
 
-    words = [word.strip() for word in frames.split(",") if word.strip()]
+    words = names_in(frames)
     lengths = sorted({int(word) for word in words if word.isdecimal()})
     if len(lengths) != len(words) or not lengths or lengths[0] < LEAST_FRAMES:
         raise BenchError(

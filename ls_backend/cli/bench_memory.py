@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ls_backend.cli.bench_checks import BenchError, DataFolder, check_files, data_folder
+from ls_backend.cli.bench_checks import BenchError, DataFolder, LongSequences, check_files, data_folder, names_in
+from ls_backend.cli.bench_progress import frame_progress
 from ls_backend.cli.errors import failed
+from ls_backend.cli.interrupts import measure
 from ls_backend.cli.parts import DEFAULT, MethodName, MethodOptions, SegmenterName, chosen, concrete_choice
 from pipeline.auto import DOWNLOAD_FREE
 from pipeline.evaluation.datasets import DatasetError
@@ -26,10 +27,7 @@ if TYPE_CHECKING:
 SEQUENCES = "dog,libby"
 METHOD = "idpro"
 EMBEDDING_RAM_MIB = 256
-INTERRUPTED = 130
 FIGURES = ("jf", "jf_present", "jf_present_last_quarter", "jf_absent", "log_det", "changes", "seconds_per_frame")
-
-console = Console(stderr=True)
 
 
 @dataclass(frozen=True)
@@ -66,9 +64,7 @@ class Finished:
 
 def memory(
     data: DataFolder = None,
-    sequences: Annotated[
-        str, typer.Option(help="The clip whose objects count, then those shown in between, separated by commas.")
-    ] = SEQUENCES,
+    sequences: LongSequences = SEQUENCES,
     frames: Annotated[int, typer.Option(min=2, help="Frames of the long clip.")] = 1000,
     slots: Annotated[int, typer.Option(min=1, help="Frames in memory beside the prompted one.")] = 6,
     interval: Annotated[int, typer.Option(min=1, help="Every how many frames one is offered to the memory.")] = 5,
@@ -81,9 +77,8 @@ def memory(
 ) -> None:
     """Follow the objects of one clip through a long one, once with each memory policy, from the mask of frame 0."""
     try:
-        names = [name.strip() for name in sequences.split(",") if name.strip()]
         own = {"memory_slots": slots, _interval_of(method): interval}
-        plan = _plan(data, names, frames, (method, segmenter, option), own, device, json, plot)
+        plan = _plan(data, names_in(sequences), frames, (method, segmenter, option), own, device, json, plot)
     except (BenchError, DatasetError, ValueError, OSError) as error:
         raise failed(error) from error
     finish(plan)
@@ -99,10 +94,9 @@ def finish(plan: MemoryPlan) -> None:
     from pipeline.video import FrameError
 
     finished = Finished()
-    ended: BaseException | None = None
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    try:
-        with Progress(*columns, console=console) as progress:
+
+    def run() -> None:
+        with frame_progress() as progress:
             for name, build in plan.methods.items():
                 bar = progress.add_task(name, total=len(plan.clip))
 
@@ -111,15 +105,13 @@ def finish(plan: MemoryPlan) -> None:
 
                 finished.runs[name] = run_memory(plan.clip, build(), on_frame)
                 finished.write(plan, complete=False)
-    except (KeyboardInterrupt, DatasetError, ValueError, FrameError) as error:
-        ended = error
-    document = finished.write(plan, complete=ended is None)
-    _show(document, Console())
-    if isinstance(ended, KeyboardInterrupt):
-        console.print(f"stopped; {', '.join(finished.runs) or 'nothing'} is finished and kept", highlight=False)
-        raise typer.Exit(INTERRUPTED)
-    if ended is not None:
-        raise failed(ended) from ended
+
+    measure(
+        run,
+        lambda complete: _show(finished.write(plan, complete=complete), Console()),
+        lambda: f"{', '.join(finished.runs) or 'nothing'} is finished and kept",
+        (DatasetError, ValueError, FrameError),
+    )
 
 
 def _plan(

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ls_backend.cli.bench_checks import BenchError, check_files, data_folder
+from ls_backend.cli.bench_checks import BenchError, check_files, data_folder, names_in
+from ls_backend.cli.bench_progress import frame_progress
 from ls_backend.cli.errors import failed
+from ls_backend.cli.interrupts import measure
 from ls_backend.cli.parts import concrete_choice
 from pipeline.click_means import ClickMeans
 from pipeline.evaluation.datasets import ClipFiles, DatasetError, Objects, find_clips
@@ -29,15 +30,12 @@ if TYPE_CHECKING:
     from pipeline.methods.base import Method
 
 EMBEDDING_RAM_MIB = 256
-INTERRUPTED = 130
 ONLINE_METHOD = ONLINE_METHODS[0]
 DEFAULT_START = GivenBy.CLICKS.value
 ONLY_HERE = ("corrections", "n_corrections", "long_frames", "frame_rate", "click_means")
 ONLY_IN_ROUNDS = (
     *("rounds", "next_frame", "first_frame", "frames_per_round", "click_strategy", "single_frames", "plot", "masks"),
 )
-
-console = Console(stderr=True)
 
 
 class Protocol(str, Enum):
@@ -137,7 +135,7 @@ def run_zivos(options: ZivosOptions) -> None:
         start = given_by(options.start)
         choice, store = concrete_choice(options.choice)
         folder = data_folder(options.data)
-        clips = find_clips(folder, [name.strip() for name in options.sequences.split(",") if name.strip()])
+        clips = find_clips(folder, names_in(options.sequences))
         check_files(options.json, None, None)
         cache: EmbeddingCache[Any] = EmbeddingCache(EMBEDDING_RAM_MIB)
         method = build_method(choice, store=store, device=options.device, embeddings=cache)
@@ -190,17 +188,12 @@ def finish(
             write_json(document, options.json)
         return document
 
-    ended: BaseException | None = None
-    try:
-        run(options, clips, method, finished, lambda: write(complete=False))
-    except (KeyboardInterrupt, DatasetError, FrameError, ValueError) as error:
-        ended = error
-    show_zivos(write(complete=ended is None), Console())
-    if isinstance(ended, KeyboardInterrupt):
-        console.print(f"stopped; {len(finished.entries)} of {len(clips)} clips are finished and kept", highlight=False)
-        raise typer.Exit(INTERRUPTED)
-    if ended is not None:
-        raise failed(ended) from ended
+    measure(
+        lambda: run(options, clips, method, finished, lambda: write(complete=False)),
+        lambda complete: show_zivos(write(complete=complete), Console()),
+        lambda: f"{len(finished.entries)} of {len(clips)} clips are finished and kept",
+        (DatasetError, FrameError, ValueError),
+    )
 
 
 def run(
@@ -219,8 +212,7 @@ def run(
     from pipeline.evaluation.long_clip import LongClip
     from pipeline.evaluation.zivos_report import clip_entry
 
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    with frame_progress() as progress:
         bar = progress.add_task("", total=len(clips) * len(options.kinds))
         for files in clips:
             n_frames = options.long_frames or len(files.image_paths)

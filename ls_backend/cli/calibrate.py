@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ls_backend.cli.bench_checks import BenchError, DataFolder, check_files, data_folder
-from ls_backend.cli.bench_zivos import EMBEDDING_RAM_MIB, INTERRUPTED
+from ls_backend.cli.bench_checks import BenchError, DataFolder, check_files, data_folder, names_in
+from ls_backend.cli.bench_progress import frame_progress
+from ls_backend.cli.bench_zivos import EMBEDDING_RAM_MIB
 from ls_backend.cli.errors import failed
+from ls_backend.cli.interrupts import measure
 from ls_backend.cli.parts import DEFAULT, Checkpoint, MethodOptions, SegmenterName, chosen, concrete_choice
 from pipeline.auto import DOWNLOAD_FREE
 from pipeline.evaluation.calibration import CalibrationSettings
@@ -31,8 +32,6 @@ METHOD = "lazy"
 DEFAULTS = CalibrationSettings()
 WITHOUT_CORRECTIONS = {"tau_u": "inf", "tau_p": "inf", "tau_m": "inf"}
 """A pass that only watches: what it would have asked for must not change what it finds."""
-
-console = Console(stderr=True)
 
 
 @dataclass
@@ -111,7 +110,7 @@ def calibrate(
             "objects": objects.value,
             "start": start.value,
         }
-        clips = find_clips(folder, [name.strip() for name in sequences.split(",") if name.strip()])
+        clips = find_clips(folder, names_in(sequences))
         check_files(json, None, None)
         cache: EmbeddingCache[Any] = EmbeddingCache(EMBEDDING_RAM_MIB)
         watching = dict(choice.options) | WITHOUT_CORRECTIONS
@@ -139,20 +138,15 @@ def finish(run: _Run, method: Method) -> None:
     Raises:
         typer.Exit: it was stopped, or a clip cannot be measured on.
     """
-    ended: BaseException | None = None
-    try:
-        measure(run, method)
-    except (KeyboardInterrupt, DatasetError, ValueError) as error:
-        ended = error
-    show(run.write(complete=ended is None), Console())
-    if isinstance(ended, KeyboardInterrupt):
-        console.print(f"stopped; {len(run.passes)} of {len(run.clips)} clips are finished and kept", highlight=False)
-        raise typer.Exit(INTERRUPTED)
-    if ended is not None:
-        raise failed(ended) from ended
+    measure(
+        lambda: watch(run, method),
+        lambda complete: show(run.write(complete=complete), Console()),
+        lambda: f"{len(run.passes)} of {len(run.clips)} clips are finished and kept",
+        (DatasetError, ValueError),
+    )
 
 
-def measure(run: _Run, method: Method) -> None:
+def watch(run: _Run, method: Method) -> None:
     """One pass without corrections over each clip.
 
     Raises:
@@ -161,8 +155,7 @@ def measure(run: _Run, method: Method) -> None:
     from pipeline.evaluation.long_clip import LongClip
     from pipeline.evaluation.zivos import run_pass
 
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    with frame_progress() as progress:
         bar = progress.add_task("", total=len(run.clips))
         for files in run.clips:
             clip = LongClip.of([files], len(files.image_paths), meaning=run.objects)
