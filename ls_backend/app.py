@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException
 from ls_backend.auth import is_allowed
 from ls_backend.errors import RequestError
 from ls_backend.model import EXTENSION, IvosModel
-from ls_backend.payloads import Json, SetupRequest, SuggestionsRequest, parse
+from ls_backend.protocol.payloads import Json, SetupRequest, SuggestionsRequest, parse
 from ls_backend.service import PredictionService
 from ls_backend.settings import Settings
 

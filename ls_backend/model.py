@@ -7,7 +7,7 @@ from typing import Any
 from flask import current_app
 from label_studio_ml.model import LabelStudioMLBase
 
-from ls_backend.payloads import Json, PredictRequest, parse
+from ls_backend.protocol.payloads import Json, PredictRequest, parse
 from ls_backend.service import PredictionService
 
 EXTENSION = "ivos"

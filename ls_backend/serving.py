@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from pydantic import ValidationError
-
-from ls_backend.settings import PREFIX, Settings
+from ls_backend.settings import Settings
 
 WORKER_TIMEOUT_S = 120
 """A worker without a sign of life for so long is replaced. A long round is none of its reasons: requests run in threads
@@ -32,15 +30,6 @@ def gunicorn_command(settings: Settings) -> list[str]:
         "--no-control-socket",
         APP,
     ]
-
-
-def settings_message(error: ValidationError) -> str:
-    """What is wrong with the settings, one line each. Values are left out: they may be passwords."""
-    lines = []
-    for detail in error.errors(include_url=False, include_context=False, include_input=False):
-        name = PREFIX + "_".join(str(part) for part in detail["loc"]).upper() if detail["loc"] else "settings"
-        lines.append(f"{name}: {detail['msg'].removeprefix('Value error, ')}")
-    return "\n".join(lines)
 
 
 def _bracketed(host: str) -> str:

@@ -2,48 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from platformdirs import user_cache_path
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from model_zoo.store import ModelStore
-from pipeline.embedding_disk import LEAST_MIB
+from pipeline.embeddings.disk import LEAST_MIB
 from pipeline.methods import MethodChoice
-
-PREFIX = "IVOS_"
-
-
-class ModelSettings(BaseSettings):
-    """Where weights are kept and where they come from; the backend's own settings may be set beside it or not.
-
-    Raises:
-        pydantic.ValidationError: a value is out of range or a name is unknown.
-    """
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
-
-    cache_dir: Path = Field(default_factory=lambda: user_cache_path("label-studio-ivos"))
-    model_dir: Path | None = Field(default=None, description="Folder of weights; unset: `models` below the cache.")
-    model_mirror: str = Field(default="", description="Folder or URL to take weights from instead of their addresses.")
-
-    @property
-    def model_store(self) -> ModelStore:
-        """The model zoo on this machine."""
-        return ModelStore((self.model_dir or self.cache_dir / "models").expanduser(), self.model_mirror)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _reject_unknown_variables(cls, values: dict[str, object]) -> dict[str, object]:
-        known = {PREFIX + name.upper() for name in Settings.model_fields}
-        unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name.upper() not in known)
-        if unknown:
-            raise ValueError(f"unknown setting {', '.join(unknown)}; known are {', '.join(sorted(known))}")
-        return values
+from pipeline.settings import ModelSettings
 
 
 class ClientSettings(ModelSettings):

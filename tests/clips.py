@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.sample_clip import render_sample_clip
-from pipeline.video import ImageFileFrames
+from pipeline.video.frames import ImageFileFrames
+from pipeline.video.sample_clip import render_sample_clip
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DAVIS = REPOSITORY.parent / "shared" / "data" / "davis"

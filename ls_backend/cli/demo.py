@@ -28,7 +28,7 @@ def demo(
     from ls_backend.demo.errors import DemoError
     from ls_backend.demo.run import DemoOptions, default_data_dir, run_demo
     from ls_backend.demo.screen import Screen
-    from ls_backend.demo.stopping import Stopped, StopSignals
+    from pipeline.cli.stopping import Stopped, StopSignals
 
     folder = (data_dir or default_data_dir()).expanduser().absolute()
     options = DemoOptions(folder, port, backend_port, video, frames, tuple(label or ()))

@@ -19,12 +19,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ls_backend.annotations import AnnotationChoice, Notice, ReadTasks, read_tasks
-from ls_backend.cli.errors import failed
 from ls_backend.errors import ConfigError
-from ls_backend.label_config import LabelConfig, parse_label_config
-from ls_backend.label_studio_api import LabelStudioAPI, LabelStudioError
+from ls_backend.export.tasks import AnnotationChoice, Notice, ReadTasks, read_tasks
+from ls_backend.label_studio.api import LabelStudioAPI, LabelStudioError
+from ls_backend.protocol.label_config import LabelConfig, parse_label_config
 from ls_backend.settings import ClientSettings
+from pipeline.cli.errors import failed
 from pipeline.export.coco import coco_dataset
 from pipeline.export.davis import write_davis
 

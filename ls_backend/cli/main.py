@@ -1,4 +1,4 @@
-"""The command `ivos`. Each sub-command lives in a file of its own and is imported only when it runs."""
+"""The command `ivos`. Its sub-commands are imported only when they run; most of them are the pipeline's own."""
 
 from __future__ import annotations
 
@@ -8,8 +8,18 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-COMMANDS = ("demo", "serve", "export", "segment", "bench", "calibrate", "models")
-"""Sub-commands. Each is a function, or a group of commands, in the module of its name beside this one."""
+import ls_backend.settings  # noqa: F401  # Every command knows the names of all settings.
+
+COMMANDS = {
+    "demo": "ls_backend.cli.demo",
+    "serve": "ls_backend.cli.serve",
+    "export": "ls_backend.cli.export",
+    "segment": "pipeline.cli.segment",
+    "bench": "pipeline.evaluation.commands.bench",
+    "calibrate": "pipeline.evaluation.commands.calibrate",
+    "models": "pipeline.cli.models",
+}
+"""The module of each sub-command. In it, a function or a group of commands has the sub-command's name."""
 
 
 class LazyGroup(TyperGroup):
@@ -23,7 +33,7 @@ class LazyGroup(TyperGroup):
         """One sub-command, or None where there is none of this name."""
         if cmd_name not in COMMANDS:
             return super().get_command(ctx, cmd_name)
-        module = import_module(f"ls_backend.cli.{cmd_name}")
+        module = import_module(COMMANDS[cmd_name])
         command = getattr(module, cmd_name)
         if isinstance(command, typer.Typer):
             return typer.main.get_command(command)
@@ -36,5 +46,8 @@ app = typer.Typer(name="ivos", cls=LazyGroup, no_args_is_help=True, add_completi
 
 
 @app.callback()
-def _root() -> None:
+def _root(context: typer.Context) -> None:
     """Interactive video object segmentation inside Label Studio."""
+    from ls_backend.store.size import stored_bytes
+
+    context.obj = stored_bytes

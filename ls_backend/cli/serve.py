@@ -11,10 +11,11 @@ def serve() -> None:
 
     from pydantic import ValidationError
 
-    from ls_backend.serving import gunicorn_command, settings_message
-    from ls_backend.session_keeper import require_known_store
+    from ls_backend.serving import gunicorn_command
+    from ls_backend.sessions.repository import require_known_store
     from ls_backend.settings import current
     from pipeline.methods import require_here
+    from pipeline.settings import settings_message
 
     try:
         settings = current()

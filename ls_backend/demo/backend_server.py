@@ -11,8 +11,9 @@ from pydantic import SecretStr, ValidationError
 from ls_backend.demo.errors import DemoError
 from ls_backend.demo.local_server import HOST, LocalServer, local_url
 from ls_backend.demo.processes import ServerProcess, clean_environment
-from ls_backend.serving import gunicorn_command, settings_message
-from ls_backend.settings import PREFIX, ModelSettings, Settings
+from ls_backend.serving import gunicorn_command
+from ls_backend.settings import Settings
+from pipeline.settings import PREFIX, ModelSettings, settings_message
 
 START_TIMEOUT_S = 120.0
 _NET_VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy", "requests_ca_bundle"})

@@ -17,9 +17,9 @@ from PIL import Image, UnidentifiedImageError
 
 from ls_backend.demo.errors import DemoError
 from ls_backend.demo.processes import Progress, silent
-from pipeline.sample_clip import render_sample_clip
-from pipeline.video import IMAGE_SUFFIXES, natural_order
-from pipeline.video_file import VideoError, VideoReader
+from pipeline.video.frames import IMAGE_SUFFIXES, natural_order
+from pipeline.video.sample_clip import render_sample_clip
+from pipeline.video.video_file import VideoError, VideoReader
 
 CLIPS_FOLDER = "clips"
 """All clips lie below this folder of the media root, so that one storage covers them."""

@@ -10,8 +10,8 @@ from ls_backend.demo.backend_server import BackendServer
 from ls_backend.demo.clips import CLIPS_FOLDER, DemoClip
 from ls_backend.demo.errors import DemoError
 from ls_backend.demo.processes import Progress, silent
-from ls_backend.label_config import recommended_label_config
-from ls_backend.label_studio_api import LabelStudioAPI, LabelStudioError
+from ls_backend.label_studio.api import LabelStudioAPI, LabelStudioError
+from ls_backend.protocol.label_config import recommended_label_config
 
 TITLE = "Objects in video (demo)"
 BACKEND_TITLE = "Interactive video segmentation"

@@ -20,8 +20,8 @@ from ls_backend.demo.processes import Progress, require_free_port
 from ls_backend.demo.project import DemoProject, demo_label_config, prepare_project
 from ls_backend.demo.screen import Screen
 from ls_backend.demo.secrets_file import DemoSecrets
-from ls_backend.demo.stopping import StopSignals
-from ls_backend.label_studio_api import LabelStudioAPI
+from ls_backend.label_studio.api import LabelStudioAPI
+from pipeline.cli.stopping import StopSignals
 
 SECRETS_NAME = "secrets.json"
 MANY_FRAMES = 300

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ls_backend.store.records import EditorRecord, MaskNote, PromptRecord, RoundRecord
-from pipeline.known import Known
-from pipeline.session_state import SavedObject
+from pipeline.session.frame_mask import Known
+from pipeline.session.saved_object import SavedObject
 from pipeline.soft_masks import SoftMask
 from pipeline.types import BoxPrompt, MaskPrompt, PointPrompt, Prompt, RunLengthMask, ScribblePrompt
 

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ls_backend.payloads import Json
-from pipeline.session_state import SavedObject
+from ls_backend.protocol.payloads import Json
+from pipeline.session.saved_object import SavedObject
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class RoundRecord:
 
 @dataclass(frozen=True)
 class MaskNote:
-    """What is known of the editor's copy of one mask; see `ls_backend.editor_state`.
+    """What is known of the editor's copy of one mask; see `ls_backend.sessions.editor_state`.
 
     Attributes:
         present: whether the editor has the mask that is in the same record.

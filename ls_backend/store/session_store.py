@@ -12,8 +12,8 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from ls_backend.store import codec
 from ls_backend.store.database import Database, StoreError
-from ls_backend.store.parts import PARTS
 from ls_backend.store.records import EditorRecord, PromptRecord, SessionRecord
+from ls_backend.store.session_tables import PARTS
 from ls_backend.store.tables import (
     Base,
     BeforePromptsRow,
@@ -24,7 +24,7 @@ from ls_backend.store.tables import (
     RoundRow,
     SessionRow,
 )
-from pipeline.known import Known
+from pipeline.session.frame_mask import Known
 from pipeline.types import RunLengthMask
 
 logger = logging.getLogger(__name__)

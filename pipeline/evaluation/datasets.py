@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.types import BoolMask
-from pipeline.video import IMAGE_SUFFIXES, ImageFileFrames
+from pipeline.video.frames import IMAGE_SUFFIXES, ImageFileFrames
 
 IMAGES, MASKS = "JPEGImages", "Annotations"
 PREFERRED_RESOLUTION = "480p"

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.evaluation.datasets import ClipFiles, Objects, Truth, read_truth
 from pipeline.types import BoolMask
-from pipeline.video import ImageFileFrames
+from pipeline.video.frames import ImageFileFrames
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from typing import Any
 import cv2
 import psutil
 
-from pipeline.embeddings import EmbeddingCache
+from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.evaluation.long_clip import LongClip
 from pipeline.evaluation.report import peak_rss_mib
 from pipeline.methods.base import Method
-from pipeline.session import Session
+from pipeline.session.session import Session
 from pipeline.types import MaskPrompt, RunLengthMask
-from pipeline.video_file import VideoFileFrames
+from pipeline.video.video_file import VideoFileFrames
 
 FRAMES_PER_SECOND = 25
 MIB = 2**20

@@ -15,9 +15,9 @@ from pipeline.evaluation.long_clip import LongClip
 from pipeline.evaluation.metrics import boundary_accuracy, region_similarity
 from pipeline.memory.policy import MemoryPolicy
 from pipeline.methods.base import ConcurrentVideo, Method, OpenVideo
-from pipeline.session import Session
+from pipeline.session.session import Session
 from pipeline.types import MaskPrompt, RunLengthMask
-from pipeline.video import FrameSource
+from pipeline.video.frames import FrameSource
 
 SCHEMA_VERSION = 1
 DIVERSITY_EVERY_FRAMES = 10

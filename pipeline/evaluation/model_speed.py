@@ -12,18 +12,18 @@ import numpy as np
 
 from model_zoo.registry import load_registry
 from model_zoo.store import ModelStore
-from pipeline.auto import VIDEO_MODELS_BEST_FIRST
-from pipeline.builtin_parts import BOX_TRACKERS, POINT_TRACKERS, SEGMENTERS
-from pipeline.embeddings import EmbeddingCache
+from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.methods import MethodChoice, build_method
-from pipeline.part_context import PartContext
-from pipeline.parts import build_part
-from pipeline.sample_clip import render_sample_clip
+from pipeline.parts.auto import VIDEO_MODELS_BEST_FIRST
+from pipeline.parts.builtin import BOX_TRACKERS, POINT_TRACKERS, SEGMENTERS
+from pipeline.parts.context import PartContext
+from pipeline.parts.registry import build_part
 from pipeline.segmenters.base import ObjectPrompts, PromptBatch
-from pipeline.session import Session
+from pipeline.session.session import Session
 from pipeline.trackers.boxes.base import BoxQuery
 from pipeline.trackers.points.base import PointQueries
 from pipeline.types import BoxPrompt, FrameRGB
+from pipeline.video.sample_clip import render_sample_clip
 
 N_POINTS = 32
 FEWEST_FRAMES = 2
@@ -70,11 +70,11 @@ class SampleFrames:
 
     @property
     def size_hw_px(self) -> tuple[int, int]:
-        """See `pipeline.video.FrameSource`."""
+        """See `pipeline.video.frames.FrameSource`."""
         return self.images[0].shape[0], self.images[0].shape[1]
 
     def frame(self, frame_index: int) -> FrameRGB:
-        """See `pipeline.video.FrameSource`."""
+        """See `pipeline.video.frames.FrameSource`."""
         return self.images[frame_index]
 
 

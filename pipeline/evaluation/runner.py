@@ -15,7 +15,7 @@ from pipeline.evaluation.metrics import boundary_accuracy, region_similarity
 from pipeline.evaluation.timing import Stopwatch, TimedFrames, timed_method
 from pipeline.export.clip import ExportedClip
 from pipeline.methods.base import Method
-from pipeline.session import Session
+from pipeline.session.session import Session
 from pipeline.types import BoolMask, Prompt, RunLengthMask
 
 N_SUGGESTIONS = 10

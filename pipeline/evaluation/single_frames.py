@@ -15,7 +15,7 @@ from pipeline.evaluation.metrics import region_similarity
 from pipeline.methods.base import ConcurrentVideo, Interaction, Method, OpenVideo
 from pipeline.prompting import merge_prompts
 from pipeline.types import BoolMask, BoxPrompt, PointPrompt, Prompt
-from pipeline.video import FrameError
+from pipeline.video.frames import FrameError
 
 KINDS = ("box", "box_clicks", "click")
 """An exact box; the exact box with 8 positive and 1 negative click; one click on the pixel farthest from the border."""

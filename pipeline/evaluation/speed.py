@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from pipeline.embeddings import EmbeddingCache
+from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.evaluation.encoder_watch import EncoderWatch, WatchedSegmenter
 from pipeline.evaluation.report import peak_rss_mib
 from pipeline.evaluation.speed_clip import EncodedFrames, grid_boxes
 from pipeline.evaluation.timing import Stopwatch, TimedFrames, timed_method
 from pipeline.methods.base import Method
 from pipeline.segmenters.base import ObjectPrompts, PromptBatch
-from pipeline.session import Session
+from pipeline.session.session import Session
 from pipeline.types import BoxPrompt, Prompt
 
 DECODER_CALLS = 10

@@ -11,11 +11,11 @@ import numpy as np
 
 from model_zoo.registry import load_registry
 from model_zoo.store import ModelStore
-from pipeline.embeddings import EmbeddingCache
+from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.evaluation.speed import SpeedBench
 from pipeline.methods import MethodChoice, build_method
 from pipeline.segmenters.base import ObjectPrompts, PromptBatch
-from pipeline.session import Session
+from pipeline.session.session import Session
 from pipeline.types import BoxPrompt, RunLengthMask
 
 NAIVE = "loop over objects, no cache"

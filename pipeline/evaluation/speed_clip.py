@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 
 from pipeline.evaluation.encoder_watch import fingerprint
-from pipeline.sample_clip import render_sample_clip
 from pipeline.types import FrameRGB
-from pipeline.video import ImageFileFrames, decode_image
+from pipeline.video.frames import ImageFileFrames, decode_image
+from pipeline.video.sample_clip import render_sample_clip
 
 SIZE_HW_PX = (480, 854)
 JPEG_QUALITY = 92
@@ -37,7 +37,7 @@ class EncodedFrames:
 
     @property
     def size_hw_px(self) -> tuple[int, int]:
-        """See `pipeline.video.FrameSource`."""
+        """See `pipeline.video.frames.FrameSource`."""
         return self._size_hw_px
 
     @property
@@ -46,7 +46,7 @@ class EncodedFrames:
         return sum(map(len, self._images))
 
     def frame(self, frame_index: int) -> FrameRGB:
-        """See `pipeline.video.FrameSource`."""
+        """See `pipeline.video.frames.FrameSource`."""
         if not 0 <= frame_index < len(self):
             raise IndexError(f"frame {frame_index} of a video of {len(self)} frames")
         return decode_image(self._images[frame_index], frame_index)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.methods.base import Method
 from pipeline.types import FrameRGB
-from pipeline.video import FrameSource
+from pipeline.video.frames import FrameSource
 
 PARTS = ("decode", "embed", "track", "segment", "other")
 """Reading frames; the segmenter's ``embed``; both trackers; all else of the segmenter; all else of the method."""

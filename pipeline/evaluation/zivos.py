@@ -11,15 +11,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.click_means import ClickMeans
 from pipeline.evaluation.metrics import boundary_accuracy, region_similarity
 from pipeline.evaluation.timing import Stopwatch, TimedFrames, timed_method
 from pipeline.evaluation.zivos_agent import Agent, Corrections, GivenBy, Schedule, TrueMasks, random_schedule
 from pipeline.evaluation.zivos_metrics import Workload
 from pipeline.methods.base import Method
-from pipeline.online import OnlineFrame, OnlineSession
+from pipeline.streaming.click_means import ClickMeans
+from pipeline.streaming.session import OnlineFrame, OnlineSession
 from pipeline.types import BoolMask, FrameResult, FrameRGB
-from pipeline.video import FrameError, FrameSource
+from pipeline.video.frames import FrameError, FrameSource
 
 NAN = float("nan")
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from model_zoo.extras import require_extra
 from model_zoo.registry import load_registry
 from model_zoo.store import ModelStore
-from pipeline.auto import AUTO, VIDEO_MODELS_BEST_FIRST, resolve_segmenter
-from pipeline.part_context import PartContext
-from pipeline.parts import build_part, known_parts, require_known
+from pipeline.parts.auto import AUTO, VIDEO_MODELS_BEST_FIRST, resolve_segmenter
+from pipeline.parts.context import PartContext
+from pipeline.parts.registry import build_part, known_parts, require_known
 
 if TYPE_CHECKING:
-    from pipeline.embeddings import EmbeddingCache
+    from pipeline.embeddings.cache import EmbeddingCache
     from pipeline.methods.base import Method
 
 PARTS_BY_METHOD = {
@@ -29,7 +29,7 @@ PARTS_BY_METHOD = {
 }
 METHODS = tuple(PARTS_BY_METHOD)
 ONLINE_METHODS = ("lazy", "idpro")
-"""The methods that can follow a video while it arrives, see `pipeline.online`; the first one asks for help."""
+"""The methods that can follow a video while it arrives, see `pipeline.streaming`; the first one asks for help."""
 MAX_TORCH_THREADS = 4
 
 
@@ -40,7 +40,7 @@ class MethodChoice:
     Attributes:
         method: one of `METHODS`.
         segmenter: one of `known_segmenters`; "auto" is the best one whose weights are on the machine.
-        point_tracker, box_tracker: one of `pipeline.parts.known_parts`, for the methods that track points or boxes.
+        point_tracker, box_tracker: one of `known_parts`, for the methods that track points or boxes.
         checkpoint: the segmenter's weights, instead of its file in the model zoo.
         options: the method's own settings by name, for instance ``{"refinement_iterations": 1}``; see `IPtSettings`,
             `SamPtSettings`, `SamPdSettings`, `ConcurrentSettings`, `CivosSettings`, `LazySettings`, `Sam2Settings`.

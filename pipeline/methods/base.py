@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
 from pipeline.types import BoolMask
-from pipeline.video import FrameSource
+from pipeline.video.frames import FrameSource
 
 
 @dataclass(frozen=True)
@@ -224,5 +224,5 @@ class Method(Protocol):
     """A composition of segmenter and trackers. Shared by all sessions of a process."""
 
     def open(self, frames: FrameSource) -> OpenVideo | ConcurrentVideo:
-        """Start work on a video. The kind of the answer decides how rounds run, see `pipeline.rounds`."""
+        """Start work on a video. The kind of the answer decides how rounds run, see `pipeline.session.propagation`."""
         ...

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pipeline.embedding_ahead import EmbeddingAhead
-from pipeline.embeddings import EmbeddingCache
+from pipeline.embeddings.cache import EmbeddingCache
+from pipeline.embeddings.prefetch import EmbeddingAhead
 from pipeline.methods.base import Anchor, Estimate, Interaction, ObjectRound
 from pipeline.methods.concurrent_video import ConcurrentSettings, ConcurrentVideo
 from pipeline.methods.video_state import VideoState
 from pipeline.segmenters.base import FloatMap, ObjectPrompts, Segmenter
-from pipeline.video import FrameError, FrameSource
+from pipeline.video.frames import FrameError, FrameSource
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from weakref import WeakSet
 import numpy as np
 import torch
 
-from pipeline.embedding_ahead import EmbeddingAhead
+from pipeline.embeddings.prefetch import EmbeddingAhead
 from pipeline.masks import known_logits
 from pipeline.memory.diversity import FrameKeys
 from pipeline.memory.policies import build_policy, check_policy
@@ -25,7 +25,7 @@ from pipeline.methods.prompted_frames import PromptedFrames
 from pipeline.methods.video_state import ObjectKnowledge, VideoState, digest
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
 from pipeline.types import BoolMask
-from pipeline.video import FrameError
+from pipeline.video.frames import FrameError
 
 
 @dataclass(frozen=True)

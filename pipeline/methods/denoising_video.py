@@ -17,7 +17,7 @@ from pipeline.methods.decoding import Decoder, ObjectMemory
 from pipeline.methods.video_state import ObjectKnowledge, VideoState
 from pipeline.segmenters.base import FloatMap, ObjectPrompts, PromptBatch, Segmentation
 from pipeline.types import BoolMask
-from pipeline.video import FrameError
+from pipeline.video.frames import FrameError
 
 Box = tuple[float, float, float, float]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.embeddings import EmbeddingCache
+from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.memory.policies import check_policy
 from pipeline.methods.decoding import CrstmSettings, Decoder
 from pipeline.methods.prompt_tracking import PromptTracker, TrackingSettings
@@ -16,7 +16,7 @@ from pipeline.methods.video_state import VideoState
 from pipeline.segmenters.base import Segmenter
 from pipeline.trackers.boxes.base import BoxTracker
 from pipeline.trackers.points.base import PointTracker
-from pipeline.video import FrameSource
+from pipeline.video.frames import FrameSource
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.embeddings import EmbeddingCache
+from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.methods.concurrent_video import ConcurrentSettings, ConcurrentVideo
 from pipeline.methods.video_state import VideoState
 from pipeline.segmenters.base import Segmenter
-from pipeline.video import FrameSource
+from pipeline.video.frames import FrameSource
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pipeline.segmenters.base import FloatMap
 from pipeline.trackers._frames import reduced_grey
 from pipeline.trackers.dense_flow import FlowField
 from pipeline.types import BoolMask
-from pipeline.video import FrameSource
+from pipeline.video.frames import FrameSource
 
 KEPT_FRAMES, KEPT_FIELDS = 6, 4
 """Small images and flows remembered: those of a frame and its neighbours on both sides."""

@@ -17,7 +17,7 @@ from pipeline.trackers.boxes.base import BoxQuery, BoxTracker
 from pipeline.trackers.points.base import PointQueries, PointTracker
 from pipeline.trackers.points.patch_similarity import PatchSimilarity
 from pipeline.types import BoolMask
-from pipeline.video import FrameSource
+from pipeline.video.frames import FrameSource
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pipeline.methods.passes import Found, Passes
 from pipeline.methods.video_state import VideoState
 from pipeline.segmenters.base import FloatMap, Reference
 from pipeline.types import BoolMask
-from pipeline.video import FrameError
+from pipeline.video.frames import FrameError
 
 Place = tuple[int, int]
 """An object on a frame: object id and frame index."""

@@ -150,7 +150,7 @@ class Sam2Network(StoredEmbeddings):
             return FrameFeatures(tuple(each.to("cpu", kept).contiguous() for each in maps))
 
     def unpack(self, data: bytes) -> FrameFeatures:
-        """See `pipeline.embeddings.StorableEmbeddings`."""
+        """See `pipeline.embeddings.cache.StorableEmbeddings`."""
         if self._positions is None:
             # Only the encoder tells them, and they are the same for every frame.
             self.embed(np.zeros((self._side_px, self._side_px, 3), np.uint8))

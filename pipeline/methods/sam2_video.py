@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pipeline.embeddings import EmbeddingCache, FrameEmbeddings
+from pipeline.embeddings.cache import EmbeddingCache, FrameEmbeddings
 from pipeline.methods.base import Anchor, Estimate, ObjectRound
 from pipeline.methods.sam2_network import Found, FrameFeatures, FrameMemory, Moment, Sam2Network
 from pipeline.methods.video_state import digest
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
-from pipeline.video import FrameError, FrameSource
+from pipeline.video.frames import FrameError, FrameSource
 
 
 @dataclass(frozen=True)

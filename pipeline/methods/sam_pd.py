@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.embeddings import EmbeddingCache
+from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.methods.decoding import Decoder
 from pipeline.methods.denoising_video import DenoisingSettings, DenoisingVideo
 from pipeline.methods.video_state import VideoState
 from pipeline.segmenters.base import Segmenter
-from pipeline.video import FrameSource
+from pipeline.video.frames import FrameSource
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.embeddings import EmbeddingCache
+from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.methods.decoding import Decoder
 from pipeline.methods.prompt_tracking import PromptTracker, TrackingSettings
 from pipeline.methods.tracked_video import RestartSettings, TrackedVideo
@@ -15,7 +15,7 @@ from pipeline.methods.video_state import VideoState
 from pipeline.segmenters.base import Segmenter
 from pipeline.trackers.points.base import PointTracker
 from pipeline.trackers.points.patch_similarity import PatchSimilarity
-from pipeline.video import FrameSource
+from pipeline.video.frames import FrameSource
 
 
 @dataclass(frozen=True)

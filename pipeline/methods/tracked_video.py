@@ -20,7 +20,7 @@ from pipeline.methods.prompt_tracking import PromptTracker
 from pipeline.methods.video_state import ObjectKnowledge, VideoState, digest
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
 from pipeline.types import BoolMask
-from pipeline.video import FrameError
+from pipeline.video.frames import FrameError
 
 RESTARTS = ("never", "horizon", "median_area", "similar_area")
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.embeddings import EmbeddingCache, FrameEmbeddings
+from pipeline.embeddings.cache import EmbeddingCache, FrameEmbeddings
 from pipeline.memory.bank import MemoryBank
 from pipeline.methods.base import Anchor
 from pipeline.segmenters.base import FloatMap, Reference, Segmenter
 from pipeline.types import BoolMask
-from pipeline.video import FrameSource
+from pipeline.video.frames import FrameSource
 
 
 @dataclass

@@ -18,7 +18,7 @@ _SAMPLES = 64
 
 
 class StoredEmbeddings:
-    """What makes a segmenter's embeddings storable, see `pipeline.embeddings.StorableEmbeddings`.
+    """What makes a segmenter's embeddings storable, see `pipeline.embeddings.cache.StorableEmbeddings`.
 
     An embedding is a dataclass of tensors in main memory, tuples of them, and tuples of numbers.
     """

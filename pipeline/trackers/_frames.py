@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.video import FrameError, FrameSource
+from pipeline.video.frames import FrameError, FrameSource
 
 
 def check_range(query_frame_index: int, frame_range: range) -> None:

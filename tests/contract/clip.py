@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipeline.sample_clip import SampleClip, render_sample_clip
+from pipeline.video.sample_clip import SampleClip, render_sample_clip
 
 N_FRAMES = 6
 SIZE_HW_PX = (64, 96)

@@ -12,7 +12,7 @@ from ls_backend.app import create_app
 from ls_backend.settings import Settings
 from tests.contract.clip import TASK_FOLDERS, small_clip
 from tests.contract.replay import ROUNDS, EditorModel, Json, Replayed, Replayer, replay_rounds
-from tests.ls_backend.media_server import LEGACY_TOKEN, MediaServer, media_server
+from tests.ls_backend.label_studio.media_server import LEGACY_TOKEN, MediaServer, media_server
 
 CREDENTIALS = ("label-studio", "recorded")
 

@@ -23,8 +23,8 @@ import requests
 
 from ls_backend.demo.environment import label_studio_python
 from ls_backend.demo.label_studio_server import LabelStudioServer
-from ls_backend.label_config import recommended_label_config
-from ls_backend.label_studio_api import LabelStudioAPI
+from ls_backend.label_studio.api import LabelStudioAPI
+from ls_backend.protocol.label_config import recommended_label_config
 from tests.contract.clip import TASK_FOLDERS, frame_urls, write_media
 from tests.contract.recording_backend import Recorded, RecordingBackend
 from tests.e2e.browser import open_page

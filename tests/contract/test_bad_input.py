@@ -13,7 +13,7 @@ import pytest
 from ls_backend.service import PredictionService
 from tests.contract.clip import N_FRAMES, SIZE_HW_PX
 from tests.contract.replay import Json, Replayer, context_of, decode, masks_of, prompts_of
-from tests.ls_backend.media_server import MediaServer
+from tests.ls_backend.label_studio.media_server import MediaServer
 
 Change = Callable[[Json], Any]
 

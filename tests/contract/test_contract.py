@@ -7,12 +7,12 @@ import time
 import numpy as np
 import pytest
 
-from ls_backend.label_config import parse_label_config
-from ls_backend.payloads import Touch
-from ls_backend.prompts import LabelPrompt
-from ls_backend.results.brush import mask_to_brush_rle
-from ls_backend.results.painting import draw_touches
-from ls_backend.strokes import read_strokes
+from ls_backend.protocol.brush import mask_to_brush_rle
+from ls_backend.protocol.label_config import parse_label_config
+from ls_backend.protocol.painting import draw_touches
+from ls_backend.protocol.payloads import Touch
+from ls_backend.protocol.prompts import LabelPrompt
+from ls_backend.protocol.strokes import read_strokes
 from pipeline.types import BoolMask
 from tests.contract.clip import N_FRAMES, SIZE_HW_PX, TASK_FOLDERS, frame_urls, small_clip
 from tests.contract.replay import (
@@ -29,7 +29,7 @@ from tests.contract.replay import (
     payload_names,
     prompts_of,
 )
-from tests.ls_backend.media_server import LEGACY_TOKEN, MediaServer
+from tests.ls_backend.label_studio.media_server import LEGACY_TOKEN, MediaServer
 
 HEIGHT_PX, WIDTH_PX = SIZE_HW_PX
 LABEL_OF_ROUND = dict.fromkeys(ROUNDS, "obj1") | {"second_label": "obj2"}

@@ -22,7 +22,7 @@ from pipeline.methods import METHODS
 from tests import tiny_sam2
 from tests.contract.conftest import CREDENTIALS
 from tests.contract.replay import Replayer, masks_of
-from tests.ls_backend.media_server import LEGACY_TOKEN, MediaServer
+from tests.ls_backend.label_studio.media_server import LEGACY_TOKEN, MediaServer
 from tests.pipeline.evaluation.davis_folder import write_box_prompt, write_rendered_clip
 from tests.tiny_sam import register, save_checkpoint
 from tests.unverified import unverified

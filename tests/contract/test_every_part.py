@@ -25,7 +25,7 @@ from model_zoo.raft import load_raft
 from model_zoo.registry import load_registry
 from model_zoo.store import ModelStore
 from model_zoo.tapir import load_tapir
-from pipeline.parts import BUILT_IN
+from pipeline.parts.registry import BUILT_IN
 from tests.pipeline.evaluation.davis_folder import write_box_prompt, write_rendered_clip
 from tests.stand_ins import CO_TRACKER, FOLDER, PIPS, TAPNET
 from tests.tiny_onnx import write_nanotrack, write_vittrack

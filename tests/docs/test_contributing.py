@@ -84,10 +84,10 @@ def test_it_tracks(installed: dict[str, str], clip: Path) -> None:
 import numpy as np
 from pathlib import Path
 from model_zoo.store import ModelStore
-from pipeline.part_context import PartContext
-from pipeline.parts import build_part, known_parts
+from pipeline.parts.context import PartContext
+from pipeline.parts.registry import build_part, known_parts
 from pipeline.trackers.points.base import PointQueries
-from pipeline.video import ImageFileFrames
+from pipeline.video.frames import ImageFileFrames
 assert known_parts("point_tracker")[-1] == "camera_motion"
 tracker = build_part("point_tracker", "camera_motion", PartContext(ModelStore(Path("nowhere"))))
 frames = ImageFileFrames.from_folder(Path({str(clip / "frames")!r}))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ls_backend.label_config import parse_label_config
-from ls_backend.settings import PREFIX, Settings
+from ls_backend.protocol.label_config import parse_label_config
+from ls_backend.settings import Settings
 from pipeline.methods.civos import CivosSettings
 from pipeline.methods.concurrent_video import ConcurrentSettings
 from pipeline.methods.i_pt import IPtSettings
@@ -17,6 +17,7 @@ from pipeline.methods.lazy_video import LazySettings
 from pipeline.methods.sam2_video import Sam2Settings
 from pipeline.methods.sam_pd import SamPdSettings
 from pipeline.methods.sam_pt import SamPtSettings
+from pipeline.settings import PREFIX
 from tests.clips import REPOSITORY
 
 DOCUMENTS = sorted(

@@ -7,15 +7,15 @@ import shlex
 from typing import get_args
 
 from ls_backend.cli.main import LazyGroup
-from ls_backend.image_pipe import MAX_IMAGE_MIB
-from ls_backend.online_desk import MAX_KEPT
-from ls_backend.online_folder import REQUEST_IMAGES_MIB
-from ls_backend.online_folder_source import MAX_GAP
-from ls_backend.online_inbox import FRAMES_MIB
-from ls_backend.online_options import END_NAME, IDLE_S, RECONNECTS
-from ls_backend.online_protocol import Event, ObjectOnFrame, kind_of, read_answer
+from pipeline.batch.summary import OnlineSummary
 from pipeline.methods import ONLINE_METHODS
-from pipeline.run_summary import OnlineSummary
+from pipeline.streaming.answers import MAX_KEPT
+from pipeline.streaming.folder_source import MAX_GAP
+from pipeline.streaming.image_pipe import MAX_IMAGE_MIB
+from pipeline.streaming.options import END_NAME, IDLE_S, RECONNECTS
+from pipeline.streaming.protocol import Event, ObjectOnFrame, kind_of, read_answer
+from pipeline.streaming.queue import FRAMES_MIB
+from pipeline.streaming.run_folder import REQUEST_IMAGES_MIB
 from tests.clips import REPOSITORY
 
 DOCUMENT = (REPOSITORY / "docs" / "online.md").read_text()

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from ls_backend.cli.main import LazyGroup
-from pipeline.prompt_file import json_schema, pipeline_prompts, read_prompt_file
-from pipeline.run_summary import Summary
+from pipeline.batch.prompt_file import json_schema, pipeline_prompts, read_prompt_file
+from pipeline.batch.summary import Summary
 from pipeline.types import BoxPrompt, MaskPrompt, PointPrompt, ScribblePrompt
 from tests.clips import REPOSITORY
 

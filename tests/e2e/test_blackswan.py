@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ls_backend.demo.label_studio_server import LabelStudioServer
-from ls_backend.label_studio_api import LabelStudioAPI
+from ls_backend.label_studio.api import LabelStudioAPI
 from tests.clips import Clip, real_or_rendered
 from tests.e2e.editor import Round
 from tests.e2e.person import BoolMask, Click, box_around, correction, jaccard

@@ -24,9 +24,9 @@ from label_studio_sdk.converter.brush import decode_rle
 from ls_backend.demo.processes import require_free_port
 from ls_backend.demo.project import BACKEND_TITLE
 from ls_backend.demo.run import SECRETS_NAME
-from ls_backend.label_config import recommended_label_config
-from ls_backend.label_studio_api import LabelStudioAPI
-from pipeline.sample_clip import SampleClip, render_sample_clip
+from ls_backend.label_studio.api import LabelStudioAPI
+from ls_backend.protocol.label_config import recommended_label_config
+from pipeline.video.sample_clip import SampleClip, render_sample_clip
 from tests.ports import free_port
 
 N_FRAMES = 12

@@ -14,8 +14,8 @@ from ls_backend.demo.clips import DemoClip, clip_from_frames
 from ls_backend.demo.errors import DemoError
 from ls_backend.demo.label_studio_server import LabelStudioServer
 from ls_backend.demo.project import DEFAULT_LABELS, TITLE, prepare_project
-from ls_backend.label_config import parse_label_config
-from ls_backend.label_studio_api import LabelStudioAPI
+from ls_backend.label_studio.api import LabelStudioAPI
+from ls_backend.protocol.label_config import parse_label_config
 from tests.ports import free_port
 
 

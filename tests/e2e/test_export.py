@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from ls_backend.cli.main import app
 from ls_backend.demo.label_studio_server import LabelStudioServer
-from ls_backend.label_config import recommended_label_config
-from ls_backend.label_studio_api import LabelStudioAPI
+from ls_backend.label_studio.api import LabelStudioAPI
+from ls_backend.protocol.label_config import recommended_label_config
 from tests.clips import Clip, real_or_rendered
 from tests.ls_backend.stored_tasks import brush_region
 

@@ -11,13 +11,13 @@ import requests
 from PIL import Image
 from pydantic import SecretStr
 
-from ls_backend.connections import Connections
 from ls_backend.demo.label_studio_server import LabelStudioServer
-from ls_backend.label_config import recommended_label_config
-from ls_backend.label_studio_api import LabelStudioAPI
-from ls_backend.media import MediaFetcher, TaskFrames
+from ls_backend.label_studio.api import LabelStudioAPI
+from ls_backend.label_studio.connections import Connections
+from ls_backend.label_studio.media import MediaFetcher, TaskFrames
+from ls_backend.protocol.label_config import recommended_label_config
 from ls_backend.settings import Settings
-from pipeline.video import FrameError
+from pipeline.video.frames import FrameError
 
 N_FRAMES = 3
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ls_backend.stored_masks import SCRIBBLE, read_regions
+from ls_backend.export.stored_masks import SCRIBBLE, read_regions
 from tests.clips import Clip
 from tests.e2e.editor import INTERACTIVE_PATH, Editor
 from tests.e2e.person import BoolMask, box_around, jaccard

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ls_backend.settings import Settings
-from tests.ls_backend.media_server import MediaServer, media_server
+from tests.ls_backend.label_studio.media_server import MediaServer, media_server
 from tests.ls_backend.postgres_server import postgres_server
 
 PASSWORD = "correct horse"

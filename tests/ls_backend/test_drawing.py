@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ls_backend.label_config import parse_label_config
-from ls_backend.payloads import SetupRequest
+from ls_backend.label_studio.annotation_repairs import mended
+from ls_backend.protocol.label_config import parse_label_config
+from ls_backend.protocol.payloads import SetupRequest
 from ls_backend.service import PredictionService
-from ls_backend.sessions import TaskSession
+from ls_backend.sessions.task_session import TaskSession
 from ls_backend.settings import Settings
-from ls_backend.unseen_frames import mended
-from pipeline.sample_clip import SampleClip
 from pipeline.types import BoolMask, MaskPrompt, PointPrompt, ScribblePrompt
+from pipeline.video.sample_clip import SampleClip
 from tests.ls_backend.drawing import changed_by_hand, drawn, erased, filled, in_pixels, touch
-from tests.ls_backend.media_server import LEGACY_TOKEN, MediaServer
+from tests.ls_backend.label_studio.media_server import LEGACY_TOKEN, MediaServer
 from tests.ls_backend.test_service import (
     CONFIG,
     N_FRAMES,

@@ -12,10 +12,10 @@ import pytest
 import requests
 
 from ls_backend.demo.backend_server import BackendServer
-from ls_backend.label_config import recommended_label_config
+from ls_backend.protocol.label_config import recommended_label_config
 from tests.clips import Clip, real_or_rendered
-from tests.ls_backend.media_server import LEGACY_TOKEN, MediaServer, media_server
-from tests.ls_backend.test_prompts import box
+from tests.ls_backend.label_studio.media_server import LEGACY_TOKEN, MediaServer, media_server
+from tests.ls_backend.protocol.test_prompts import box
 from tests.ports import free_port
 
 INSTANT_S = 0.2

@@ -14,20 +14,20 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
-from ls_backend import session_saver
 from ls_backend.cli.main import app
-from ls_backend.editor_state import EditorState
-from ls_backend.label_config import parse_label_config
-from ls_backend.payloads import SetupRequest
+from ls_backend.label_studio.annotation_repairs import mended
+from ls_backend.protocol.label_config import parse_label_config
+from ls_backend.protocol.payloads import SetupRequest
 from ls_backend.service import PredictionService
-from ls_backend.sessions import TaskSession
+from ls_backend.sessions import saver as session_saver
+from ls_backend.sessions.editor_state import EditorState
+from ls_backend.sessions.task_session import TaskSession
 from ls_backend.settings import Settings, current
 from ls_backend.store.database import FILE_NAME, Database, StoreError, store_address
 from ls_backend.store.tables import SCHEMA_VERSION
-from ls_backend.unseen_frames import mended
-from pipeline.sample_clip import SampleClip
+from pipeline.video.sample_clip import SampleClip
 from tests.ls_backend.drawing import changed_by_hand, drawn, erased, touch
-from tests.ls_backend.media_server import LEGACY_TOKEN, MediaServer
+from tests.ls_backend.label_studio.media_server import LEGACY_TOKEN, MediaServer
 from tests.ls_backend.postgres_server import empty
 from tests.ls_backend.test_service import (
     CONFIG,
@@ -169,7 +169,7 @@ def test_what_is_known_is_answered_from_the_store(backend: Backend, clip: Sample
 def test_the_sessions_of_two_annotators_both_come_back(
     backend: Backend, clip: SampleClip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ls_backend.editor_state.SAME_EDITOR_S", 0.0)
+    monkeypatch.setattr("ls_backend.sessions.editor_state.SAME_EDITOR_S", 0.0)
     one = backend.editor()
     one.prompt(box_around(clip, 0, 1, "obj1"))
     one.save()

@@ -19,10 +19,10 @@ import requests
 
 from ls_backend.demo.backend_server import BackendServer
 from ls_backend.store.database import FILE_NAME
-from pipeline.sample_clip import SampleClip, render_sample_clip
-from tests.ls_backend.media_server import LEGACY_TOKEN, MediaServer, media_server
+from pipeline.video.sample_clip import SampleClip, render_sample_clip
+from tests.ls_backend.label_studio.media_server import LEGACY_TOKEN, MediaServer, media_server
+from tests.ls_backend.protocol.test_prompts import box
 from tests.ls_backend.test_gunicorn import AUTH, CONFIG
-from tests.ls_backend.test_prompts import box
 from tests.ports import free_port
 
 N_FRAMES = 15

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from ls_backend.errors import ConfigError, PromptError, RequestError, TaskError
-from ls_backend.label_config import recommended_label_config
-from ls_backend.payloads import PredictRequest, SetupRequest, parse
-from ls_backend.results.brush import brush_rle_to_mask
-from ls_backend.results.regions import NEXT_NOTE_ID
+from ls_backend.protocol.brush import brush_rle_to_mask
+from ls_backend.protocol.label_config import recommended_label_config
+from ls_backend.protocol.payloads import PredictRequest, SetupRequest, parse
+from ls_backend.protocol.regions import NEXT_NOTE_ID
 from ls_backend.service import PredictionService
 from ls_backend.settings import Settings
-from pipeline.sample_clip import SampleClip, render_sample_clip
-from tests.ls_backend.media_server import LEGACY_TOKEN, MediaServer
-from tests.ls_backend.test_prompts import box, point
+from pipeline.video.sample_clip import SampleClip, render_sample_clip
+from tests.ls_backend.label_studio.media_server import LEGACY_TOKEN, MediaServer
+from tests.ls_backend.protocol.test_prompts import box, point
 
 N_FRAMES, SIZE_HW_PX = 6, (120, 200)
 CONFIG = recommended_label_config(["obj1", "obj 2"])
@@ -193,7 +193,7 @@ def test_an_editor_that_lost_its_masks_gets_all_of_them(editor: Editor, clip: Sa
 def test_two_annotators_do_not_mix_their_prompts(
     editor: Editor, clip: SampleClip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ls_backend.editor_state.SAME_EDITOR_S", 0.0)
+    monkeypatch.setattr("ls_backend.sessions.editor_state.SAME_EDITOR_S", 0.0)
     editor.prompt(box_around(clip, 0, 1, "obj1"))
     editor.save()
     editor.prompt(click_on(clip, 0, 1, "obj1", "p1"))

@@ -18,8 +18,9 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from ls_backend.cli.main import app
-from ls_backend.serving import gunicorn_command, settings_message
+from ls_backend.serving import gunicorn_command
 from ls_backend.settings import Settings, current
+from pipeline.settings import settings_message
 
 
 @pytest.fixture(autouse=True)

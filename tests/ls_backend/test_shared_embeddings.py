@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from ls_backend.payloads import SetupRequest
+from ls_backend.protocol.payloads import SetupRequest
 from ls_backend.service import PredictionService
 from ls_backend.settings import Settings
-from pipeline.sample_clip import render_sample_clip
 from pipeline.segmenters.sam import SamSegmenter
 from pipeline.types import FrameRGB
-from tests.ls_backend.media_server import LEGACY_TOKEN, MediaServer
-from tests.ls_backend.test_prompts import box
+from pipeline.video.sample_clip import render_sample_clip
+from tests.ls_backend.label_studio.media_server import LEGACY_TOKEN, MediaServer
+from tests.ls_backend.protocol.test_prompts import box
 from tests.ls_backend.test_service import PROJECT, SIZE_HW_PX, Editor
 from tests.tiny_sam import register, save_checkpoint
 

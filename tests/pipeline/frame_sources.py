@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from pipeline.types import BoolMask, FrameRGB
-from pipeline.video import FrameError
+from pipeline.video.frames import FrameError
 
 
 class ArrayFrames:

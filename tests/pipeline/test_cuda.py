@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from pipeline.memory.bank import MemoryBank
-from pipeline.sample_clip import SampleClip, render_sample_clip
 from pipeline.segmenters.base import ObjectPrompts, PromptBatch
 from pipeline.segmenters.sam import SamSegmenter
-from pipeline.session import Session
+from pipeline.session.session import Session
 from pipeline.types import BoxPrompt
+from pipeline.video.sample_clip import SampleClip, render_sample_clip
 from tests.built_methods import built
 from tests.pipeline.frame_sources import ArrayFrames
 from tests.tiny_sam import build_tiny_sam

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.methods.base import Method
-from pipeline.session import Session
+from pipeline.session.session import Session
 from pipeline.types import BoolMask, BoxPrompt, PointPrompt, Prompt
 from tests.clips import Clip, has_shared_clips, real_or_rendered
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.trackers.boxes.base import BoxQuery, BoxTracks, nothing_found
-from pipeline.video import FrameSource
+from pipeline.video.frames import FrameSource
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.trackers._frames import reduced
 from pipeline.trackers.boxes.base import BoxQuery, BoxTracks, nothing_found
-from pipeline.video import FrameSource
+from pipeline.video.frames import FrameSource
 
 _MIN_SIDE_PX = 8
 """Smallest box given to a tracker; a smaller one is widened around its centre and narrowed again in the result."""

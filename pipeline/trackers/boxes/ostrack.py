@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.trackers._frames import reduced
 from pipeline.trackers.boxes.base import BoxQuery, BoxTracks, nothing_found
-from pipeline.video import FrameSource
+from pipeline.video.frames import FrameSource
 
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.trackers._frames import check_range, reduced_grey
 from pipeline.trackers.points.base import PointQueries, PointTracks
-from pipeline.video import FrameSource
+from pipeline.video.frames import FrameSource
 
 _CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.01)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.trackers._frames import reduced
 from pipeline.trackers.points.base import PointTracks
-from pipeline.video import FrameSource
+from pipeline.video.frames import FrameSource
 
 
 @dataclass(frozen=True)

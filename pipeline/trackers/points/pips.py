@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from pipeline.trackers._frames import WorkingSize, check_range
 from pipeline.trackers.points.base import PointQueries, PointTracks
-from pipeline.video import FrameSource
+from pipeline.video.frames import FrameSource
 
 FRAMES = 8
 _POINTS_AT_ONCE = 64

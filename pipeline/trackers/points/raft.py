@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.trackers._frames import WorkingSize, check_range
 from pipeline.trackers.points.base import PointQueries, PointTracks
-from pipeline.video import FrameSource
+from pipeline.video.frames import FrameSource
 
 
 @dataclass(frozen=True)

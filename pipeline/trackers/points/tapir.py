@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.trackers._frames import WorkingSize
 from pipeline.trackers.points.base import PointQueries, PointTracks
 from pipeline.trackers.points.windowed import Windows, track_in_windows
-from pipeline.video import FrameSource
+from pipeline.video.frames import FrameSource
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.trackers._frames import WorkingSize, check_range
 from pipeline.trackers.points.base import PointQueries, PointTracks
-from pipeline.video import FrameSource
+from pipeline.video.frames import FrameSource
 
 Predict = Callable[
     [NDArray[np.uint8], NDArray[np.float32]],

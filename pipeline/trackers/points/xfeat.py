@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.trackers._frames import WorkingSize, check_range
 from pipeline.trackers.points.base import PointQueries, PointTracks
-from pipeline.video import FrameSource
+from pipeline.video.frames import FrameSource
 
 Maps = NDArray[np.float32]
 

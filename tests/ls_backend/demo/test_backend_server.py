@@ -10,7 +10,7 @@ import pytest
 
 from ls_backend.demo.backend_server import BackendServer
 from ls_backend.demo.processes import DemoError
-from ls_backend.settings import ModelSettings
+from pipeline.settings import ModelSettings
 
 
 def backend(folder: Path) -> BackendServer:

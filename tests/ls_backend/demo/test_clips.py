@@ -11,8 +11,8 @@ from PIL import Image
 
 from ls_backend.demo.clips import CLIPS_FOLDER, DemoClip, clip_from_frames, clip_from_video, sample_clip
 from ls_backend.demo.errors import DemoError
-from pipeline.sample_clip import render_sample_clip
-from pipeline.video import ImageFileFrames
+from pipeline.video.frames import ImageFileFrames
+from pipeline.video.sample_clip import render_sample_clip
 
 SIZE_HW_PX = (64, 96)
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ls_backend.store.records import EditorRecord, MaskNote, PromptRecord, RoundRecord, SessionRecord, urls_digest
-from pipeline.known import Known
-from pipeline.session_state import SavedObject
+from pipeline.session.frame_mask import Known
+from pipeline.session.saved_object import SavedObject
 from pipeline.soft_masks import SoftMask
 from pipeline.types import BoxPrompt, MaskPrompt, PointPrompt, RunLengthMask, ScribblePrompt
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from ls_backend.store import codec
 from ls_backend.store.records import MaskNote
-from pipeline.known import Known
-from pipeline.session_state import SavedObject
+from pipeline.session.frame_mask import Known
+from pipeline.session.saved_object import SavedObject
 from pipeline.soft_masks import SoftMask
 from pipeline.types import BoxPrompt, MaskPrompt, PointPrompt, Prompt, RunLengthMask, ScribblePrompt
 

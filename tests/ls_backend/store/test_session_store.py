@@ -14,7 +14,7 @@ from ls_backend.store.database import FILE_NAME, Database, StoreError, StoreVers
 from ls_backend.store.records import MaskNote, RoundRecord, SessionRecord
 from ls_backend.store.session_store import GoneError, Head, SessionStore, TooLargeError
 from ls_backend.store.tables import Base, ObjectRow, SchemaRow
-from pipeline.session_state import SavedObject
+from pipeline.session.saved_object import SavedObject
 from tests.ls_backend.store.made import known, saved_object, session_record
 
 LIMIT_MIB = 64

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.embeddings import EmbeddingCache
+from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.masks import known_logits
 from pipeline.methods.base import Anchor, Estimate, ObjectRound
 from pipeline.segmenters.base import FloatMap, ObjectPrompts, PromptBatch, Segmentation
 from pipeline.types import FrameRGB
-from pipeline.video import FrameSource
+from pipeline.video.frames import FrameSource
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.export.davis import write_palette_png
-from pipeline.sample_clip import render_sample_clip
+from pipeline.video.sample_clip import render_sample_clip
 
 
 def write_clip(

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.evaluation.datasets import ClipFiles, find_clips
 from pipeline.evaluation.long_clip import LongClip
-from pipeline.video import frame_identity
+from pipeline.video.frames import frame_identity
 from tests.pipeline.evaluation.davis_folder import write_clip
 
 

@@ -17,7 +17,7 @@ from pipeline.evaluation.single_frames import KINDS, prompts_by_kind, score_sing
 from pipeline.evaluation.timing import PARTS
 from pipeline.methods import MethodChoice
 from pipeline.methods.base import Method
-from pipeline.session import Session
+from pipeline.session.session import Session
 from pipeline.types import PointPrompt, RunLengthMask
 from tests.built_methods import built
 from tests.pipeline.evaluation.davis_folder import write_rendered_clip

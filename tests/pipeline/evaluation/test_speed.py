@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.embeddings import EmbeddingCache
+from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.evaluation.speed import RoundTimes, SpeedBench, SpeedPass
 from pipeline.evaluation.speed_baselines import NAIVE, NAIVE_FRAMES, naive_loop
 from pipeline.evaluation.speed_clip import EncodedFrames
 from pipeline.evaluation.speed_report import SpeedRun, is_met, ratios_of, speed_report, targets
 from pipeline.methods import MethodChoice, build_method
-from pipeline.video import FrameSource
+from pipeline.video.frames import FrameSource
 from tests.built_methods import NOWHERE
 from tests.pipeline.evaluation.box_method import BoxMethod, BoxSegmenter, BoxVideo
 from tests.pipeline.frame_sources import moving_square

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.evaluation.timing import PARTS, Stopwatch, TimedFrames, TimedPart, timed_method
 from pipeline.methods.base import Method
-from pipeline.session import Session
+from pipeline.session.session import Session
 from pipeline.types import BoxPrompt
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.click_means import ClickMeans
-from pipeline.embeddings import EmbeddingCache
+from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.evaluation.metrics import boundary_accuracy, region_similarity
 from pipeline.evaluation.zivos import PassScore, calls_at_random, run_pass, same_calls_at_random
 from pipeline.evaluation.zivos_agent import Corrections, GivenBy, centre_click
@@ -18,8 +17,9 @@ from pipeline.evaluation.zivos_report import clip_entry, figures, zivos_report
 from pipeline.methods.base import Method
 from pipeline.methods.lazy import Lazy
 from pipeline.methods.lazy_video import LazySettings
-from pipeline.online import OnlineSession
 from pipeline.segmenters.base import PromptBatch, Segmentation
+from pipeline.streaming.click_means import ClickMeans
+from pipeline.streaming.session import OnlineSession
 from pipeline.types import BoolMask, FrameRGB, MaskPrompt, Prompt, RunLengthMask
 from tests.built_methods import built
 from tests.pipeline.frame_sources import ArrayFrames

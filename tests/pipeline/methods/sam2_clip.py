@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from pipeline.embeddings import EmbeddingCache
+from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.methods.base import Anchor, Estimate, ObjectRound
 from pipeline.methods.sam2 import Sam2
 from pipeline.methods.sam2_network import Sam2Network

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.embeddings import EmbeddingCache
+from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.memory import shared
 from pipeline.methods.base import Anchor, ConcurrentVideo, ObjectRound
 from pipeline.methods.civos import Civos, CivosSettings, CivosVideo
 from pipeline.segmenters.base import ObjectPrompts, Segmenter
 from pipeline.segmenters.classical import ClassicalSegmenter
-from pipeline.video import FrameError
+from pipeline.video.frames import FrameError
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
 from tests.pipeline.methods.recording_segmenter import RecordingSegmenter
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.embeddings import EmbeddingCache
+from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.memory import crstm
 from pipeline.methods.base import Anchor, ObjectRound
 from pipeline.methods.i_pt import IPt, IPtSettings
@@ -15,13 +15,13 @@ from pipeline.methods.prompt_tracking import PromptTracker, TrackingSettings
 from pipeline.methods.sam_pt import SamPt, SamPtSettings
 from pipeline.methods.tracked_video import RestartSettings, TrackedVideo
 from pipeline.segmenters.base import ObjectPrompts
-from pipeline.session import Session
+from pipeline.session.session import Session
 from pipeline.trackers.boxes.base import BoxQuery, BoxTracks
 from pipeline.trackers.boxes.mask_box import MaskBox
 from pipeline.trackers.points.base import PointQueries, PointTracks
 from pipeline.trackers.points.lucas_kanade import LucasKanade
 from pipeline.types import BoxPrompt, MaskPrompt, PointPrompt, RunLengthMask
-from pipeline.video import FrameSource
+from pipeline.video.frames import FrameSource
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
 from tests.pipeline.methods.recording_segmenter import Call, RecordingSegmenter
 

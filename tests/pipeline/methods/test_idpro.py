@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.embeddings import EmbeddingCache
+from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.memory import shared
 from pipeline.methods.base import Anchor, ConcurrentVideo, Estimate, Interaction, ObjectRound
 from pipeline.methods.concurrent_video import ConcurrentSettings
@@ -22,7 +22,7 @@ from pipeline.segmenters.classical import ClassicalSegmenter
 from pipeline.segmenters.sam import SamSegmenter
 from pipeline.trackers import dense_flow
 from pipeline.types import BoolMask
-from pipeline.video import FrameError
+from pipeline.video.frames import FrameError
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
 from tests.pipeline.methods.recording_segmenter import Frame, RecordingSegmenter
 from tests.tiny_sam import build_tiny_sam

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from model_zoo.store import ModelStore
-from pipeline.embeddings import EmbeddingCache
+from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.methods import MethodChoice, build_method
 from pipeline.methods.base import Anchor, Estimate, ObjectRound
 from pipeline.methods.concurrent_video import ConcurrentSettings, Way
@@ -21,7 +21,7 @@ from pipeline.methods.lazy import Lazy
 from pipeline.methods.lazy_video import LazySettings, LazyVideo
 from pipeline.segmenters.base import FloatMap, PromptBatch, Segmentation, Segmenter
 from pipeline.segmenters.classical import ClassicalSegmenter
-from pipeline.session import Session
+from pipeline.session.session import Session
 from pipeline.types import BoolMask, FrameRGB, MaskPrompt, RunLengthMask
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
 from tests.pipeline.methods.recording_segmenter import Frame, RecordingSegmenter

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.embeddings import EmbeddingCache
+from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.memory import crstm, shared
 from pipeline.memory.policies import POLICIES
 from pipeline.methods import MethodChoice

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.embeddings import EmbeddingCache
+from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.methods.base import Anchor
 from pipeline.methods.sam2 import Sam2
 from pipeline.methods.sam2_network import Moment, Sam2Network
 from pipeline.methods.sam2_video import Sam2Settings, nearest_frames
 from pipeline.segmenters.base import FloatMap
-from pipeline.session import Session
+from pipeline.session.session import Session
 from pipeline.types import BoxPrompt, FrameResult, MaskPrompt, PointPrompt, RunLengthMask
 from tests.pipeline.frame_sources import ArrayFrames
 from tests.pipeline.methods.sam2_clip import (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.embeddings import EmbeddingCache
+from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.methods.base import Anchor, ObjectRound
 from pipeline.methods.denoising_video import (
     DenoisingSettings,

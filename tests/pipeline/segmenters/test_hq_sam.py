@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from model_zoo.hq_sam import load_hq_sam
-from pipeline.embeddings import EmbeddingCache
+from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.evaluation.annotator import AnnotatorSettings
 from pipeline.evaluation.datasets import find_clips, read_truth
 from pipeline.evaluation.runner import run_clip

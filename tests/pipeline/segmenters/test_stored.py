@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.embeddings import StorableEmbeddings
+from pipeline.embeddings.cache import StorableEmbeddings
 from pipeline.methods.sam2_network import Moment, Sam2Network
 from pipeline.segmenters.hq_sam import HqSamSegmenter
 from pipeline.segmenters.sam import SamSegmenter

@@ -18,7 +18,7 @@ from pipeline.trackers.boxes.mask_box import MaskBox
 from pipeline.trackers.boxes.opencv import OpenCvTracker
 from pipeline.trackers.boxes.template import OpenCvTemplate
 from pipeline.types import BoolMask, FrameRGB
-from pipeline.video import FrameSource
+from pipeline.video.frames import FrameSource
 from tests.clips import davis, has_shared_clips
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
 from tests.tiny_onnx import write_nanotrack, write_vittrack

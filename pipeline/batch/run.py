@@ -1,0 +1,268 @@
+"""What `ivos segment` does: check everything that was given, segment, write what is known, stop when told to."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from pipeline.batch.options import Options, SegmentError
+from pipeline.batch.prompt_file import PromptFile, pipeline_prompts, read_prompt_file
+from pipeline.batch.run_folder import RunFolder
+from pipeline.batch.summary import PromptsSummary, RunFolderError, RunInputs, Summary, VideoSummary, read_summary
+from pipeline.cli.stopping import StopSignals
+from pipeline.embeddings.cache import embedding_cache
+from pipeline.methods import build_method
+from pipeline.settings import ModelSettings
+from pipeline.types import FrameResult, Prompt
+from pipeline.video.frames import FrameError, ImageFileFrames
+from pipeline.video.video_file import VideoFileFrames
+
+if TYPE_CHECKING:
+    from pipeline.session.session import Session
+
+SUMMARY_EVERY_S = 5.0
+"""A killed run loses the masks that are newer than its summary."""
+
+console = Console(stderr=True)
+
+
+class Run:
+    """One run of the command."""
+
+    def __init__(self, options: Options, stop: StopSignals) -> None:
+        self._options, self._stop = options, stop
+        self._started_s = time.monotonic()
+        self._segment_from_s: float | None = None
+        self._folder: RunFolder | None = None
+        self._n_frames = 0
+
+    def standing(self) -> str:
+        """How far the run came and how to go on, in one line."""
+        done = "nothing new was written"
+        if self._folder is not None:
+            done = f"{len(self._folder.done_frames)} of {self._n_frames} frames are done"
+        return f"{done}; continue with: {self._options.command_to_continue(self._folder is not None)}"
+
+    def go(self) -> None:
+        """Check everything, then segment.
+
+        Raises:
+            Stopped: a signal arrived; what is done is written.
+            SegmentError, PromptFileError, RunFolderError, VideoError, FrameError: see there.
+        """
+        options = self._options
+        options.check()
+        file = read_prompt_file(options.prompts)
+        earlier = self._earlier()
+        with ExitStack() as resources:
+            frames = self._frames(resources)
+            self._n_frames = len(frames)
+            prompts = pipeline_prompts(file, options.prompts, n_frames=len(frames), size_hw_px=frames.size_hw_px)
+            _require_readable(frames, prompts)
+            folder = self._run_folder(file, prompts, frames)
+            restored = folder.restore(earlier) if earlier is not None else []
+            if folder.is_complete:
+                say(f"{options.output} is complete already; nothing to do")
+                return
+            session = self._session(frames, resources)
+            if earlier is None:
+                folder.clear()
+            self._folder = folder
+            self._segment(session, folder, prompts, restored)
+        self._finish(folder)
+
+    def _earlier(self) -> Summary | None:
+        """The run to continue, None to start afresh.
+
+        Raises:
+            RunFolderError: the folder holds something that is not to be touched.
+        """
+        earlier = read_summary(self._options.output)
+        if earlier is None or self._options.overwrite:
+            return None
+        if not self._options.resume:
+            state = "a complete" if earlier.complete else "an unfinished"
+            raise RunFolderError(
+                f"{self._options.output} holds {state} run; --resume continues it, --overwrite replaces it"
+            )
+        return earlier
+
+    def _frames(self, resources: ExitStack) -> ImageFileFrames | VideoFileFrames:
+        video = self._options.video
+        if video.is_dir():
+            try:
+                return ImageFileFrames.from_folder(video)
+            except OSError as error:
+                raise SegmentError(f"{error.strerror}: {video}" if error.strerror else str(error)) from error
+        with _progress() as progress:
+            bar = progress.add_task("reading the video", total=None)
+
+            def on_frame(n_frames: int, announced: int) -> None:
+                self._stop.check()
+                progress.update(bar, completed=n_frames, total=announced if announced >= n_frames else None)
+
+            frames = VideoFileFrames(
+                video, disk_mib=self._options.frame_disk_mib, on_frame=on_frame, check=self._stop.check
+            )
+            resources.enter_context(frames)
+            progress.update(bar, total=len(frames))
+        if len(frames) < frames.announced_frames:
+            announced = frames.announced_frames
+            say(f"note: {video} announces {announced} frames, but only {len(frames)} can be decoded")
+        if frames.kept_frames < len(frames):
+            say(
+                f"note: {frames.kept_frames} of {len(frames)} frames fit into --frame-disk-mib "
+                f"{self._options.frame_disk_mib}; the others are decoded again when needed"
+            )
+        return frames
+
+    def _run_folder(
+        self, file: PromptFile, prompts: Sequence[Prompt], frames: ImageFileFrames | VideoFileFrames
+    ) -> RunFolder:
+        options = self._options
+        height_px, width_px = frames.size_hw_px
+        content = frames.paths if isinstance(frames, ImageFileFrames) else [options.video]
+        inputs = RunInputs.of(
+            video=VideoSummary(
+                path=_shown(options.video),
+                sha256=_content_sha256(content, self._stop.check),
+                frames=len(frames),
+                height_px=height_px,
+                width_px=width_px,
+            ),
+            prompts=PromptsSummary(
+                path=_shown(options.prompts),
+                sha256=hashlib.sha256(repr(sorted(prompts, key=_by_object)).encode()).hexdigest(),
+            ),
+            choice=options.choice,
+            device=options.device,
+        )
+        names = {entry.object_id: entry.name for entry in file.objects}
+        prompted = {k: [prompt.frame_index for prompt in prompts if prompt.object_id == k] for k in names}
+        return RunFolder(options.output, inputs, names, prompted)
+
+    def _session(self, frames: ImageFileFrames | VideoFileFrames, resources: ExitStack) -> Session:
+        from pipeline.session.session import Session
+
+        options = self._options
+        try:
+            cache_dir = ModelSettings().cache_dir
+            embeddings = embedding_cache(
+                options.embedding_ram_mib, options.embedding_disk_mib, cache_dir.expanduser() / "embeddings"
+            )
+            resources.callback(embeddings.close)
+            method = build_method(options.choice, store=options.store, device=options.device, embeddings=embeddings)
+        except ValueError as error:
+            raise SegmentError(str(error)) from error
+        self._stop.check()
+        return Session(frames, method)
+
+    def _segment(
+        self, session: Session, folder: RunFolder, prompts: tuple[Prompt, ...], restored: Sequence[FrameResult]
+    ) -> None:
+        """Run the round and write what comes.
+
+        Raises:
+            Stopped: a signal arrived.
+        """
+        object_ids = sorted({prompt.object_id for prompt in prompts})
+        self._segment_from_s = time.monotonic()
+        session.restore(prompts, restored, unreadable=folder.failed_frames)
+        self._write_summary(folder)
+        written_s = time.monotonic()
+        with _progress() as progress:
+            bar = progress.add_task("segmenting", total=self._n_frames * len(object_ids), completed=folder.n_masks)
+            try:
+                for result in session.run_round(prompts, object_ids=object_ids, cancelled=lambda: self._stop.requested):
+                    folder.add(result)
+                    progress.update(bar, completed=folder.n_masks)
+                    if time.monotonic() - written_s > SUMMARY_EVERY_S:
+                        self._write_summary(folder)
+                        written_s = time.monotonic()
+            finally:
+                folder.fail(session.frame_errors)
+                folder.suggest(session.suggestions())
+                self._write_summary(folder)
+            if not self._stop.requested:
+                progress.update(bar, completed=self._n_frames * len(object_ids))
+        if not folder.is_complete:
+            self._stop.check()
+
+    def _write_summary(self, folder: RunFolder) -> Summary:
+        now_s = time.monotonic()
+        return folder.write_summary(run_s=now_s - self._started_s, segment_s=now_s - (self._segment_from_s or now_s))
+
+    def _finish(self, folder: RunFolder) -> None:
+        summary = self._write_summary(folder)
+        for frame_index, reason in sorted(folder.failed_frames.items()):
+            say(f"warning: frame {frame_index} has no mask: {reason}")
+        if not folder.is_complete:
+            say("warning: some frames have no mask of some objects, see the summary's scores")
+        if summary.next_frames:
+            places = (f"{each.frame_index} (object {each.object_id})" for each in summary.next_frames)
+            say(f"frames to correct next, the most useful first: {', '.join(places)}")
+        objects = "1 object" if len(summary.objects) == 1 else f"{len(summary.objects)} objects"
+        say(
+            f"{len(folder.done_frames)} frames, {objects} in {summary.seconds:.1f} s "
+            f"({summary.seconds_per_frame or 0:.3f} s a frame), written to {self._options.output}"
+        )
+
+
+def _require_readable(frames: ImageFileFrames | VideoFileFrames, prompts: Iterable[Prompt]) -> None:
+    """Refuse prompts on a frame that cannot be read.
+
+    Raises:
+        SegmentError: one is.
+    """
+    for frame_index in sorted({prompt.frame_index for prompt in prompts}):
+        try:
+            frames.frame(frame_index)
+        except FrameError as error:
+            raise SegmentError(
+                f"{error}; it has prompts, so it must be readable: replace it, or prompt another"
+            ) from error
+
+
+def _content_sha256(paths: Iterable[Path], on_chunk: Callable[[], None]) -> str:
+    """What the files hold, whatever they are called; one that cannot be read counts as empty."""
+    whole = hashlib.sha256()
+    for path in paths:
+        digest = hashlib.sha256()
+        try:
+            with path.open("rb") as file:
+                while chunk := file.read(1 << 20):
+                    digest.update(chunk)
+                    on_chunk()
+        except OSError:
+            digest = hashlib.sha256()
+        whole.update(digest.digest())
+    return whole.hexdigest()
+
+
+def _by_object(prompt: Prompt) -> tuple[int, int]:
+    return prompt.object_id, prompt.frame_index
+
+
+def _shown(path: Path) -> str:
+    """A path as text that any JSON reader takes, also where its bytes are no UTF-8."""
+    return os.fsencode(path).decode(errors="replace")
+
+
+def say(text: str) -> None:
+    """One line on stderr, unwrapped, so that it can be copied."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+        yield progress

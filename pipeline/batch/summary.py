@@ -1,0 +1,185 @@
+"""``summary.json`` of a segmentation run: what went in, what came out, and how far it got. `json_text` writes it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.methods import MethodChoice
+from pipeline.methods.options import option_words
+
+SUMMARY_NAME = "summary.json"
+
+
+class RunFolderError(Exception):
+    """The folder cannot be used. The message says what was expected, what arrived and what to do."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class VideoSummary(_Strict):
+    """The clip. ``sha256`` is of its contents, so that a moved or renamed clip is still the same."""
+
+    path: str
+    sha256: str
+    frames: int
+    height_px: int
+    width_px: int
+
+
+class PromptsSummary(_Strict):
+    """The prompts. ``sha256`` is of their meaning, pixels of masks included, names and layout not."""
+
+    path: str
+    sha256: str
+
+
+class FrameScore(_Strict):
+    """The confidence in one mask, in [0, 1]."""
+
+    frame_index: int
+    score: float
+
+
+class FailedFrame(_Strict):
+    """A frame that could not be read; it has no mask."""
+
+    frame_index: int
+    reason: str
+
+
+class NextFrame(_Strict):
+    """A frame that is worth correcting, see `pipeline.session.next_frame.Suggestion`."""
+
+    frame_index: int
+    object_id: int
+    x_px: float
+    y_px: float
+    positive: bool
+    gain: float
+    score: float
+
+
+class ObjectSummary(_Strict):
+    """What is known of one object.
+
+    ``scores`` has one entry per frame, null where there is no mask yet; ``lowest_scores`` are the masks, prompted ones
+    left out, that are most worth a look.
+    """
+
+    object_id: int
+    name: str
+    prompted_frames: list[int]
+    frames_with_mask: int = Field(description="Masks that are not empty.")
+    mean_score: float | None
+    lowest_scores: list[FrameScore]
+    scores: list[float | None]
+
+
+class RunInputs(_Strict):
+    """What a run is made from. Two runs with equal inputs, but for paths and device, are the same run."""
+
+    video: VideoSummary
+    prompts: PromptsSummary
+    method: str
+    segmenter: str
+    point_tracker: str = "lucas_kanade"
+    box_tracker: str
+    checkpoint: str | None = Field(default=None, description="Name of the weights file.")
+    options: list[str] = Field(default_factory=list, description="The method's own settings that were given.")
+    device: str
+
+    @classmethod
+    def of(cls, video: VideoSummary, prompts: PromptsSummary, choice: MethodChoice, device: str) -> RunInputs:
+        """A run of a method with its parts."""
+        return cls(
+            video=video,
+            prompts=prompts,
+            method=choice.method,
+            segmenter=choice.segmenter,
+            point_tracker=choice.point_tracker,
+            box_tracker=choice.box_tracker,
+            checkpoint=None if choice.checkpoint is None else choice.checkpoint.name,
+            options=option_words(choice.options),
+            device=device,
+        )
+
+    def difference(self, other: RunInputs) -> str | None:
+        """What another run was made from that this one is not, in words, or None."""
+        if self.video.sha256 != other.video.sha256:
+            return f"of another clip ({other.video.path}, {other.video.frames} frames)"
+        if self.prompts.sha256 != other.prompts.sha256:
+            return f"with other prompts ({other.prompts.path})"
+        for name in ("method", "segmenter", "point_tracker", "box_tracker", "checkpoint", "options"):
+            if getattr(self, name) != getattr(other, name):
+                return f"with the {name.replace('_', ' ')} {getattr(other, name)}"
+        return None
+
+
+class OnlineSummary(_Strict):
+    """What only a single pass over frames as they came has to say."""
+
+    ended: Literal["running", "source_ended", "source_failed", "interrupted"] = Field(
+        description="Why there are no more frames; running: the run was killed, or is not over."
+    )
+    dropped: list[tuple[int, int]] = Field(description="Frames of the source that were not looked at.")
+    requests: int = Field(description="How often the method asked for help.")
+    answers_taken: int
+    answers_refused: int
+
+
+class Summary(RunInputs):
+    """``summary.json``, version 1. Ranges of frames are ``[first, last]``, both inclusive."""
+
+    version: Literal[1] = 1
+    complete: bool = Field(description="Every object has a mask on every frame that can be read.")
+    frames_done: list[tuple[int, int]] = Field(description="Where every object has a mask.")
+    failed_frames: list[FailedFrame]
+    seconds: float = Field(description="Of all runs that wrote to the folder, reading the video included.")
+    seconds_per_frame: float | None = Field(description="Segmentation alone, all objects together.")
+    objects: list[ObjectSummary]
+    next_frames: list[NextFrame] = Field(
+        default_factory=list, description="Where a correction is expected to mend the most, the best first."
+    )
+    online: OnlineSummary | None = Field(default=None, description="Of `--online`; null: of a run over a whole clip.")
+
+
+def read_summary(folder: Path) -> Summary | None:
+    """The summary of the run in a folder; None where there is nothing yet.
+
+    Raises:
+        RunFolderError: the folder holds something else, or is a file.
+    """
+    if not folder.exists():
+        return None
+    if not folder.is_dir():
+        raise RunFolderError(f"{folder} is a file; --output needs a folder")
+    try:
+        return Summary.model_validate_json((folder / SUMMARY_NAME).read_bytes())
+    except FileNotFoundError:
+        if any(folder.iterdir()):
+            raise RunFolderError(f"{folder} is not empty, and not from an earlier run; choose another folder") from None
+        return None
+    except (OSError, ValidationError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"{error.errors()[0]['msg']}"
+        raise RunFolderError(
+            f"{folder / SUMMARY_NAME} is not the summary of an earlier run ({reason}); choose another folder"
+        ) from error
+
+
+def json_text(summary: Summary) -> str:
+    """JSON with a line per entry, and one per object or failed frame, so that a person can read it."""
+
+    def shown(value: Any) -> str:
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return "[\n  " + ",\n  ".join(json.dumps(entry, ensure_ascii=False) for entry in value) + "\n ]"
+        return json.dumps(value, ensure_ascii=False)
+
+    body = summary.model_dump(mode="json")
+    order = ["version", "complete", *(name for name in body if name not in ("version", "complete"))]
+    return "{\n " + ",\n ".join(f"{json.dumps(name)}: {shown(body[name])}" for name in order) + "\n}\n"

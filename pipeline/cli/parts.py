@@ -1,0 +1,61 @@
+"""The options of the command line that choose a method and its parts, the same for every sub-command."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from model_zoo.store import ModelStore
+from pipeline.methods import METHODS, MethodChoice
+from pipeline.methods.options import parse_options
+from pipeline.parts.auto import resolve_segmenter
+from pipeline.parts.builtin import BOX_TRACKERS, POINT_TRACKERS, SEGMENTERS
+from pipeline.settings import ModelSettings
+
+DEFAULT = MethodChoice()
+
+MethodName = Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")]
+SegmenterName = Annotated[
+    str,
+    typer.Option(help=f"auto (the best one whose weights are here), {', '.join(SEGMENTERS)}, or a model of sam2."),
+]
+PointTrackerName = Annotated[str, typer.Option(help=f"One of {', '.join(POINT_TRACKERS)}.")]
+BoxTrackerName = Annotated[str, typer.Option(help=f"One of {', '.join(BOX_TRACKERS)}.")]
+Checkpoint = Annotated[
+    Path | None, typer.Option(help="The segmenter's weights, instead of what `ivos models pull` brought.")
+]
+MethodOptions = Annotated[
+    list[str] | None, typer.Option(help="One of the method's own settings, as NAME=VALUE; may be repeated.")
+]
+
+
+def chosen(
+    method: str,
+    segmenter: str,
+    point_tracker: str,
+    box_tracker: str,
+    checkpoint: Path | None,
+    option: list[str] | None,
+) -> MethodChoice:
+    """The choice, checked.
+
+    Raises:
+        ValueError: a name is unknown, or an option is not of the form NAME=VALUE.
+    """
+    file = None if checkpoint is None else checkpoint.expanduser()
+    choice = MethodChoice(method, segmenter, point_tracker, box_tracker, file, parse_options(option or ()))
+    choice.check()
+    return choice
+
+
+def concrete_choice(choice: MethodChoice) -> tuple[MethodChoice, ModelStore]:
+    """The choice with ``auto`` replaced by what it means on this machine now, and the model zoo here.
+
+    Raises:
+        ValueError: no model of method sam2 is here, or an ``IVOS_*`` setting is wrong.
+    """
+    store = ModelSettings().model_store
+    return replace(choice, segmenter=resolve_segmenter(choice.method, choice.segmenter, store)), store

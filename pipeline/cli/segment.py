@@ -1,0 +1,239 @@
+"""`ivos segment`: a video and a prompts file in, a mask of every object on every frame out. No Label Studio."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.batch.options import DEVICE, EMBEDDING_DISK_MIB, EMBEDDING_RAM_MIB, Options, SegmentError
+from pipeline.batch.prompt_file import PromptFileError, json_schema
+from pipeline.batch.run import Run, say
+from pipeline.batch.summary import RunFolderError
+from pipeline.cli.errors import failed
+from pipeline.cli.interrupts import Interrupts
+from pipeline.cli.parts import (
+    DEFAULT,
+    BoxTrackerName,
+    Checkpoint,
+    MethodName,
+    MethodOptions,
+    PointTrackerName,
+    SegmenterName,
+    chosen,
+    concrete_choice,
+)
+from pipeline.cli.stopping import Stopped
+from pipeline.methods import ONLINE_METHODS, MethodChoice
+from pipeline.parts.auto import AUTO, DOWNLOAD_FREE, SMALL
+from pipeline.streaming.click_means import ClickMeans
+from pipeline.streaming.options import END_NAME, IDLE_S, RECONNECTS, OnlineOptions
+from pipeline.streaming.protocol import protocol_schema
+from pipeline.streaming.run import OnlineRun
+from pipeline.video.frames import FrameError
+from pipeline.video.video_file import FRAME_DISK_MIB, VideoError
+
+EXIT_INTERRUPTED = 130
+ONLINE_ONLY = ("answers", "answer_timeout_s", "drop_late", "idle_s", "end_file", "reconnects", "click_means")
+OFFLINE_ONLY = ("resume", "frame_disk_mib", "embedding_disk_mib")
+
+
+def _print_schema(wanted: bool) -> None:
+    if wanted:
+        typer.echo(json.dumps(json_schema(), indent=2))
+        raise typer.Exit
+
+
+def _print_online_schema(wanted: bool) -> None:
+    if wanted:
+        typer.echo(json.dumps(protocol_schema(), indent=2))
+        raise typer.Exit
+
+
+def segment(
+    context: typer.Context,
+    video: Annotated[
+        str,
+        typer.Argument(
+            help="A video file, or a folder of images, one per frame; with --online also - (images on standard input) "
+            "or the address of a stream."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for masks/ and summary.json.")],
+    prompts: Annotated[
+        Path | None,
+        typer.Option("--prompts", "-p", help="JSON file of clicks, boxes and masks; may be left out with --online."),
+    ] = None,
+    method: MethodName = DEFAULT.method,
+    segmenter: SegmenterName = DEFAULT.segmenter,
+    point_tracker: PointTrackerName = DEFAULT.point_tracker,
+    box_tracker: BoxTrackerName = DEFAULT.box_tracker,
+    checkpoint: Checkpoint = None,
+    option: MethodOptions = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = DEVICE,
+    embedding_ram_mib: Annotated[
+        int, typer.Option(min=16, help="Bound of image embeddings in memory.")
+    ] = EMBEDDING_RAM_MIB,
+    frame_disk_mib: Annotated[
+        int, typer.Option(min=16, help="Bound of a video file's decoded frames in the temporary folder.")
+    ] = FRAME_DISK_MIB,
+    embedding_disk_mib: Annotated[
+        int, typer.Option(min=0, help="Bound of image embeddings kept for later runs in the cache folder; 0: none.")
+    ] = EMBEDDING_DISK_MIB,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run's masks and summary.")] = False,
+    _schema: Annotated[
+        bool, typer.Option("--schema", callback=_print_schema, is_eager=True, help="Print the prompts' JSON schema.")
+    ] = False,
+    online: Annotated[
+        bool,
+        typer.Option(
+            "--online", help=f"One pass over frames as they come, with method {ONLINE_METHODS[0]} if none is named."
+        ),
+    ] = False,
+    answers: Annotated[
+        str | None,
+        typer.Option(
+            help="File or named pipe of answers, a JSON object a line; else standard input, unless that is VIDEO."
+        ),
+    ] = None,
+    answer_timeout_s: Annotated[
+        float, typer.Option(min=0, help="How long to wait when the method asks for help.")
+    ] = 0.0,
+    drop_late: Annotated[
+        bool | None,
+        typer.Option(
+            "--drop-late/--every-frame",
+            help="Leave out frames that come while another is at hand; without either, only those of live streams.",
+        ),
+    ] = None,
+    idle_s: Annotated[
+        float, typer.Option(min=0, help="A folder ends when nothing came for so long; a stream counts as lost.")
+    ] = IDLE_S,
+    end_file: Annotated[str, typer.Option(help="Name of the file that ends a folder at once.")] = END_NAME,
+    reconnects: Annotated[
+        int, typer.Option(min=0, help="How often a stream is opened again without a frame in between.")
+    ] = RECONNECTS,
+    click_means: Annotated[
+        ClickMeans,
+        typer.Option(help="A single click on a known object says where it is, or makes a new mask."),
+    ] = ClickMeans.WHERE,
+    _online_schema: Annotated[
+        bool,
+        typer.Option(
+            "--online-schema",
+            callback=_print_online_schema,
+            is_eager=True,
+            help="Print the JSON schema of the lines that --online writes and reads.",
+        ),
+    ] = False,
+) -> None:
+    """Segment a clip from a file of prompts: masks as DAVIS palette PNGs, and a summary. Ctrl-C keeps what is done.
+
+    With --online frames are taken as they come, events go to standard output as JSON lines, and answers are read back.
+    """
+    _require_fitting(context, online)
+    if online and not _given(context, "method"):
+        method = ONLINE_METHODS[0]
+    try:
+        choice, store = concrete_choice(chosen(method, segmenter, point_tracker, box_tracker, checkpoint, option))
+    except ValueError as error:
+        raise failed(error) from error
+    if online:
+        _run_online(
+            OnlineOptions(
+                source=video,
+                prompts=None if prompts is None else prompts.expanduser(),
+                output=output.expanduser(),
+                choice=choice,
+                store=store,
+                device=device,
+                embedding_ram_mib=embedding_ram_mib,
+                overwrite=overwrite,
+                answers=answers,
+                answer_timeout_s=answer_timeout_s,
+                drop_late=drop_late,
+                idle_s=idle_s,
+                end_name=end_file,
+                reconnects=reconnects,
+                click_means=click_means,
+            )
+        )
+        _say_what_would_be_better(segmenter, choice)
+        return
+    if prompts is None:
+        raise typer.BadParameter("missing; expected a JSON file", ctx=context, param_hint="--prompts / -p")
+    options = Options(
+        Path(video).expanduser(),
+        prompts.expanduser(),
+        output.expanduser(),
+        choice,
+        store,
+        device,
+        embedding_ram_mib,
+        frame_disk_mib,
+        resume,
+        overwrite,
+        embedding_disk_mib,
+    )
+    with Interrupts() as stop:
+        run = Run(options, stop)
+        try:
+            run.go()
+            _say_what_would_be_better(segmenter, choice)
+        except (Stopped, KeyboardInterrupt):
+            say(f"interrupted: {run.standing()}")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except (SegmentError, PromptFileError, RunFolderError, VideoError, FrameError) as error:
+            raise failed(error) from error
+
+
+def _run_online(options: OnlineOptions) -> None:
+    with Interrupts() as stop:
+        try:
+            run = OnlineRun(options, stop)
+            try:
+                run.go()
+            except KeyboardInterrupt:
+                say(f"interrupted: {run.standing()}")
+                raise typer.Exit(EXIT_INTERRUPTED) from None
+        except (SegmentError, PromptFileError, RunFolderError) as error:
+            raise failed(error) from error
+    if run.interrupted:
+        say(f"interrupted: {run.standing()}")
+        if run.reads_on:
+            _leave_at_once(EXIT_INTERRUPTED)
+        raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _leave_at_once(exit_code: int) -> None:
+    """End the process without Python's own ending, which aborts if a thread comes back from OpenCV meanwhile."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
+
+
+def _say_what_would_be_better(asked_segmenter: str, choice: MethodChoice) -> None:
+    if asked_segmenter == AUTO and choice.segmenter == DOWNLOAD_FREE:
+        say(f"segmented with {DOWNLOAD_FREE}, which needs no download; a learned one: ivos models pull {SMALL}")
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _require_fitting(context: typer.Context, online: bool) -> None:
+    """Refuse options of the other way to run.
+
+    Raises:
+        typer.BadParameter: one is given.
+    """
+    for name in OFFLINE_ONLY if online else ONLINE_ONLY:
+        if _given(context, name):
+            reason = "does not go with --online" if online else "needs --online"
+            raise typer.BadParameter(reason, ctx=context, param_hint=f"--{name.replace('_', '-')}")

@@ -1,0 +1,141 @@
+"""Where answers are judged: taken when they are about the newest frame, kept when about a later one, else refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
+
+from pipeline.streaming.protocol import (
+    Answer,
+    AnswerRefusedEvent,
+    AnswerTakenEvent,
+    BoxAnswer,
+    Event,
+    ObjectOnFrame,
+    PointAnswer,
+    kind_of,
+    prompt_of,
+    read_answer,
+    shortened,
+)
+from pipeline.streaming.queue import MAX_LINES, Inbox
+
+if TYPE_CHECKING:
+    from pipeline.streaming.session import OnlineFrame, OnlineSession
+
+_POLL_S = 0.1
+MAX_KEPT = 10_000
+"""Answers kept for frames that have not come yet."""
+_KEPT_BYTES = 256
+"""Of their lines, in case that they are refused."""
+
+
+class AnswerDesk:
+    """Takes answers into a session.
+
+    Args:
+        inbox: where lines come from.
+        session: what is corrected.
+        emit: told what became of every line.
+        rewrite: writes the newest frame's masks anew and gives them in numbers.
+    """
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        session: OnlineSession,
+        emit: Callable[[Event], None],
+        rewrite: Callable[[OnlineFrame], list[ObjectOnFrame]],
+    ) -> None:
+        self._inbox, self._session, self._emit, self._rewrite = inbox, session, emit, rewrite
+        self._kept: dict[int, list[tuple[Answer, bytes]]] = {}
+        self.n_taken, self.n_refused = 0, 0
+
+    def take(self) -> set[int]:
+        """Take what has come by now; gives the objects of which an answer about the newest frame was taken."""
+        taken: set[int] = set()
+        newest = self._session.n_frames - 1
+        for frame_index in sorted(k for k in self._kept if k <= newest):
+            for answer, line in self._kept.pop(frame_index):
+                if frame_index == newest:
+                    taken |= self._apply(answer, line)
+                else:
+                    self._refuse(line, f"frame {frame_index} was dropped")
+        for _ in range(MAX_LINES):
+            line_or_none = self._inbox.next_line()
+            if line_or_none is None:
+                break
+            taken |= self._take_line(line_or_none)
+        return taken
+
+    def wait(self, object_ids: Collection[int], timeout_s: float, stopped: Callable[[], bool]) -> None:
+        """Take answers until each of some objects has one, the time is over, or nobody can answer any more."""
+        until_s = time.monotonic() + timeout_s
+        waiting = set(object_ids) - self.take()
+        while waiting and not stopped() and not self._inbox.lines_ended:
+            left_s = until_s - time.monotonic()
+            if left_s <= 0:
+                return
+            self._inbox.wait_for_line(min(left_s, _POLL_S))
+            waiting -= self.take()
+
+    def close(self) -> None:
+        """Take what has come by now, and refuse what is about frames that did not come."""
+        self.take()
+        for frame_index, entries in sorted(self._kept.items()):
+            for _, line in entries:
+                self._refuse(line, f"the video ended before frame {frame_index}")
+        self._kept = {}
+
+    def _take_line(self, line: bytes) -> set[int]:
+        try:
+            answer = read_answer(line)
+        except ValueError as error:
+            return self._refuse(line, str(error))
+        newest = self._session.n_frames - 1
+        if answer.frame_index < newest:
+            return self._refuse(
+                line, f"frame {answer.frame_index} is past; only the newest frame, {newest}, can be corrected"
+            )
+        if answer.frame_index == newest:
+            return self._apply(answer, line)
+        if sum(map(len, self._kept.values())) >= MAX_KEPT:
+            return self._refuse(line, f"{MAX_KEPT} answers wait for later frames already; send this one later")
+        self._kept.setdefault(answer.frame_index, []).append((answer, line[:_KEPT_BYTES]))
+        return set()
+
+    def _apply(self, answer: Answer, line: bytes) -> set[int]:
+        prompt, objects = prompt_of(answer), []
+        shows_object = isinstance(answer, BoxAnswer) or (isinstance(answer, PointAnswer) and answer.positive)
+        if prompt is not None:
+            if not shows_object and answer.object_id not in self._session.object_ids:
+                begun = ", ".join(map(str, self._session.object_ids)) or "none"
+                return self._refuse(
+                    line,
+                    f"object {answer.object_id} has not begun (begun: {begun}); "
+                    "expected a positive click or a box to begin it",
+                )
+            try:
+                objects = self._rewrite(self._session.correct([prompt]))
+            except ValueError as error:
+                return self._refuse(line, str(error))
+        self.n_taken += 1
+        self._emit(
+            AnswerTakenEvent(
+                frame_index=answer.frame_index, object_id=answer.object_id, kind=kind_of(answer), objects=objects
+            )
+        )
+        return {answer.object_id}
+
+    def _refuse(self, line: bytes, reason: str) -> set[int]:
+        self.n_refused += 1
+        newest = self._session.n_frames - 1
+        self._emit(
+            AnswerRefusedEvent(
+                line=shortened(line.decode(errors="replace")),
+                reason=reason,
+                newest_frame_index=newest if newest >= 0 else None,
+            )
+        )
+        return set()

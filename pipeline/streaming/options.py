@@ -1,0 +1,87 @@
+"""What the command line of `ivos segment --online` says."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_zoo.store import ModelStore
+from pipeline.batch.options import DEVICE, EMBEDDING_RAM_MIB, SegmentError
+from pipeline.methods import ONLINE_METHODS, MethodChoice
+from pipeline.streaming.click_means import ClickMeans
+from pipeline.streaming.sources import STDIN, is_url
+
+IDLE_S = 10.0
+END_NAME = "end"
+RECONNECTS = 5
+
+
+@dataclass(frozen=True)
+class OnlineOptions:
+    """What the command line says.
+
+    Attributes:
+        source: a video file, a folder, `STDIN`, or an address.
+        prompts: the prompts file; without one all objects begin with answers.
+        output: folder of the run.
+        choice: the method and its parts.
+        store: the model zoo.
+        answers: file or named pipe of answers, `STDIN`, or None for standard input where it is not the source.
+        answer_timeout_s: how long a request is waited for; 0: not at all.
+        drop_late: whether frames give way to newer ones; None: where the source is live.
+        idle_s: how long a folder may bring nothing new, or a stream no frame.
+        end_name: the file that ends a folder.
+        reconnects: how often a stream that broke off is opened again without a frame in between.
+        click_means: what a single positive click on a known object says.
+    """
+
+    source: str
+    prompts: Path | None
+    output: Path
+    choice: MethodChoice
+    store: ModelStore
+    device: str = DEVICE
+    embedding_ram_mib: int = EMBEDDING_RAM_MIB
+    overwrite: bool = False
+    answers: str | None = None
+    answer_timeout_s: float = 0.0
+    drop_late: bool | None = None
+    idle_s: float = IDLE_S
+    end_name: str = END_NAME
+    reconnects: int = RECONNECTS
+    click_means: ClickMeans = ClickMeans.WHERE
+
+    def check(self) -> None:
+        """Refuse what needs no look at any file but whether the source is there.
+
+        Raises:
+            SegmentError: two options contradict each other, the source is not there, or the method cannot work online.
+        """
+        if self.choice.method not in ONLINE_METHODS:
+            raise SegmentError(
+                f"the method {self.choice.method} looks at the whole clip; --online needs one that follows a video "
+                f"while it arrives: {', '.join(ONLINE_METHODS)}"
+            )
+        if self.answers == STDIN == self.source:
+            raise SegmentError("standard input is the video; --answers needs a file or a named pipe")
+        for name, seconds in (("--answer-timeout-s", self.answer_timeout_s), ("--idle-s", self.idle_s)):
+            if not math.isfinite(seconds) or seconds < 0:
+                raise SegmentError(f"{name} is {seconds}; expected seconds, 0 or more")
+        if os.sep in self.end_name or self.end_name in ("", ".", ".."):
+            raise SegmentError(f"--end-file is {self.end_name!r}; expected the name of a file in the folder")
+        if self.source != STDIN and not is_url(self.source) and not self.path.exists():
+            raise SegmentError(f"{self.source}: there is no such file or folder")
+
+    @property
+    def path(self) -> Path:
+        """The source as a path, where it is one."""
+        return Path(self.source).expanduser()
+
+    @property
+    def answers_from(self) -> str | None:
+        """Where answers come from: a path, `STDIN`, or None."""
+        if self.answers is None:
+            return None if self.source == STDIN else STDIN
+        return self.answers

@@ -1,0 +1,316 @@
+"""What `ivos segment --online` does: one pass over frames as they come, requests for help out, answers in."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pipeline.batch.options import SegmentError
+from pipeline.batch.prompt_file import PromptFile, PromptFileError, pipeline_prompts, read_prompt_file
+from pipeline.batch.run import say
+from pipeline.batch.summary import OnlineSummary, Summary
+from pipeline.cli.stopping import StopSignals
+from pipeline.streaming.answer_lines import AnswerLines, in_background_of_terminal, open_answers
+from pipeline.streaming.answers import AnswerDesk
+from pipeline.streaming.events import EventWriter, in_numbers
+from pipeline.streaming.inputs import STDIN_DESCRIPTOR, inputs_of, open_session, open_source, shown_source
+from pipeline.streaming.options import OnlineOptions
+from pipeline.streaming.protocol import EndEvent, FrameEvent, ObjectOnFrame, RequestEvent, StartEvent
+from pipeline.streaming.queue import Inbox
+from pipeline.streaming.run_folder import OnlineFolder
+from pipeline.streaming.sources import STDIN, SourceFrame
+from pipeline.types import FrameRGB, Prompt
+
+if TYPE_CHECKING:
+    from pipeline.streaming.session import HelpRequest, OnlineFrame
+
+Ended = Literal["running", "source_ended", "source_failed", "interrupted"]
+
+_POLL_S = 0.1
+_ENDLESS_FRAMES = 1 << 62
+_JOIN_S = 1.0
+SUMMARY_EVERY_S = 5.0
+_SUMMARY_SHARE = 50
+"""The summary grows with the video; writing it may take one part in so many of the time."""
+
+
+class OnlineRun:
+    """One run of the command.
+
+    Args:
+        options: what the command line says.
+        stop: the wish to stop, granted after the frame at hand.
+
+    Raises:
+        SegmentError, PromptFileError, RunFolderError: something given cannot be used.
+    """
+
+    def __init__(self, options: OnlineOptions, stop: StopSignals) -> None:
+        options.check()
+        self._options, self._stop = options, stop
+        self._started_s, self._segment_s, self._summary_due_s = time.monotonic(), 0.0, 0.0
+        self._file = None if options.prompts is None else read_prompt_file(options.prompts)
+        self._prompts: dict[int, list[Prompt]] | None = None
+        self._all_prompts: tuple[Prompt, ...] = ()
+        self._size_hw_px: tuple[int, int] | None = None
+        self._begun, self._n_requests, self._n_lost = False, 0, 0
+        self._ended: Ended = "running"
+        self._started: list[threading.Thread] = []
+        self._folder = OnlineFolder(options.output, _names(self._file))
+        self._folder.check(overwrite=options.overwrite)
+        self._stopping = threading.Event()
+        self._answers = _answers(options.answers_from, self._stopping)
+        self._session = open_session(options)
+        self._source = open_source(options, self._stopping, say)
+        self._inbox = Inbox(self._drops_late, _prompted_frames(self._file))
+        self._events = EventWriter(self._folder)
+        self._desk = AnswerDesk(self._inbox, self._session, self._events.emit, self._rewrite)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal ended the run."""
+        return self._ended == "interrupted"
+
+    @property
+    def reads_on(self) -> bool:
+        """Whether the source is still being read after the end: a stream that stalled does not come back at once."""
+        return any(reader.is_alive() for reader in self._started if reader.name == "frames")
+
+    def standing(self) -> str:
+        """How far the run came, in one line."""
+        if not self._begun:
+            return "no frame had come, nothing was written"
+        return f"{self._folder.n_done} frames are done and written to {self._options.output}"
+
+    def go(self) -> None:
+        """Take every frame, until the source ends or a signal arrives; what is done is written in any case.
+
+        Raises:
+            SegmentError: the source cannot be read, or not any further.
+            PromptFileError: the prompts do not fit the frames.
+            RunFolderError: the output folder cannot be written.
+        """
+        readers = self._started = self._readers()
+        failure: SegmentError | PromptFileError | None = None
+        try:
+            for reader in readers:
+                reader.start()
+            self._take_frames()
+            self._ended = "interrupted" if self._stop.requested else "source_ended"
+        except (SegmentError, PromptFileError) as error:
+            self._ended, failure = "source_failed", error
+        finally:
+            self._stopping.set()
+            self._inbox.close()
+            if self._begun:
+                self._finish(failure)
+            # A reader that waits for bytes never ends by itself; it goes with the process.
+            for reader in readers:
+                reader.join(_JOIN_S if reader.is_alive() and reader.name == "frames" else 0)
+        if failure is not None:
+            raise failure
+
+    def _drops_late(self) -> bool:
+        return self._source.live if self._options.drop_late is None else self._options.drop_late
+
+    def _readers(self) -> list[threading.Thread]:
+        """The threads that read frames and answers."""
+
+        def read_frames() -> None:
+            self._inbox.read_frames(self._source.frames())
+
+        return [
+            threading.Thread(target=read_frames, name="frames", daemon=True),
+            threading.Thread(target=self._inbox.read_lines, args=(self._answers or (),), name="answers", daemon=True),
+        ]
+
+    def _take_frames(self) -> None:
+        while not self._stop.requested:
+            if self._begun:
+                self._desk.take()
+            frame = self._inbox.next_frame()
+            if frame is not None:
+                self._take_frame(frame)
+            elif self._inbox.frames_ended:
+                return
+            else:
+                self._inbox.wait_for_anything(_POLL_S)
+
+    def _take_frame(self, frame: SourceFrame) -> None:
+        image, reason = frame.image, frame.reason
+        if image is not None and self._size_hw_px is None:
+            self._take_size(image)
+        elif image is not None and image.shape[:2] != self._size_hw_px:
+            height_px, width_px = self._size_hw_px or (0, 0)
+            reason = f"is {image.shape[1]}x{image.shape[0]} px, but the video is {width_px}x{height_px} px"
+            image = None
+        self._begin()
+        dropped = frame.frame_index - self._session.n_frames
+        for frame_index in range(self._session.n_frames, frame.frame_index):
+            self._session.feed(None)
+            self._folder.drop(frame_index)
+        if image is None:
+            self._miss(frame.frame_index, reason, dropped)
+        else:
+            self._segment(frame.frame_index, image, dropped)
+        if time.monotonic() > self._summary_due_s:
+            self._write_summary()
+
+    def _take_size(self, image: FrameRGB) -> None:
+        """Learn the size of the frames, and check the prompts with it.
+
+        Raises:
+            PromptFileError: they do not fit.
+        """
+        size_hw_px = int(image.shape[0]), int(image.shape[1])
+        self._prompts = defaultdict(list)
+        if self._file is not None and self._options.prompts is not None:
+            self._all_prompts = pipeline_prompts(
+                self._file, self._options.prompts, n_frames=_ENDLESS_FRAMES, size_hw_px=size_hw_px
+            )
+        for prompt in self._all_prompts:
+            self._prompts[prompt.frame_index].append(prompt)
+        self._size_hw_px = size_hw_px
+
+    def _begin(self) -> None:
+        """Clear the folder and say what begins, once, before anything is written."""
+        if self._begun:
+            return
+        self._folder.clear()
+        self._begun = True
+        self._write_summary()
+        self._events.emit(
+            StartEvent(
+                source=shown_source(self._options),
+                live=self._source.live,
+                drop_late=self._drops_late(),
+                method=self._options.choice.method,
+                answers=self._options.answers_from,
+                answer_timeout_s=self._options.answer_timeout_s,
+            )
+        )
+        # Answers written beforehand come with their frames, however fast those are.
+        while self._answers is not None and self._answers.is_behind and not self._stop.requested:
+            self._inbox.wait_for_line(_POLL_S)
+            self._desk.take()
+
+    def _miss(self, frame_index: int, reason: str, dropped: int) -> None:
+        self._session.feed(None)
+        self._folder.fail(frame_index, reason)
+        self._events.emit(
+            FrameEvent(frame_index=frame_index, dropped=dropped, missing=reason, mask_png=None, objects=[])
+        )
+
+    def _segment(self, frame_index: int, image: FrameRGB, dropped: int) -> None:
+        prompts = self._prompts.pop(frame_index, []) if self._prompts else []
+        began_s = time.monotonic()
+        found = self._session.feed(image, prompts)
+        self._segment_s += time.monotonic() - began_s
+        mask_png = self._folder.add(frame_index, image, found.results)
+        self._events.emit(
+            FrameEvent(
+                frame_index=frame_index,
+                dropped=dropped,
+                missing=None,
+                mask_png=mask_png,
+                objects=in_numbers(found),
+            )
+        )
+        if found.requests:
+            self._ask(found.requests, image)
+
+    def _ask(self, requests: tuple[HelpRequest, ...], image: FrameRGB) -> None:
+        """Ask for help, and wait for it as long as was said."""
+        self._n_requests += len(requests)
+        kept = self._folder.keep_request_image(requests[0].frame_index, image)
+        for request in requests:
+            self._events.emit(
+                RequestEvent(
+                    frame_index=request.frame_index,
+                    object_id=request.object_id,
+                    x_px=request.x_px,
+                    y_px=request.y_px,
+                    uncertainty=request.uncertainty,
+                    change=request.change,
+                    image=kept,
+                )
+            )
+        asked = [request.object_id for request in requests]
+        self._desk.wait(asked, self._options.answer_timeout_s, lambda: self._stop.requested)
+
+    def _rewrite(self, corrected: OnlineFrame) -> list[ObjectOnFrame]:
+        self._folder.write(corrected.frame_index, corrected.results)
+        return in_numbers(corrected)
+
+    def _finish(self, failure: SegmentError | PromptFileError | None) -> None:
+        """Write what is left to write."""
+        self._desk.close()
+        lost = sorted(self._prompts or {}) if self._ended == "source_ended" else []
+        self._n_lost = len(lost)
+        for frame_index in lost:
+            say(f"warning: frame {frame_index} has prompts, but it never came or could not be read")
+        summary = self._write_summary()
+        self._events.emit(
+            EndEvent(
+                ended="interrupted" if self._ended == "running" else self._ended,
+                reason=None if failure is None else str(failure),
+                complete=summary.complete,
+                frames=self._folder.n_frames,
+                dropped=self._folder.n_dropped,
+                missing=self._folder.n_missing,
+                requests=self._n_requests,
+                answers_taken=self._desk.n_taken,
+                answers_refused=self._desk.n_refused,
+            )
+        )
+        say(
+            f"{self._folder.n_done} frames segmented, {self._folder.n_dropped} dropped, {self._folder.n_missing} "
+            f"missing; {self._n_requests} requests, {self._desk.n_taken} answers taken; {summary.seconds:.1f} s "
+            f"({summary.seconds_per_frame or 0:.3f} s a frame), written to {self._options.output}"
+        )
+
+    def _write_summary(self) -> Summary:
+        began_s = time.monotonic()
+        summary = self._folder.write_summary(
+            inputs_of(self._options, self._all_prompts, self._size_hw_px),
+            OnlineSummary(
+                ended=self._ended,
+                dropped=[],
+                requests=self._n_requests,
+                answers_taken=self._desk.n_taken,
+                answers_refused=self._desk.n_refused,
+            ),
+            complete=self._ended == "source_ended" and not self._n_lost,
+            run_s=began_s - self._started_s,
+            segment_s=self._segment_s,
+        )
+        now_s = time.monotonic()
+        self._summary_due_s = now_s + max(SUMMARY_EVERY_S, _SUMMARY_SHARE * (now_s - began_s))
+        return summary
+
+
+def _answers(source: str | None, stopping: threading.Event) -> AnswerLines | None:
+    """The lines of answers as they come; None where nobody can answer.
+
+    Raises:
+        SegmentError: they cannot be opened.
+    """
+    if source is None:
+        return None
+    descriptor, follow = STDIN_DESCRIPTOR, False
+    if source != STDIN:
+        descriptor, follow = open_answers(Path(source).expanduser())
+    if in_background_of_terminal(descriptor):
+        return None
+    return AnswerLines(descriptor, follow=follow, stopping=stopping)
+
+
+def _names(file: PromptFile | None) -> dict[int, str]:
+    return {} if file is None else {entry.object_id: entry.name for entry in file.objects}
+
+
+def _prompted_frames(file: PromptFile | None) -> set[int]:
+    return set() if file is None else {prompt.frame_index for entry in file.objects for prompt in entry.prompts}

@@ -1,0 +1,96 @@
+"""What a round segments again."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.session import ranges
+
+
+@pytest.mark.parametrize(
+    ("interaction", "others", "n_frames", "backward", "forward"),
+    [
+        (0, [], 5, ([], None), ([1, 2, 3, 4], None)),
+        (4, [], 5, ([3, 2, 1, 0], None), ([], None)),
+        (2, [], 5, ([1, 0], None), ([3, 4], None)),
+        (4, [0, 7], 10, ([3, 2, 1], 0), ([5, 6], 7)),
+        (4, [0, 2, 7, 9], 10, ([3], 2), ([5, 6], 7)),
+        (4, [3, 5], 10, ([], 3), ([], 5)),
+    ],
+)
+def test_restricted_ends_before_the_nearest_other_prompted_frame(
+    interaction: int,
+    others: list[int],
+    n_frames: int,
+    backward: tuple[list[int], int | None],
+    forward: tuple[list[int], int | None],
+) -> None:
+    back, ahead = ranges.restricted(interaction, others, n_frames)
+    assert (list(back.frame_indices), back.opposite) == backward
+    assert (list(ahead.frame_indices), ahead.opposite) == forward
+
+
+@pytest.mark.parametrize("interaction", [-1, 5, 99])
+def test_an_interaction_outside_the_clip_is_refused(interaction: int) -> None:
+    with pytest.raises(ValueError, match="0 to 4"):
+        ranges.restricted(interaction, [], 5)
+
+
+@given(st.integers(1, 60).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1), min_size=1))))
+def test_the_ranges_of_all_prompted_frames_cover_the_rest_and_never_touch_each_other(
+    case: tuple[int, set[int]],
+) -> None:
+    n_frames, prompted = case
+    covered: set[int] = set()
+    for frame in prompted:
+        for side in ranges.restricted(frame, prompted - {frame}, n_frames):
+            assert prompted.isdisjoint(side.frame_indices)
+            distances = [abs(index - frame) for index in side.frame_indices]
+            assert distances == list(range(1, len(distances) + 1))
+            covered.update(side.frame_indices)
+    assert covered == set(range(n_frames)) - prompted
+
+
+@pytest.mark.parametrize(
+    ("interaction", "others", "backward", "forward"),
+    [
+        (0, [], [], list(range(1, 10))),
+        (4, [0, 8], [3], [5, 6]),
+        (0, [4], [], [1, 2]),
+        (8, [4], [7], [9]),
+        (5, [4], [], [6, 7, 8, 9]),
+        (4, [5], [3, 2, 1, 0], []),
+        (0, [3], [], [1]),
+        (3, [0], [2], [4, 5, 6, 7, 8, 9]),
+    ],
+)
+def test_truncated_ends_in_the_middle(
+    interaction: int, others: list[int], backward: list[int], forward: list[int]
+) -> None:
+    back, ahead = ranges.truncated(interaction, others, 10)
+    assert (list(back.frame_indices), list(ahead.frame_indices)) == (backward, forward)
+
+
+@given(st.integers(1, 60).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1), min_size=1))))
+def test_truncated_ranges_cover_the_rest_once_and_lead_from_the_nearest_frame(case: tuple[int, set[int]]) -> None:
+    n_frames, prompted = case
+    covered: list[int] = []
+    for frame in prompted:
+        for side in ranges.truncated(frame, prompted - {frame}, n_frames):
+            covered += side.frame_indices
+            for index in side.frame_indices:
+                assert abs(index - frame) == min(abs(index - other) for other in prompted)
+    assert sorted(covered) == sorted(set(range(n_frames)) - prompted)
+
+
+@given(st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), *[st.sets(st.integers(0, n - 1))] * 2)))
+def test_no_reach_touches_a_prompted_frame(case: tuple[int, set[int], set[int]]) -> None:
+    n_frames, changed, prompted = case
+    prompted = prompted or {0}
+    narrow = ranges.around_changes(changed, prompted, n_frames)
+    whole = ranges.everything(changed, prompted, n_frames)
+    assert whole == set(range(n_frames)) - prompted
+    assert narrow <= whole
+    assert changed - prompted <= narrow

@@ -1,0 +1,183 @@
+"""Frames and answers wait for the run within bounds; of a live source only the newest frame waits."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.batch.options import SegmentError
+from pipeline.streaming.answer_lines import MAX_LINE_BYTES, AnswerLines, open_answers
+from pipeline.streaming.queue import MAX_LINES, Inbox
+from pipeline.streaming.sources import SourceFrame
+
+SIZE_HW_PX = (256, 256)
+FRAME_MIB = 256 * 256 * 3 / 2**20
+
+
+def frames(n_frames: int) -> Iterator[SourceFrame]:
+    for frame_index in range(n_frames):
+        yield SourceFrame(frame_index, np.zeros((*SIZE_HW_PX, 3), np.uint8))
+
+
+def reading(inbox: Inbox, source: Iterator[SourceFrame]) -> threading.Thread:
+    thread = threading.Thread(target=inbox.read_frames, args=(source,), daemon=True)
+    thread.start()
+    return thread
+
+
+def taken(inbox: Inbox) -> list[int]:
+    """All frames that wait now, and those that come into their room."""
+    found = []
+    while not inbox.frames_ended:
+        frame = inbox.next_frame()
+        if frame is not None:
+            found.append(frame.frame_index)
+        else:
+            inbox.wait_for_anything(5)
+    return found
+
+
+def test_every_frame_comes_through_a_small_room() -> None:
+    made = []
+
+    def source() -> Iterator[SourceFrame]:
+        for frame in frames(60):
+            made.append(frame.frame_index)
+            yield frame
+
+    inbox = Inbox(lambda: False, frames_mib=FRAME_MIB * 4.5)
+    thread = reading(inbox, source())
+    time.sleep(0.2)
+    assert len(made) == 5, "four wait and one is held up"
+    assert taken(inbox) == list(range(60))
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_a_frame_larger_than_the_room_still_comes() -> None:
+    inbox = Inbox(lambda: False, frames_mib=0)
+    reading(inbox, frames(3))
+    assert taken(inbox) == [0, 1, 2]
+
+
+def test_late_frames_give_way_but_prompted_ones_wait() -> None:
+    inbox = Inbox(lambda: True, never_dropped=[3, 7, 50])
+    thread = reading(inbox, frames(12))
+    thread.join(5)
+    assert taken(inbox) == [3, 7, 11]
+
+
+def test_frames_before_a_failure_come_first() -> None:
+    def source() -> Iterator[SourceFrame]:
+        yield from frames(2)
+        raise SegmentError("the camera is gone")
+
+    inbox = Inbox(lambda: False)
+    reading(inbox, source()).join(5)
+    assert [inbox.next_frame().frame_index for _ in range(2)] == [0, 1]
+    with pytest.raises(SegmentError, match="the camera is gone"):
+        inbox.next_frame()
+
+
+def test_readers_are_let_go_of() -> None:
+    inbox = Inbox(lambda: False, frames_mib=0)
+    readers = [
+        reading(inbox, frames(10**9)),
+        threading.Thread(target=inbox.read_lines, args=((b"x" for _ in range(10**9)),), daemon=True),
+    ]
+    readers[1].start()
+    time.sleep(0.1)
+    inbox.close()
+    for reader in readers:
+        reader.join(5)
+        assert not reader.is_alive()
+
+
+def test_lines_wait_within_a_bound() -> None:
+    inbox = Inbox(lambda: False)
+    thread = threading.Thread(target=inbox.read_lines, args=([b"%d" % k for k in range(MAX_LINES * 2)],), daemon=True)
+    thread.start()
+    time.sleep(0.2)
+    assert thread.is_alive(), "the writer is held up"
+    found = []
+    while not inbox.lines_ended:
+        line = inbox.next_line()
+        if line is None:
+            inbox.wait_for_line(1)
+        else:
+            found.append(int(line))
+    assert found == list(range(MAX_LINES * 2))
+
+
+def read_all(data: bytes, *, piece_bytes: int = 10**9) -> list[bytes]:
+    source, sink = os.pipe()
+
+    def write() -> None:
+        for at in range(0, len(data), piece_bytes):
+            os.write(sink, data[at : at + piece_bytes])
+        os.close(sink)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    found = list(AnswerLines(source, follow=False, stopping=threading.Event()))
+    thread.join(5)
+    os.close(source)
+    return found
+
+
+def test_lines_are_put_together_and_empty_ones_left_out() -> None:
+    assert read_all(b"one\n\n  \r\ntwo\r\nlast without an end", piece_bytes=3) == [
+        b"one",
+        b"two\r",
+        b"last without an end",
+    ]
+    assert read_all(b"") == []
+
+
+def test_a_line_without_end_does_not_fill_the_memory() -> None:
+    found = read_all(b"before\n" + b"x" * (5 * MAX_LINE_BYTES) + b"\nafter\n")
+    assert found == [b"before", b"x" * MAX_LINE_BYTES, b"after"]
+
+
+def test_a_file_is_followed_as_it_grows(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_bytes(b"first\nsec")
+    descriptor, follow = open_answers(path)
+    stopping, found = threading.Event(), []
+    answers = AnswerLines(descriptor, follow=follow, stopping=stopping)
+    assert answers.is_behind
+    thread = threading.Thread(target=lambda: found.extend(answers), daemon=True)
+    thread.start()
+    with path.open("ab") as file:
+        time.sleep(0.2)
+        file.write(b"ond\nthird\n")
+        file.flush()
+    time.sleep(0.4)
+    assert not answers.is_behind
+    stopping.set()
+    thread.join(5)
+    assert found == [b"first", b"second", b"third"]
+
+
+def test_writers_of_a_named_pipe_come_and_go(tmp_path: Path) -> None:
+    path = tmp_path / "answers"
+    os.mkfifo(path)
+    descriptor, follow = open_answers(path)
+    given = iter(AnswerLines(descriptor, follow=follow, stopping=threading.Event()))
+    for text in (b"one", b"two"):
+        with path.open("wb") as writer:
+            writer.write(text + b"\n")
+        assert next(given) == text
+
+
+def test_answers_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SegmentError, match="No such file or directory; --answers needs a file, or a pipe made by"):
+        open_answers(tmp_path / "nowhere")
+    with pytest.raises(SegmentError, match="is a folder; --answers needs a file"):
+        open_answers(tmp_path)
