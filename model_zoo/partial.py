@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import IO
+
+from model_zoo.files import sync_and_rename
 
 CHUNK_BYTES = 2**20
 
@@ -62,7 +63,5 @@ class PartialFile:
 
     def finish(self) -> None:
         """Put the file in its place, whole, and on the disk before its name is."""
-        with self.path.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(self.path, self.target)
+        sync_and_rename(self.path, self.target)
         self._note.unlink(missing_ok=True)

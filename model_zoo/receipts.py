@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from model_zoo.files import write_atomically
 
 NAME = "checked.json"
 
@@ -34,12 +35,8 @@ def write_receipt(path: Path, sha256: str) -> None:
     state = path.stat()
     book = path.with_name(NAME)
     receipts = _read(book) | {path.name: Receipt(state.st_size, state.st_mtime_ns, sha256)}
-    temporary = book.with_name(f".{NAME}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        temporary.write_text(json.dumps({name: asdict(receipt) for name, receipt in receipts.items()}, indent=1))
-        os.replace(temporary, book)
-    except OSError:
-        return
+    with suppress(OSError):
+        write_atomically(book, json.dumps({name: asdict(receipt) for name, receipt in receipts.items()}, indent=1))
 
 
 def _read(book: Path) -> dict[str, Receipt]:
