@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from ls_backend.protocol.prompts import SENT_KINDS, LabelPrompt, ReadPrompts
 from ls_backend.protocol.request_context import Evidence
-from ls_backend.store.records import EditorRecord, MaskNote
+from ls_backend.store.records import EditorCopy, EditorRecord
 
 SAME_EDITOR_S = 3600.0
 """A request that shows nothing of earlier rounds still comes from the editor that was answered so long ago.
@@ -44,10 +44,10 @@ class EditorState:
         state._answered_in = dict(record.answered_in)
         state._answered_at_s = time.monotonic() - max(0.0, time.time() - record.answered_at_s)
         state._delivered_in = {
-            mask_id: note.delivered_in for mask_id, note in record.masks.items() if note.delivered_in
+            mask_id: copy.delivered_in for mask_id, copy in record.copies.items() if copy.delivered_in
         }
-        state._present = {mask_id for mask_id, note in record.masks.items() if note.present}
-        state._saved_in = {mask_id: dict(note.saved_in) for mask_id, note in record.masks.items() if note.saved_in}
+        state._present = {mask_id for mask_id, copy in record.copies.items() if copy.present}
+        state._saved_in = {mask_id: dict(copy.saved_in) for mask_id, copy in record.copies.items() if copy.saved_in}
         return state
 
     def record(self, newest: Collection[str]) -> EditorRecord:
@@ -60,13 +60,13 @@ class EditorState:
         if math.isfinite(self._answered_at_s):
             answered_at_s = time.time() - (time.monotonic() - self._answered_at_s)
         present = self._present.intersection(newest)
-        notes = {
-            mask_id: MaskNote(
+        copies = {
+            mask_id: EditorCopy(
                 mask_id in present, self._delivered_in.get(mask_id, 0), dict(self._saved_in.get(mask_id, {}))
             )
             for mask_id in self._delivered_in.keys() | present
         }
-        return EditorRecord(dict(self._echoed), dict(self._answered_in), round(answered_at_s, 3), notes)
+        return EditorRecord(dict(self._echoed), dict(self._answered_in), round(answered_at_s, 3), copies)
 
     def has(self, mask_id: str) -> bool:
         """Whether the newest version of a mask is in the editor."""

@@ -15,7 +15,7 @@ from ls_backend.sessions.task_session import SessionKey, TaskSession
 from ls_backend.settings import Settings
 from ls_backend.store.database import Database, StoreError, StoreVersionError, store_address
 from ls_backend.store.records import SessionRecord, urls_digest
-from ls_backend.store.session_store import Head, SessionStore
+from ls_backend.store.session_store import SessionStore, SessionSummary
 
 logger = logging.getLogger(__name__)
 WAIT_S = 5.0
@@ -110,11 +110,11 @@ class SessionKeeper:
         Raises:
             FrameError: there is one, but not one of its frames can be read now.
         """
-        for head in self._heads(key, urls_digest(urls)):
+        for summary in self._summaries(key, urls_digest(urls)):
             shown = evidence.prompt_ids | evidence.sent_ids
-            if shown.isdisjoint(head.prompt_ids) and not EditorState.resumed(head.editor).belongs_to(evidence):
+            if shown.isdisjoint(summary.prompt_ids) and not EditorState.resumed(summary.editor).belongs_to(evidence):
                 continue
-            record = self._load(head)
+            record = self._load(summary)
             if record is None:
                 continue
             session = open_session()
@@ -123,21 +123,21 @@ class SessionKeeper:
             except ValueError as error:
                 logger.warning("task %s: its stored session cannot be gone on with: %s", key[1], error)
                 continue
-            self._saver.add(key, session, head.session_id, record)
+            self._saver.add(key, session, summary.session_id, record)
             _log_resumed(key, session, record)
             return session
         return None
 
     def stored(self, key: SessionKey, config: LabelConfig) -> Iterator[StoredTask]:
         """What is kept of a task beside the open sessions, the latest used first."""
-        for head in self._heads(key):
-            record = self._load(head)
+        for summary in self._summaries(key):
+            record = self._load(summary)
             if record is not None:
                 yield StoredTask(record, read_prompts((prompt.raw for prompt in record.prompts), config).prompts)
 
     def has(self, key: SessionKey) -> bool:
         """Whether anything is kept of a task beside the open sessions."""
-        return bool(self._heads(key))
+        return bool(self._summaries(key))
 
     def opened(self, key: SessionKey, session: TaskSession) -> None:
         """From now on the session is kept."""
@@ -158,18 +158,18 @@ class SessionKeeper:
         self._saver.close(WAIT_S)
         self._store.close()
 
-    def _heads(self, key: SessionKey, digest: str | None = None) -> list[Head]:
+    def _summaries(self, key: SessionKey, digest: str | None = None) -> list[SessionSummary]:
         self._saver.wait_for_dropped(key, WAIT_S)
         open_ids = self._saver.ids()
         try:
-            return [head for head in self._store.heads(*key, digest) if head.session_id not in open_ids]
+            return [summary for summary in self._store.summaries(*key, digest) if summary.session_id not in open_ids]
         except StoreError as error:
             logger.warning("task %s: stored sessions cannot be looked at: %s", key[1], error)
             return []
 
-    def _load(self, head: Head) -> SessionRecord | None:
+    def _load(self, summary: SessionSummary) -> SessionRecord | None:
         try:
-            return self._store.load(head.session_id)
+            return self._store.load(summary.session_id)
         except StoreError as error:
             logger.warning("a stored session cannot be read: %s", error)
             return None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ls_backend.sessions.task_session import SessionKey, TaskSession
 from ls_backend.store.database import StoreError
 from ls_backend.store.records import SessionRecord
-from ls_backend.store.session_store import GoneError, SessionStore, TooLargeError
+from ls_backend.store.session_store import SessionNotFoundError, SessionStore, SessionTooLargeError
 
 logger = logging.getLogger(__name__)
 BATCH_S = 1.0
@@ -28,7 +28,7 @@ class _Entry:
     key: SessionKey
     session_id: int | None = None
     stored: SessionRecord | None = None
-    generation: int = 0
+    reset_count: int = 0
     is_open: bool = True
     is_too_large: bool = False
 
@@ -56,7 +56,7 @@ class SessionSaver:
     ) -> None:
         """Keep a session from now on; ``stored`` is what the store has of it under ``session_id``."""
         with self._changes:
-            self._entries[session] = _Entry(key, session_id, stored, self._store.database.generation)
+            self._entries[session] = _Entry(key, session_id, stored, self._store.database.reset_count)
 
     def ids(self) -> frozenset[int]:
         """The sessions in the store that are among those kept here."""
@@ -155,7 +155,7 @@ class SessionSaver:
     def _save(self, session: TaskSession, entry: _Entry) -> None:
         try:
             self._write(session, entry)
-        except GoneError:
+        except SessionNotFoundError:
             entry.session_id = entry.stored = None
             self._again(session)
         except StoreError as error:
@@ -173,9 +173,9 @@ class SessionSaver:
             self._settled(session, entry)
 
     def _write(self, session: TaskSession, entry: _Entry) -> None:
-        if entry.generation != self._store.database.generation:
+        if entry.reset_count != self._store.database.reset_count:
             entry.session_id = entry.stored = None
-            entry.generation = self._store.database.generation
+            entry.reset_count = self._store.database.reset_count
         if entry.is_too_large:
             return
         record = session.record(entry.key)
@@ -183,7 +183,7 @@ class SessionSaver:
             return
         try:
             entry.session_id = self._store.write(entry.session_id, record, entry.stored)
-        except TooLargeError as error:
+        except SessionTooLargeError as error:
             entry.is_too_large = True
             logger.warning("task %s: a session of %s is too large for IVOS_STORE_LIMIT_MIB", entry.key[1], error)
             return

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from ls_backend.store.records import EditorRecord, MaskNote, PromptRecord, RoundRecord
+from ls_backend.store.records import EditorCopy, EditorRecord, PromptRecord, RoundRecord
 from pipeline.session.frame_mask import Known
 from pipeline.session.saved_object import SavedObject
 from pipeline.soft_masks import SoftMask
@@ -16,7 +16,7 @@ from pipeline.types import BoxPrompt, MaskPrompt, PointPrompt, Prompt, RunLength
 
 Values = dict[str, Any]
 """The columns of one row, without the session's id."""
-_NOTE = struct.Struct(">16sI")
+_DIGEST_AND_ROUND = struct.Struct(">16sI")
 
 
 def prompt_to_json(prompt: Prompt) -> Values:
@@ -167,33 +167,33 @@ def read_round(row: Any) -> RoundRecord:
     return RoundRecord(row.number, row.started_at_s, *asked, row.n_masks, row.finished)
 
 
-def note_values(mask_id: str, note: MaskNote) -> Values:
-    """A `MaskNoteRow`."""
-    saved_in = b"".join(_NOTE.pack(digest, number) for digest, number in note.saved_in.items())
-    return {"mask_id": mask_id, "present": note.present, "delivered_in": note.delivered_in, "saved_in": saved_in}
+def editor_copy_values(mask_id: str, copy: EditorCopy) -> Values:
+    """An `EditorCopyRow`."""
+    saved_in = b"".join(_DIGEST_AND_ROUND.pack(digest, number) for digest, number in copy.saved_in.items())
+    return {"mask_id": mask_id, "present": copy.present, "delivered_in": copy.delivered_in, "saved_in": saved_in}
 
 
-def read_note(row: Any) -> MaskNote:
-    """A `MaskNote` out of a `MaskNoteRow`.
+def read_editor_copy(row: Any) -> EditorCopy:
+    """An `EditorCopy` out of an `EditorCopyRow`.
 
     Raises:
         ValueError: its digests are cut off.
     """
     saved_in = bytes(row.saved_in)
-    if len(saved_in) % _NOTE.size:
-        raise ValueError(f"the note of the mask {row.mask_id!r} is cut off: {len(saved_in)} bytes")
-    return MaskNote(row.present, row.delivered_in, dict(_NOTE.iter_unpack(saved_in)))
+    if len(saved_in) % _DIGEST_AND_ROUND.size:
+        raise ValueError(f"the stored editor copy of the mask {row.mask_id!r} is cut off: {len(saved_in)} bytes")
+    return EditorCopy(row.present, row.delivered_in, dict(_DIGEST_AND_ROUND.iter_unpack(saved_in)))
 
 
 def editor_to_json(editor: EditorRecord) -> str:
-    """An `EditorRecord` without its masks."""
+    """An `EditorRecord` without its copies."""
     echoed = {label: sorted(prompt_ids) for label, prompt_ids in editor.echoed.items()}
     answers = {"answered_in": dict(editor.answered_in), "answered_at_s": editor.answered_at_s}
     return json.dumps({"echoed": echoed, **answers})
 
 
-def editor_from_json(text: str, notes: Iterable[tuple[str, MaskNote]] = ()) -> EditorRecord:
-    """The way back, with notes by mask id.
+def editor_from_json(text: str, copies: Iterable[tuple[str, EditorCopy]] = ()) -> EditorRecord:
+    """The way back, with the copies by mask id.
 
     Raises:
         ValueError: the text is damaged.
@@ -201,4 +201,4 @@ def editor_from_json(text: str, notes: Iterable[tuple[str, MaskNote]] = ()) -> E
     """
     fields = json.loads(text)
     echoed = {label: frozenset(prompt_ids) for label, prompt_ids in fields["echoed"].items()}
-    return EditorRecord(echoed, fields["answered_in"], fields["answered_at_s"], dict(notes))
+    return EditorRecord(echoed, fields["answered_in"], fields["answered_at_s"], dict(copies))

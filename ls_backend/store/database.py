@@ -47,14 +47,14 @@ def store_address(store_url: str, cache_dir: Path) -> URL:
 
 
 class Database:
-    """Hands out transactions. Thread-safe; ``generation`` counts how often everything in it was lost."""
+    """Hands out transactions. Thread-safe; ``reset_count`` is how often an empty file replaced a damaged one."""
 
     def __init__(self, address: URL) -> None:
         self._address = address
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         self._rests_until_s = 0.0
-        self.generation = 0
+        self.reset_count = 0
 
     @property
     def is_file(self) -> bool:
@@ -77,7 +77,7 @@ class Database:
             self._opened()
 
     @contextmanager
-    def begin(self) -> Iterator[Connection]:
+    def transaction(self) -> Iterator[Connection]:
         """One transaction. In SQLite, one that writes must begin with writing.
 
         Raises:
@@ -91,9 +91,9 @@ class Database:
                 yield connection
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """One transaction in which every query sees the same moment; see `begin`."""
-        with self.begin() as connection:
+    def read_snapshot(self) -> Iterator[Connection]:
+        """One transaction in which every query sees the same state; see `transaction`."""
+        with self.transaction() as connection:
             if self.is_file:
                 # The driver begins transactions only before writing.
                 connection.exec_driver_sql("BEGIN")
@@ -117,19 +117,19 @@ class Database:
     def shrink(self) -> None:
         """Give what deleted rows left behind in a SQLite file back to the file system."""
         if self.is_file:
-            with self.begin() as connection:
+            with self.transaction() as connection:
                 connection.exec_driver_sql("PRAGMA incremental_vacuum").close()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        generation = self.generation
+        reset_count = self.reset_count
         try:
             yield
         except (SQLAlchemyError, OSError) as error:
             reason = _first_line(error)
             with self._lock:
-                if self.is_file and _is_damaged(reason) and generation == self.generation:
-                    self._start_over(reason)
+                if self.is_file and _is_damaged(reason) and reset_count == self.reset_count:
+                    self._move_damaged_file_aside(reason)
                 elif not self.is_file:
                     self._rests_until_s = time.monotonic() + REST_S
             raise StoreError(f"{self.name}: {reason}") from error
@@ -145,7 +145,7 @@ class Database:
                 reason = _first_line(error)
                 if not self._is_unreadable(reason):
                     raise
-                self._start_over(reason)
+                self._move_damaged_file_aside(reason)
                 self._engine = self._made()
         return self._engine
 
@@ -173,7 +173,7 @@ class Database:
         usable = not file.exists() or (file.is_file() and os.access(file, os.R_OK | os.W_OK))
         return self.is_file and (_is_damaged(reason) or not usable)
 
-    def _start_over(self, reason: str) -> None:
+    def _move_damaged_file_aside(self, reason: str) -> None:
         """Move a file aside that cannot be read; the next use makes a new one. Only the latest such file is kept."""
         self._dispose()
         file = Path(str(self._address.database))
@@ -185,7 +185,7 @@ class Database:
                     part.replace(aside.with_name(aside.name + suffix))
         except OSError as error:
             raise StoreError(f"{file} cannot be read ({reason}) nor moved aside ({error})") from error
-        self.generation += 1
+        self.reset_count += 1
         logger.error("%s cannot be read (%s). It was moved to %s; a new one is begun", file, reason, aside)
 
     def _dispose(self) -> None:

@@ -33,7 +33,7 @@ class RoundRecord:
 
 
 @dataclass(frozen=True)
-class MaskNote:
+class EditorCopy:
     """What is known of the editor's copy of one mask; see `ls_backend.sessions.editor_state`.
 
     Attributes:
@@ -54,7 +54,7 @@ class EditorRecord:
     echoed: Mapping[str, frozenset[str]] = field(default_factory=dict)
     answered_in: Mapping[str, int] = field(default_factory=dict)
     answered_at_s: float = 0.0
-    masks: Mapping[str, MaskNote] = field(default_factory=dict)
+    copies: Mapping[str, EditorCopy] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from ls_backend.store import codec
 from ls_backend.store.database import Database, StoreError
 from ls_backend.store.records import EditorRecord, PromptRecord, SessionRecord
-from ls_backend.store.session_tables import PARTS
+from ls_backend.store.session_tables import SESSION_TABLES
 from ls_backend.store.tables import (
     Base,
     BeforePromptsRow,
-    MaskNoteRow,
+    EditorCopyRow,
     MaskRow,
     ObjectRow,
     PromptRow,
@@ -30,21 +30,21 @@ from pipeline.types import RunLengthMask
 logger = logging.getLogger(__name__)
 MIB = 2**20
 RESERVE = 0.1
-"""This part of the bound is left to the journal and to half-filled pages."""
+"""This share of the bound is left to the journal and to half-filled pages."""
 ROW_BYTES = 100
 """What a row takes beside masks and texts."""
 
 
-class TooLargeError(Exception):
+class SessionTooLargeError(Exception):
     """A single session is larger than the whole store may be."""
 
 
-class GoneError(StoreError):
+class SessionNotFoundError(StoreError):
     """The session is not in the store any more."""
 
 
 @dataclass(frozen=True)
-class Head:
+class SessionSummary:
     """What tells whether a stored session is the one that is looked for."""
 
     session_id: int
@@ -64,7 +64,7 @@ class SessionStore:
         self.database = database
         self._limit_bytes = int(limit_mib * MIB * (1 - RESERVE))
 
-    def heads(self, project: str, task: str, urls_digest: str | None = None) -> list[Head]:
+    def summaries(self, project: str, task: str, urls_digest: str | None = None) -> list[SessionSummary]:
         """The sessions of a task, the latest used first; with ``urls_digest`` only those over these frames.
 
         Raises:
@@ -73,14 +73,14 @@ class SessionStore:
         query = select(SessionRow.id, SessionRow.editor).where(SessionRow.project == project, SessionRow.task == task)
         if urls_digest is not None:
             query = query.where(SessionRow.urls_digest == urls_digest)
-        with self.database.read() as connection:
+        with self.database.read_snapshot() as connection:
             rows = connection.execute(query.order_by(SessionRow.used_at_s.desc(), SessionRow.id.desc())).all()
             prompts = select(PromptRow.session_id, PromptRow.region_id)
             prompts = prompts.where(PromptRow.session_id.in_([row.id for row in rows]))
             prompt_ids: dict[int, set[str]] = {}
             for prompt in connection.execute(prompts):
                 prompt_ids.setdefault(prompt.session_id, set()).add(prompt.region_id)
-        return [head for row in rows if (head := _head(row, prompt_ids.get(row.id, set()))) is not None]
+        return [summary for row in rows if (summary := _summary(row, prompt_ids.get(row.id, set()))) is not None]
 
     def load(self, session_id: int) -> SessionRecord | None:
         """Everything of one session; None where it is gone or damaged.
@@ -88,7 +88,7 @@ class SessionStore:
         Raises:
             StoreError: the store cannot be read now.
         """
-        with self.database.read() as connection:
+        with self.database.read_snapshot() as connection:
             row = connection.execute(select(*_columns(SessionRow)).where(SessionRow.id == session_id)).one_or_none()
             if row is None:
                 return None
@@ -107,22 +107,22 @@ class SessionStore:
             since: what is stored; None if nothing is.
 
         Raises:
-            TooLargeError: it is larger than the store may be.
-            GoneError: it is not in the store any more.
+            SessionTooLargeError: it is larger than the store may be.
+            SessionNotFoundError: it is not in the store any more.
             StoreError: the store cannot be written now.
         """
-        entries = [part.entries(record) for part in PARTS]
+        entries = [table.entries(record) for table in SESSION_TABLES]
         values = _session_values(record, sum(map(len, entries)))
         if values["size_bytes"] > self._limit_bytes:
-            raise TooLargeError(f"{values['size_bytes'] / MIB:.0f} MiB")
-        with self.database.begin() as connection:
+            raise SessionTooLargeError(f"{values['size_bytes'] / MIB:.0f} MiB")
+        with self.database.transaction() as connection:
             if session_id is None or since is None:
                 since = None
                 session_id = _added(connection, values)
             elif connection.execute(update(SessionRow).where(SessionRow.id == session_id).values(values)).rowcount != 1:
-                raise GoneError(f"session {session_id} is not in {self.database.name} any more")
-            for part, new in zip(PARTS, entries, strict=True):
-                part.write(connection, session_id, new, part.entries(since) if since else {})
+                raise SessionNotFoundError(f"session {session_id} is not in {self.database.name} any more")
+            for table, new in zip(SESSION_TABLES, entries, strict=True):
+                table.write(connection, session_id, new, table.entries(since) if since else {})
         return session_id
 
     def trim(self, *, keep: int) -> list[int]:
@@ -136,7 +136,7 @@ class SessionStore:
         """
         gone: list[int] = []
         while (oldest := self._surplus(keep)) is not None:
-            with self.database.begin() as connection:
+            with self.database.transaction() as connection:
                 connection.execute(delete(SessionRow).where(SessionRow.id == oldest))
             gone.append(oldest)
         if gone:
@@ -145,7 +145,7 @@ class SessionStore:
 
     def _surplus(self, keep: int) -> int | None:
         """The session that has to go next, or None."""
-        with self.database.read() as connection:
+        with self.database.read_snapshot() as connection:
             used_bytes = self.database.used_bytes(connection)
             if used_bytes is None:
                 used_bytes = int(connection.scalar(select(func.sum(SessionRow.size_bytes))) or 0)
@@ -169,9 +169,9 @@ def _added(connection: Connection, values: codec.Values) -> int:
     return int(key[0])
 
 
-def _head(row: Any, prompt_ids: Iterable[str]) -> Head | None:
+def _summary(row: Any, prompt_ids: Iterable[str]) -> SessionSummary | None:
     try:
-        return Head(row.id, codec.editor_from_json(row.editor), frozenset(prompt_ids))
+        return SessionSummary(row.id, codec.editor_from_json(row.editor), frozenset(prompt_ids))
     except (ValueError, KeyError, TypeError) as error:
         logger.warning("stored session %d is damaged and not used: %r", row.id, error)
         return None
@@ -227,7 +227,9 @@ def _read(connection: Connection, row: Any) -> SessionRecord:
         row.newest_round,
         {o.label: o.object_id for o in labels},
         tuple(PromptRecord(p.label, p.kind, p.region_id, json.loads(p.raw)) for p in rows_of(PromptRow, "position")),
-        codec.editor_from_json(row.editor, [(note.mask_id, codec.read_note(note)) for note in rows_of(MaskNoteRow)]),
+        codec.editor_from_json(
+            row.editor, [(copy.mask_id, codec.read_editor_copy(copy)) for copy in rows_of(EditorCopyRow)]
+        ),
         objects,
         tuple(codec.read_round(entry) for entry in rows_of(RoundRow, "number")),
     )

@@ -13,7 +13,7 @@ from ls_backend.store.records import SessionRecord
 from ls_backend.store.tables import (
     Base,
     BeforePromptsRow,
-    MaskNoteRow,
+    EditorCopyRow,
     MaskRow,
     ObjectRow,
     PromptRow,
@@ -27,7 +27,7 @@ _Entry = TypeVar("_Entry")
 
 
 @dataclass(frozen=True)
-class Part:
+class SessionTable:
     """One table of a session.
 
     Attributes:
@@ -87,31 +87,33 @@ def _before_prompts(record: SessionRecord) -> Mapping[Key, Any]:
     }
 
 
-PARTS: tuple[Part, ...] = (
-    Part(ObjectRow, ("object_id",), _objects, lambda _, values: values),
-    Part(
+SESSION_TABLES: tuple[SessionTable, ...] = (
+    SessionTable(ObjectRow, ("object_id",), _objects, lambda _, values: values),
+    SessionTable(
         PromptRow,
         ("position",),
         lambda record: {(position,): prompt for position, prompt in enumerate(record.prompts)},
         lambda key, prompt: codec.prompt_values(key[0], prompt),
     ),
-    Part(
+    SessionTable(
         RoundRow,
         ("number",),
         lambda record: {(entry.number,): entry for entry in record.rounds},
         lambda _, entry: codec.round_values(entry),
     ),
-    Part(MaskRow, ("object_id", "frame_index"), _masks, lambda key, known: codec.mask_values(key[0], key[1], known)),
-    Part(
+    SessionTable(
+        MaskRow, ("object_id", "frame_index"), _masks, lambda key, known: codec.mask_values(key[0], key[1], known)
+    ),
+    SessionTable(
         BeforePromptsRow,
         ("object_id", "frame_index"),
         _before_prompts,
         lambda key, mask: codec.before_values(key[0], key[1], mask),
     ),
-    Part(
-        MaskNoteRow,
+    SessionTable(
+        EditorCopyRow,
         ("mask_id",),
-        lambda record: {(mask_id,): note for mask_id, note in record.editor.masks.items()},
-        lambda key, note: codec.note_values(key[0], note),
+        lambda record: {(mask_id,): copy for mask_id, copy in record.editor.copies.items()},
+        lambda key, copy: codec.editor_copy_values(key[0], copy),
     ),
 )

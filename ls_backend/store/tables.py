@@ -108,7 +108,7 @@ class BeforePromptsRow(Base):
     counts: Mapped[bytes] = mapped_column(LargeBinary)
 
 
-class MaskNoteRow(Base):
+class EditorCopyRow(Base):
     """What is known of the editor's copy of a mask. ``saved_in`` are digests (16 bytes) and rounds (4), in turn."""
 
     __tablename__ = "ivos_mask_notes"

@@ -390,9 +390,9 @@ def test_a_session_whose_rows_had_to_go_is_stored_whole_again(in_file: Backend, 
     editor.prompt(box_around(clip, 0, 1, "obj1"))
     assert editor.service._keeper.flush()
     store = editor.service._keeper._store
-    (head,) = store.heads("5", "7")
-    with store.database.begin() as connection:
-        connection.exec_driver_sql(f"DELETE FROM ivos_sessions WHERE id = {head.session_id}")
+    (summary,) = store.summaries("5", "7")
+    with store.database.transaction() as connection:
+        connection.exec_driver_sql(f"DELETE FROM ivos_sessions WHERE id = {summary.session_id}")
     editor.prompt(click_on(clip, 3, 1, "obj1", "p1"))
     editor.save()
     in_file.restart(editor)
@@ -440,7 +440,7 @@ def test_strokes_and_hand_made_masks_come_back(in_file: Backend, clip: SampleCli
 def test_a_newer_store_is_refused_before_the_server_starts(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     database = Database(store_address("", settings.cache_dir))
     database.open()
-    with database.begin() as connection:
+    with database.transaction() as connection:
         connection.exec_driver_sql(f"UPDATE ivos_schema SET version = {SCHEMA_VERSION + 1}")
     database.close()
     current.cache_clear()

@@ -126,7 +126,7 @@ def test_an_open_session_stays_and_a_dropped_one_goes_once_it_is_written(saver: 
     saver.wait_for_dropped(KEY, 5)
     assert not saver.knows(one)
     assert not saver.knows(other)
-    assert len(store.heads(*KEY)) == 2
+    assert len(store.summaries(*KEY)) == 2
 
 
 def test_only_so_many_dropped_sessions_wait(saver: SessionSaver, store: Gate, caplog: pytest.LogCaptureFixture) -> None:
@@ -150,7 +150,7 @@ def test_a_session_too_large_for_the_store_is_said_once(
         saver.changed(large, soon=True)
         assert saver.flush(5)
     assert caplog.text.count("too large for IVOS_STORE_LIMIT_MIB") == 1
-    assert store.heads(*KEY) == []
+    assert store.summaries(*KEY) == []
 
 
 def test_a_session_whose_rows_went_to_make_room_is_added_again(saver: SessionSaver, store: Gate) -> None:
@@ -159,11 +159,11 @@ def test_a_session_whose_rows_went_to_make_room_is_added_again(saver: SessionSav
         saver.add(KEY, kept)
         saver.changed(kept, soon=True)
         assert saver.flush(5)
-    assert len(store.heads(*KEY)) == 1, "two are more than the bound"
+    assert len(store.summaries(*KEY)) == 1, "two are more than the bound"
     saver.changed(first, soon=True)
     assert saver.flush(5)
-    (head,) = store.heads(*KEY)
-    assert store.load(head.session_id) == cast(Recorded, first).made
+    (summary,) = store.summaries(*KEY)
+    assert store.load(summary.session_id) == cast(Recorded, first).made
 
 
 def test_nothing_is_kept_of_a_session_without_prompts(saver: SessionSaver, store: Gate) -> None:
@@ -172,4 +172,4 @@ def test_nothing_is_kept_of_a_session_without_prompts(saver: SessionSaver, store
     saver.add(KEY, empty)
     saver.changed(empty, soon=True)
     assert saver.flush(5)
-    assert store.heads(*KEY) == []
+    assert store.summaries(*KEY) == []

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ls_backend.store.records import EditorRecord, MaskNote, PromptRecord, RoundRecord, SessionRecord, urls_digest
+from ls_backend.store.records import EditorCopy, EditorRecord, PromptRecord, RoundRecord, SessionRecord, urls_digest
 from pipeline.session.frame_mask import Known
 from pipeline.session.saved_object import SavedObject
 from pipeline.soft_masks import SoftMask
@@ -44,13 +44,13 @@ def saved_object(object_id: int = 1, n_frames: int = 5, soft_bytes: int = 40) ->
 def session_record(task: str = "7", used_at_s: float = 2000.0, **changes: Any) -> SessionRecord:
     """A session with two labels, of which the second has no masks yet."""
     raw = {"id": "b1", "value": {"x": 0.1, "rectanglelabels": ["ein Öbjekt"]}, "meta": {"prompt": {"pos": True}}}
-    notes = {"obj-00000": MaskNote(True, 2, {b"d" * 16: 1, b"e" * 16: 2}), "obj-00001": MaskNote(False, 1)}
+    copies = {"obj-00000": EditorCopy(True, 2, {b"d" * 16: 1, b"e" * 16: 2}), "obj-00001": EditorCopy(False, 1)}
     return replace(
         SessionRecord(
             "5", task, urls_digest(["/a.png", "/b.png"]), "i_pt+classical", 1000.5, used_at_s, 2,
             {"ein Öbjekt": 1, "später": 2},
             (PromptRecord("ein Öbjekt", "box", "b1", raw), PromptRecord("ein Öbjekt", "point", "p1", {"id": "p1"})),
-            EditorRecord({"ein Öbjekt": frozenset({"b1"})}, {"b1": 1, "p1": 2}, 1999.5, notes),
+            EditorRecord({"ein Öbjekt": frozenset({"b1"})}, {"b1": 1, "p1": 2}, 1999.5, copies),
             {1: saved_object()},
             (RoundRecord(1, 1001.0, (1,), ("b1",), 5, True), RoundRecord(2, 1002.0, (1,), ("b1", "p1"), 2, False)),
         ),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ls_backend.store import codec
-from ls_backend.store.records import MaskNote
+from ls_backend.store.records import EditorCopy
 from pipeline.session.frame_mask import Known
 from pipeline.session.saved_object import SavedObject
 from pipeline.soft_masks import SoftMask
@@ -78,13 +78,13 @@ def test_an_object_comes_back_equal(
 @given(
     st.booleans(), st.integers(1, 9), st.dictionaries(st.binary(min_size=16, max_size=16), st.integers(0, 2**32 - 1))
 )
-def test_a_note_comes_back_equal(present: bool, delivered_in: int, saved_in: dict[bytes, int]) -> None:
-    note = MaskNote(present, delivered_in, saved_in)
-    assert codec.read_note(SimpleNamespace(**codec.note_values("obj-00001", note))) == note
+def test_an_editor_copy_comes_back_equal(present: bool, delivered_in: int, saved_in: dict[bytes, int]) -> None:
+    copy = EditorCopy(present, delivered_in, saved_in)
+    assert codec.read_editor_copy(SimpleNamespace(**codec.editor_copy_values("obj-00001", copy))) == copy
 
 
 def test_what_is_damaged_is_said() -> None:
     with pytest.raises(ValueError, match="'lasso'; expected point, box, scribble or mask"):
         codec.prompt_from_json(1, {"kind": "lasso", "frame_index": 0})
     with pytest.raises(ValueError, match="'obj-00001' is cut off: 19 bytes"):
-        codec.read_note(SimpleNamespace(mask_id="obj-00001", present=True, delivered_in=1, saved_in=b"x" * 19))
+        codec.read_editor_copy(SimpleNamespace(mask_id="obj-00001", present=True, delivered_in=1, saved_in=b"x" * 19))

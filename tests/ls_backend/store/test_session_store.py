@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import event, func, select, update
 
 from ls_backend.store.database import FILE_NAME, Database, StoreError, StoreVersionError, store_address
-from ls_backend.store.records import MaskNote, RoundRecord, SessionRecord
-from ls_backend.store.session_store import GoneError, Head, SessionStore, TooLargeError
+from ls_backend.store.records import EditorCopy, RoundRecord, SessionRecord
+from ls_backend.store.session_store import SessionNotFoundError, SessionStore, SessionSummary, SessionTooLargeError
 from ls_backend.store.tables import Base, ObjectRow, SchemaRow
 from pipeline.session.saved_object import SavedObject
 from tests.ls_backend.store.made import known, saved_object, session_record
@@ -36,7 +36,7 @@ def later(record: SessionRecord) -> SessionRecord:
         used_at_s=3000.0,
         newest_round=3,
         prompts=record.prompts[1:],
-        editor=replace(record.editor, masks={**record.editor.masks, "obj-00000": MaskNote(False, 3)}),
+        editor=replace(record.editor, copies={**record.editor.copies, "obj-00000": EditorCopy(False, 3)}),
         objects={1: changed, 2: saved_object(2)},
         rounds=(*record.rounds[:1], replace(record.rounds[1], finished=True), RoundRecord(3, 2999.0, (1, 2), ("p1",))),
     )
@@ -44,7 +44,7 @@ def later(record: SessionRecord) -> SessionRecord:
 
 def rows(database: Database) -> dict[str, int]:
     """How many rows the tables of sessions have."""
-    with database.begin() as connection:
+    with database.transaction() as connection:
         tables = [table for table in Base.metadata.sorted_tables if table.name != SchemaRow.__tablename__]
         return {table.name: connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables}
 
@@ -53,8 +53,8 @@ def test_a_session_comes_back_equal(store: SessionStore) -> None:
     record = session_record()
     session_id = store.write(None, record, None)
     assert store.load(session_id) == record
-    (head,) = store.heads("5", "7", record.urls_digest)
-    assert head == Head(session_id, replace(record.editor, masks={}), frozenset({"b1", "p1"}))
+    (summary,) = store.summaries("5", "7", record.urls_digest)
+    assert summary == SessionSummary(session_id, replace(record.editor, copies={}), frozenset({"b1", "p1"}))
 
 
 def test_another_process_reads_it(store: SessionStore) -> None:
@@ -94,11 +94,11 @@ def test_sessions_are_found_by_task_and_frames_latest_first(store: SessionStore)
     ids = {used: store.write(None, session_record(used_at_s=used), None) for used in (10.0, 30.0, 20.0)}
     store.write(None, session_record(task="8"), None)
     store.write(None, session_record(urls_digest="other", used_at_s=5.0), None)
-    assert [head.session_id for head in store.heads("5", "7", session_record().urls_digest)] == [
+    assert [summary.session_id for summary in store.summaries("5", "7", session_record().urls_digest)] == [
         ids[30.0], ids[20.0], ids[10.0],
     ]  # fmt: skip
-    assert len(store.heads("5", "7")) == 4
-    assert store.heads("6", "7") == []
+    assert len(store.summaries("5", "7")) == 4
+    assert store.summaries("6", "7") == []
 
 
 def test_a_session_that_is_gone_says_so(store: SessionStore) -> None:
@@ -106,7 +106,7 @@ def test_a_session_that_is_gone_says_so(store: SessionStore) -> None:
     session_id = store.write(None, record, None)
     store.write(None, replace(record, used_at_s=9e9), None)
     assert store.load(session_id + 100) is None
-    with pytest.raises(GoneError):
+    with pytest.raises(SessionNotFoundError):
         store.write(session_id + 100, record, record)
 
 
@@ -114,7 +114,7 @@ def test_a_damaged_session_is_left_out_and_the_others_stay(
     store: SessionStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     damaged, sound = store.write(None, session_record(), None), store.write(None, session_record(), None)
-    with store.database.begin() as connection:
+    with store.database.transaction() as connection:
         connection.execute(update(ObjectRow).where(ObjectRow.session_id == damaged).values(state='{"round_index": 1'))
     assert store.load(damaged) is None
     assert f"stored session {damaged} is damaged" in caplog.text
@@ -137,7 +137,9 @@ def test_the_least_recently_used_sessions_go_first(database: Database) -> None:
     assert "7" in ids
     assert "0" not in ids
     assert sorted(ids, key=int) == [str(number) for number in range(8 - len(ids), 8)], "the oldest went"
-    assert [bool(store.heads("5", str(number))) for number in range(8)] == [str(number) in ids for number in range(8)]
+    assert [bool(store.summaries("5", str(number))) for number in range(8)] == [
+        str(number) in ids for number in range(8)
+    ]
     assert rows(database)["ivos_sessions"] == len(ids)
     assert rows(database)["ivos_masks"] == 600 * len(ids), "masks go with their session"
 
@@ -154,14 +156,14 @@ def test_the_file_keeps_its_bound(tmp_path: Path) -> None:
 
 def test_a_session_larger_than_the_store_is_refused(database: Database) -> None:
     store = SessionStore(database, limit_mib=2)
-    with pytest.raises(TooLargeError, match="3 MiB"):
+    with pytest.raises(SessionTooLargeError, match="3 MiB"):
         store.write(None, large("7", 1.0), None)
     assert rows(database)["ivos_sessions"] == 0
 
 
 def test_a_newer_version_is_refused_untouched(database: Database) -> None:
     database.open()
-    with database.begin() as connection:
+    with database.transaction() as connection:
         connection.execute(update(SchemaRow).values(version=99))
     database.close()
     for use in (database.open, lambda: SessionStore(database, LIMIT_MIB).load(1)):
@@ -176,7 +178,7 @@ def test_sessions_of_the_first_version_are_gone_on_with(database: Database) -> N
     without = {1: replace(record.objects[1], known={0: replace(known(1), uncertainty=None, agreement=None)})}
     record = replace(record, objects=without)
     session_id = SessionStore(database, LIMIT_MIB).write(None, record, None)
-    with database.begin() as connection:
+    with database.transaction() as connection:
         for column in ("uncertainty", "agreement"):
             connection.exec_driver_sql(f"ALTER TABLE ivos_masks DROP COLUMN {column}")
         connection.execute(update(SchemaRow).values(version=1))
@@ -186,7 +188,7 @@ def test_sessions_of_the_first_version_are_gone_on_with(database: Database) -> N
     newer = replace(record, objects={1: replace(record.objects[1], known={0: known(1)})})
     store.write(session_id, newer, record)
     assert store.load(session_id) == newer
-    with database.begin() as connection:
+    with database.transaction() as connection:
         assert connection.scalar(select(SchemaRow.version)) == 2
 
 
@@ -238,7 +240,7 @@ def test_a_file_damaged_while_in_use_is_moved_aside(file_store: SessionStore, fi
     file.write_bytes(bytes(content))
     with pytest.raises(StoreError, match="malformed"):
         file_store.load(session_id)
-    assert file_store.database.generation == 1
+    assert file_store.database.reset_count == 1
     session_id = file_store.write(None, session_record(), None)
     assert file_store.load(session_id) == session_record()
 
