@@ -1,6 +1,7 @@
-# make demo   Label Studio and the backend with a clip to click in   (ARGS="--video clip.mp4" goes to `ivos demo`)
-# make test   linters, types and all tests
-# Both first install what they need into .venv. make lock renews both lock files.
+# make demo       Label Studio and the backend with a clip to click in   (ARGS="--video clip.mp4" goes to `ivos demo`)
+# make test       linters, types and the tests, except those marked `long`; this is what CI runs
+# make test-all   the same with all tests
+# All of them first install what they need into .venv. make lock renews both lock files.
 
 PYTHON ?=
 ARGS ?=
@@ -12,20 +13,29 @@ EXTRAS := hq sam2 trackers
 LOCK_OPTIONS := --universal --python-version 3.10 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lock install browser
+.PHONY: help demo test test-all lint lock install browser
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '1,3s/^# //p' $(firstword $(MAKEFILE_LIST))
+	@sed -n '1,4s/^# //p' $(firstword $(MAKEFILE_LIST))
 
 demo: install
 	@exec $(BIN)/ivos demo $(ARGS)
 
-test: install browser
+# Tests that belong together run in one process; the order is that of tests/conftest.py, what takes longest first.
+WORKERS ?= 2
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations 25
+
+test: lint browser
+	$(PYTEST)
+
+test-all: lint browser
+	$(PYTEST) -m "not cuda"
+
+lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
 
 install: $(VENV)/.installed
 

@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+import os
+
+# `make test` runs several workers beside each other: in each of them, and in what it starts, numbers are crunched by
+# one thread. Read when the libraries are loaded, so set before.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+        os.environ.setdefault(_name, "1")
+
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+TOGETHER = {"tests/e2e": "a Label Studio, a backend and a browser"}
+"""Folders whose tests share one worker, because they share servers. Elsewhere the tests of a file share one."""
+LONGEST_FIRST = ("tests/e2e/", "tests/contract/")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Say which tests have to run in the same worker of a parallel run."""
+    file = item.nodeid.split("::")[0]
+    folder = file.rsplit("/", 1)[0]
+    item.add_marker(pytest.mark.xdist_group(TOGETHER.get(folder, file)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no worker is left with it at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST_FIRST))
 
 
 @pytest.fixture(autouse=True, scope="session")
