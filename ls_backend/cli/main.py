@@ -15,8 +15,8 @@ COMMANDS = {
     "serve": "ls_backend.cli.serve",
     "export": "ls_backend.cli.export",
     "segment": "pipeline.cli.segment",
-    "bench": "pipeline.evaluation.commands.bench",
-    "calibrate": "pipeline.evaluation.commands.calibrate",
+    "bench": "pipeline.evaluation.bench",
+    "calibrate": "pipeline.evaluation.zivos.calibrate",
     "models": "pipeline.cli.models",
 }
 """The module of each sub-command. In it, a function or a group of commands has the sub-command's name."""

@@ -24,8 +24,8 @@ def speed(
     """Time segmenters and trackers on this machine; random weights stand in for those that are not here."""
     import torch
 
-    from pipeline.evaluation.model_speed import TASK_BY_NAME, ModelSpeed, SampleFrames, time_model
-    from pipeline.evaluation.report import machine, write_json
+    from pipeline.evaluation.results import machine, write_json
+    from pipeline.evaluation.speed.models import TASK_BY_NAME, ModelSpeed, SampleFrames, time_model
     from pipeline.methods import limit_torch_threads, resolve_device
     from pipeline.settings import ModelSettings
 

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from model_zoo.registry import Model, load_registry
-from pipeline.evaluation.model_speed import TASK_BY_NAME
+from pipeline.evaluation.speed.models import TASK_BY_NAME
 from tests.clips import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "models.md").read_text()

@@ -11,7 +11,8 @@ import pytest
 from pipeline.evaluation.annotator import Annotator, AnnotatorSettings, NextFrame, Start
 from pipeline.evaluation.datasets import ClipFiles, DatasetError, Objects, Truth, find_clips, read_truth
 from pipeline.evaluation.metrics import boundary_accuracy, region_similarity
-from pipeline.evaluation.report import clip_entry, report, write_json
+from pipeline.evaluation.report import clip_entry, report
+from pipeline.evaluation.results import write_json
 from pipeline.evaluation.runner import ClipScore, MaskScores, run_clip
 from pipeline.evaluation.single_frames import KINDS, prompts_by_kind, score_single_frames
 from pipeline.evaluation.timing import PARTS

@@ -1,0 +1,303 @@
+"""`ivos bench`: rounds of a simulated annotator on clips with ground truth, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from pipeline.cli.errors import failed
+from pipeline.cli.interrupts import Interrupts
+from pipeline.cli.parts import (
+    DEFAULT,
+    BoxTrackerName,
+    Checkpoint,
+    MethodName,
+    MethodOptions,
+    PointTrackerName,
+    SegmenterName,
+    chosen,
+    concrete_choice,
+)
+from pipeline.cli.stopping import Stopped, StopSignals
+from pipeline.embeddings.cache import EmbeddingCache
+from pipeline.evaluation.annotator import AnnotatorSettings, NextFrame, Start
+from pipeline.evaluation.clicks import ClickStrategy
+from pipeline.evaluation.datasets import ClipFiles, DatasetError, Objects, find_clips, read_truth
+from pipeline.evaluation.long.command import long
+from pipeline.evaluation.memory.command import memory
+from pipeline.evaluation.options import (
+    BenchError,
+    DataFolder,
+    check_files,
+    check_request,
+    data_folder,
+    frame_numbers,
+    refuse_options,
+)
+from pipeline.evaluation.plot import plot_report
+from pipeline.evaluation.report import clip_entry, report
+from pipeline.evaluation.results import write_json
+from pipeline.evaluation.runner import ClipScore, run_clip
+from pipeline.evaluation.single_frames import SingleFrameScore, score_single_frames
+from pipeline.evaluation.speed.command import speed
+from pipeline.evaluation.table import show_tables
+from pipeline.evaluation.zivos.command import (
+    DEFAULT_START,
+    ONLINE_METHOD,
+    Protocol,
+    Wanted,
+    ZivosOptions,
+    check_protocol,
+    given,
+    run_zivos,
+)
+from pipeline.methods import build_method, resolve_device
+from pipeline.methods.base import Method
+from pipeline.methods.options import option_words
+from pipeline.parts.auto import DOWNLOAD_FREE
+from pipeline.streaming.click_means import ClickMeans
+from pipeline.video.frames import FrameError
+
+EMBEDDING_RAM_MIB = 1024
+INTERRUPTED = 130
+
+console = Console(stderr=True)
+bench = typer.Typer(name="bench", invoke_without_command=True, add_completion=False)
+bench.command()(speed)
+bench.command()(memory)
+bench.command()(long)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run and where to write it; ``settings`` stand in the JSON as they are."""
+
+    clips: list[ClipFiles]
+    objects: Objects
+    annotator: AnnotatorSettings
+    n_rounds: int
+    single_frames: tuple[int, ...]
+    settings: dict[str, Any]
+    device: str
+    json: Path | None
+    plot: Path | None
+    masks: Path | None
+
+
+@dataclass
+class Finished:
+    """What is measured so far."""
+
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    single_frames: list[SingleFrameScore] = field(default_factory=list)
+
+    def document(self, plan: Plan, *, complete: bool) -> dict[str, Any]:
+        """The JSON document."""
+        return report(self.entries, self.single_frames, plan.settings, device=plan.device, complete=complete)
+
+
+@bench.callback()
+def rounds_on_clips(
+    context: typer.Context,
+    data: DataFolder = None,
+    sequences: Annotated[str, typer.Option(help="Clips by name, separated by commas. Default: all.")] = "",
+    rounds: Annotated[int, typer.Option(min=0, help="Rounds per clip; 0 runs --single-frames only.")] = 8,
+    start: Annotated[Start, typer.Option(help="How round 1 begins, see docs/bench.md.")] = Start.PROMPTS,
+    next_frame: Annotated[NextFrame, typer.Option(help="Which frame later rounds prompt.")] = NextFrame.WORST,
+    first_frame: Annotated[
+        int | None, typer.Option(min=0, help="Frame of round 1, from 0.", show_default="the best frame")
+    ] = None,
+    frames_per_round: Annotated[int, typer.Option(min=1, help="Frames that a round prompts together.")] = 1,
+    click_strategy: Annotated[ClickStrategy, typer.Option(help="Where --start clicks clicks.")] = ClickStrategy.A3,
+    method: MethodName = DEFAULT.method,
+    segmenter: SegmenterName = DOWNLOAD_FREE,
+    point_tracker: PointTrackerName = DEFAULT.point_tracker,
+    box_tracker: BoxTrackerName = DEFAULT.box_tracker,
+    checkpoint: Checkpoint = None,
+    option: MethodOptions = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Fixes the annotator's errors and random points.")] = 0,
+    objects: Annotated[Objects, typer.Option(help="What the values of the mask files mean.")] = Objects.AUTO,
+    single_frames: Annotated[
+        str, typer.Option(help="Also score these frames alone, from prompts without propagation: 0,20,40.")
+    ] = "",
+    json: Annotated[Path | None, typer.Option(help="Write all figures into this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw J&F over rounds and seconds into this file.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Write the final masks below this folder, as DAVIS PNGs.")] = None,
+    protocol: Annotated[Protocol, typer.Option(help="rounds, or a single pass that calls for help.")] = Protocol.ROUNDS,
+    corrections: Annotated[Wanted, typer.Option(help="zivos: who decides when to correct.")] = Wanted.REQUESTED,
+    n_corrections: Annotated[
+        int | None, typer.Option(min=0, help="zivos: random corrections per object.", show_default="as many as asked")
+    ] = None,
+    long_frames: Annotated[
+        int | None, typer.Option(min=2, help="zivos: play each clip forth and back up to so many frames.")
+    ] = None,
+    frame_rate: Annotated[float, typer.Option(min=0.1, help="zivos: frames per second, for IDI.")] = 24.0,
+    click_means: Annotated[
+        ClickMeans, typer.Option(help="zivos: what a click says: where the object is, or that the mask is wrong.")
+    ] = ClickMeans.WHERE,
+) -> None:
+    """Measure a method on clips with ground truth: J&F per round, AUC, R-AUC, seconds per frame, memory.
+
+    Ctrl-C keeps the finished clips.
+    """
+    if context.invoked_subcommand is not None:
+        refuse_options(context)
+        return
+    annotator = AnnotatorSettings(
+        start, next_frame, first_frame, frames_per_round, click_strategy=click_strategy, seed=seed
+    )
+    try:
+        check_protocol(context, protocol)
+        if protocol is Protocol.ZIVOS:
+            online_method = method if given(context, "method") else ONLINE_METHOD
+            asked = chosen(online_method, segmenter, point_tracker, box_tracker, checkpoint, option)
+            run_zivos(
+                ZivosOptions(
+                    data=data,
+                    sequences=sequences,
+                    start=start.value if given(context, "start") else DEFAULT_START,
+                    choice=asked,
+                    corrections=corrections,
+                    n_corrections=n_corrections,
+                    long_frames=long_frames,
+                    frame_rate=frame_rate,
+                    click_means=click_means,
+                    device=device,
+                    seed=seed,
+                    objects=objects,
+                    json=json,
+                )
+            )
+            return
+        choice, store = concrete_choice(chosen(method, segmenter, point_tracker, box_tracker, checkpoint, option))
+        folder = data_folder(data)
+        single = frame_numbers(single_frames)
+        check_request(annotator, rounds, single)
+        settings = {
+            "method": choice.method,
+            "segmenter": choice.segmenter,
+            "point_tracker": choice.point_tracker,
+            "box_tracker": choice.box_tracker,
+            "checkpoint": None if checkpoint is None else checkpoint.name,
+            "options": option_words(choice.options),
+            "device": device,
+            "seed": seed,
+            "data": str(folder),
+            "rounds": rounds,
+            "objects": objects.value,
+            **_annotator_settings(annotator),
+            "single_frames": list(single),
+        }
+        clips = find_clips(folder, [name.strip() for name in sequences.split(",") if name.strip()])
+        check_files(json, plot, masks)
+        built = build_method(choice, store=store, device=device, embeddings=EmbeddingCache(EMBEDDING_RAM_MIB))
+        plan = Plan(clips, objects, annotator, rounds, single, settings, resolve_device(device), json, plot, masks)
+    except (BenchError, DatasetError, ValueError, OSError) as error:
+        raise failed(error) from error
+    finish(plan, built)
+
+
+def finish(plan: Plan, method: Method) -> None:
+    """Run everything, then show and write what was measured, also after Ctrl-C or an error."""
+    finished = Finished()
+    ended: BaseException | None = None
+    try:
+        with Interrupts() as stop:
+            run(plan, method, finished, stop)
+    except (Stopped, KeyboardInterrupt, BenchError, DatasetError, FrameError) as error:
+        ended = error
+    document = finished.document(plan, complete=ended is None)
+    show_tables(document, Console())
+    if plan.json is not None:
+        write_json(document, plan.json)
+    if plan.plot is not None and finished.entries:
+        plot_report(document, plan.plot)
+    if isinstance(ended, (Stopped, KeyboardInterrupt)):
+        console.print(
+            f"stopped; {len(finished.entries)} of {len(plan.clips)} clips are finished and kept", highlight=False
+        )
+        raise typer.Exit(INTERRUPTED)
+    if ended is not None:
+        raise failed(ended) from ended
+
+
+def run(plan: Plan, method: Method, finished: Finished, stop: StopSignals) -> None:
+    """Run all clips into ``finished``; the JSON is brought up to date after each.
+
+    Raises:
+        BenchError: masks cannot be written.
+        DatasetError: a clip cannot be measured on.
+        FrameError: a frame cannot be read.
+        Stopped: a signal arrived.
+    """
+    with _progress() as progress:
+        bar = progress.add_task("", total=len(plan.clips) * (plan.n_rounds + bool(plan.single_frames)))
+        for clip in plan.clips:
+            stop.check()
+            truth = read_truth(clip, plan.objects)
+            done_before = progress.tasks[0].completed
+            if plan.single_frames:
+                progress.update(bar, description=f"{clip.name}, single frames")
+                scores = list(score_single_frames(clip, truth, method, plan.single_frames, plan.annotator.seed))
+                finished.single_frames += scores
+                done_before += 1
+                progress.update(bar, completed=done_before)
+            if plan.n_rounds:
+
+                def on_frame(number: int, n_frames: int, clip: ClipFiles = clip, done: float = done_before) -> None:
+                    stop.check()
+                    text = f"{clip.name}, round {number}, frame {n_frames}"
+                    progress.update(bar, description=text, completed=done + number - 1)
+
+                score = run_clip(clip, truth, method, plan.annotator, plan.n_rounds, on_frame)
+                if plan.masks is not None:
+                    write_masks(score, clip, plan.masks)
+                finished.entries.append(clip_entry(score))
+                progress.update(bar, completed=done_before + plan.n_rounds)
+            if plan.json is not None:
+                write_json(finished.document(plan, complete=False), plan.json)
+
+
+def write_masks(score: ClipScore, clip: ClipFiles, folder: Path) -> None:
+    """Write the final masks of a clip.
+
+    Raises:
+        BenchError: they cannot be written.
+    """
+    from pipeline.export.davis import write_davis
+
+    try:
+        write_davis([score.exported(clip)], folder)
+    except (OSError, ValueError) as error:
+        raise BenchError(f"the masks cannot be written to {folder}: {error}") from error
+
+
+def _annotator_settings(annotator: AnnotatorSettings) -> dict[str, Any]:
+    return {
+        "start": annotator.start.value,
+        "next_frame": annotator.next_frame.value,
+        "first_frame": annotator.first_frame,
+        "frames_per_round": annotator.frames_per_round,
+        "frames_apart": annotator.frames_apart,
+        "click_strategy": annotator.click_strategy.value,
+        "max_clicks": annotator.max_clicks,
+        "n_positive": annotator.n_positive,
+        "n_negative": annotator.n_negative,
+        "box_noise_px": annotator.box_noise_px,
+        "scribble_width_px": annotator.scribble_width_px,
+    }
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        yield progress

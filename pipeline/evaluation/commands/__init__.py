@@ -1,4 +1,0 @@
-"""`ivos bench` and `ivos calibrate`: options, progress and tables.
-
-The measuring itself is in `pipeline.evaluation`.
-"""

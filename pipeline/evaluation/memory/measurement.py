@@ -1,0 +1,232 @@
+"""One pass over a long clip, with what its memory holds: one memory policy against another (thesis, 5.5.2)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.evaluation.datasets import DatasetError
+from pipeline.evaluation.long_clip import LongClip
+from pipeline.evaluation.metrics import boundary_accuracy, region_similarity
+from pipeline.memory.policy import MemoryPolicy
+from pipeline.methods.base import ConcurrentVideo, Method, OpenVideo
+from pipeline.session.session import Session
+from pipeline.types import MaskPrompt, RunLengthMask
+from pipeline.video.frames import FrameSource
+
+SCHEMA_VERSION = 1
+DIVERSITY_EVERY_FRAMES = 10
+"""Every how many frames the Gram determinant is taken; a first-in-first-out memory has no other use for it."""
+
+
+@runtime_checkable
+class HasPolicies(Protocol):
+    """A method at work whose memory is kept by policies."""
+
+    @property
+    def policies(self) -> Mapping[int, MemoryPolicy]:
+        """By object id."""
+        ...
+
+
+@dataclass(frozen=True)
+class MemoryRun:
+    """What one pass gave.
+
+    Attributes:
+        jf: (T, O) J&F of every frame and object, nan on frame 0, which is given.
+        absent: (T, O) bool, where the clip that is shown is not the object's own.
+        log_dets: (T, O) ln of the Gram determinant of the object's memory; nan where it was not taken, or where the
+            slots are not all taken yet.
+        kept: by object id the frames in memory in the end.
+        n_changes: how often a memory took a frame, in the order of the objects.
+        seconds: (T,) of the method for each frame, all objects together; those of frame 0 hold all that came before.
+    """
+
+    object_ids: tuple[int, ...]
+    jf: NDArray[np.float64]
+    absent: NDArray[np.bool_]
+    log_dets: NDArray[np.float64]
+    kept: dict[int, tuple[int, ...]]
+    n_changes: tuple[int, ...]
+    seconds: NDArray[np.float64]
+
+
+def run_memory(clip: LongClip, method: Method, on_frame: Callable[[int], None] = lambda _n_frames: None) -> MemoryRun:
+    """One pass from the true masks of frame 0.
+
+    Args:
+        clip: its first frame shows an object; those it does not show are left out.
+        method: its memory has a policy.
+        on_frame: called with the number of masks so far, for a progress bar.
+
+    Raises:
+        DatasetError: frame 0 shows no object.
+        ValueError: the method's memory has no policy.
+        FrameError: no frame can be read.
+    """
+    object_ids = tuple(i for i in clip.object_ids if clip.mask(0, i).any())
+    if not object_ids:
+        raise DatasetError(f"{clip.name} shows no object that counts on frame 0, where the pass begins")
+    watched = _Watched(method)
+    session = Session(clip.frames, watched)
+    curves = _Curves(clip, object_ids, watched.policies)
+    given = [MaskPrompt(i, 0, RunLengthMask.encode(clip.mask(0, i))) for i in object_ids]
+    started_s = time.perf_counter()
+    for n_masks, result in enumerate(session.run_round(given, object_ids=object_ids), start=1):
+        curves.seconds[result.frame_index] += time.perf_counter() - started_s
+        curves.see(result.object_id, result.frame_index)
+        on_frame(n_masks)
+        started_s = time.perf_counter()
+    for object_id in object_ids:
+        curves.score(object_id, {each.frame_index: each.mask for each in session.results(object_id)})
+    return curves.run()
+
+
+class _Watched:
+    """A method that lets its videos' memory be looked at."""
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
+        self._video: HasPolicies | None = None
+
+    def open(self, frames: FrameSource) -> OpenVideo | ConcurrentVideo:
+        """See `pipeline.methods.base.Method`."""
+        video = self._method.open(frames)
+        if not isinstance(video, HasPolicies):
+            raise ValueError("the memory of this method has no policy; choose i_pt, idpro or lazy")
+        self._video = video
+        return video
+
+    def policies(self) -> Mapping[int, MemoryPolicy]:
+        """Of the video under way, by object id."""
+        return {} if self._video is None else self._video.policies
+
+
+class _Curves:
+    """What is known of a pass so far."""
+
+    def __init__(
+        self, clip: LongClip, object_ids: tuple[int, ...], policies: Callable[[], Mapping[int, MemoryPolicy]]
+    ) -> None:
+        self._clip, self._object_ids, self._policies = clip, object_ids, policies
+        shape = len(clip), len(object_ids)
+        self._jf, self._log_dets = np.full(shape, np.nan), np.full(shape, np.nan)
+        self._kept: dict[int, tuple[int, ...]] = {}
+        self._n_changes = dict.fromkeys(object_ids, 0)
+        self.seconds = np.zeros(len(clip))
+
+    def see(self, object_id: int, frame_index: int) -> None:
+        """Look at an object's memory after a frame."""
+        policy = self._policies().get(object_id)
+        if policy is None:
+            return
+        kept = policy.kept
+        self._n_changes[object_id] += len(set(kept) - set(self._kept.get(object_id, ())))
+        self._kept[object_id] = kept
+        if frame_index % DIVERSITY_EVERY_FRAMES == 0:
+            log_det = policy.log_det
+            if log_det is not None:
+                self._log_dets[frame_index, self._object_ids.index(object_id)] = log_det
+
+    def score(self, object_id: int, masks: Mapping[int, RunLengthMask]) -> None:
+        """Score an object's masks by frame; a frame without one has an empty mask."""
+        empty = np.zeros(self._clip.size_hw_px, np.bool_)
+        column = self._object_ids.index(object_id)
+        for frame_index in range(1, len(self._clip)):
+            mask = masks[frame_index].decode() if frame_index in masks else empty
+            truth = self._clip.mask(frame_index, object_id)
+            self._jf[frame_index, column] = (region_similarity(mask, truth) + boundary_accuracy(mask, truth)) / 2
+
+    def run(self) -> MemoryRun:
+        """All of it."""
+        absent = [[self._clip.is_absent(t, i) for i in self._object_ids] for t in range(len(self._clip))]
+        changes = tuple(self._n_changes[i] for i in self._object_ids)
+        absences = np.array(absent, np.bool_)
+        return MemoryRun(self._object_ids, self._jf, absences, self._log_dets, self._kept, changes, self.seconds)
+
+
+def summary(run: MemoryRun) -> dict[str, Any]:
+    """Figures of one pass; means over frames, then over objects.
+
+    ``jf`` is over all frames but the first, ``jf_present`` over those on which the object's own clip is shown,
+    ``jf_absent`` over the others (a mask there counts 0, none 1), ``jf_present_last_quarter`` over the last quarter of
+    the clip. ``log_det`` is the mean of all that were taken.
+    """
+    late = np.zeros_like(run.absent)
+    late[-(len(late) // 4) or None :] = True
+    tenth = max(1, len(run.seconds) // 10)
+    return {
+        "jf": _mean(run.jf),
+        "jf_present": _mean(run.jf, ~run.absent),
+        "jf_present_last_quarter": _mean(run.jf, ~run.absent & late),
+        "jf_absent": _mean(run.jf, run.absent),
+        "log_det": _mean(run.log_dets),
+        "log_det_last": _last(run.log_dets),
+        "changes": sum(run.n_changes),
+        "kept": {str(i): list(frames) for i, frames in run.kept.items()},
+        "seconds_per_frame": float(run.seconds.mean()),
+        "seconds_per_frame_first_tenth": float(run.seconds[1 : tenth + 1].mean()),
+        "seconds_per_frame_last_tenth": float(run.seconds[-tenth:].mean()),
+    }
+
+
+def curves(run: MemoryRun) -> dict[str, list[float | None]]:
+    """By frame the means over objects of ``jf`` and ``log_det``; None where there is none."""
+    return {"jf": _by_frame(run.jf), "log_det": _by_frame(run.log_dets)}
+
+
+def memory_report(
+    clip: LongClip, runs: Mapping[str, MemoryRun], settings: Mapping[str, Any], *, device: str, complete: bool
+) -> dict[str, Any]:
+    """The JSON document; ``runs`` by policy, the finished ones."""
+    from pipeline.evaluation.results import machine, peak_rss_mib, versions
+
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "complete": complete,
+        "settings": dict(settings),
+        "clip": {
+            "name": clip.name,
+            "frames": len(clip),
+            "height_px": clip.size_hw_px[0],
+            "width_px": clip.size_hw_px[1],
+            "objects": 0 if not runs else len(next(iter(runs.values())).object_ids),
+            "absent": [bool(all(clip.is_absent(t, i) for i in clip.object_ids)) for t in range(len(clip))],
+        },
+        "policies": {name: {**summary(run), "curves": curves(run)} for name, run in runs.items()},
+        "peak_rss_mib": peak_rss_mib(),
+        "machine": machine(device),
+        "versions": versions(),
+    }
+
+
+def _mean(values: NDArray[np.float64], where: NDArray[np.bool_] | None = None) -> float | None:
+    chosen = np.where(True if where is None else where, values, np.nan)
+    columns = [column[~np.isnan(column)] for column in chosen.T]
+    means = [float(column.mean()) for column in columns if len(column)]
+    return float(np.mean(means)) if means else None
+
+
+def _last(values: NDArray[np.float64]) -> float | None:
+    columns = [column[~np.isnan(column)] for column in values.T]
+    last = [float(column[-1]) for column in columns if len(column)]
+    return float(np.mean(last)) if last else None
+
+
+def _by_frame(values: NDArray[np.float64]) -> list[float | None]:
+    return [None if np.isnan(row).all() else round(float(np.nanmean(row)), 4) for row in values]
+
+
+def running_mean(values: Sequence[float | None], n_frames: int) -> list[float | None]:
+    """The mean of the last ``n_frames`` values, those that are None left out; None where all are."""
+    means: list[float | None] = []
+    for end in range(1, len(values) + 1):
+        part = [value for value in values[max(0, end - n_frames) : end] if value is not None]
+        means.append(sum(part) / len(part) if part else None)
+    return means

@@ -1,0 +1,1 @@
+"""`ivos bench speed` and `ivos models speed`: the seconds of a method and its parts, with real or random weights."""

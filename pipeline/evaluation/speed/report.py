@@ -1,0 +1,204 @@
+"""The JSON of `ivos bench speed`: quotients, what they should be, and the seconds they are of (docs/bench.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from statistics import fmean, median
+from typing import Any
+
+from pipeline.evaluation.results import machine, peak_rss_mib, versions
+from pipeline.evaluation.speed.baselines import Compared
+from pipeline.evaluation.speed.measurement import RoundTimes, SpeedBench, SpeedPass
+
+SCHEMA_VERSION = 1
+DIGITS = 6
+HEAVY_ENCODERS = ("sam_vit_b", "sam_vit_l", "sam_vit_h", "sam_hq_vit_b", "sam_hq_vit_l", "sam_hq_vit_h")
+"""Beside these on a CPU, and beside any on a GPU, decoding more objects weighs less."""
+
+
+@dataclass(frozen=True)
+class SpeedRun:
+    """What was asked for: names as they stand in the JSON, and ``load_average`` of the machine before the run."""
+
+    method: str
+    segmenter: str
+    weights: str
+    clip: str
+    repeats: int
+    load_average: float
+
+
+def ratios_of(measured: SpeedPass, n_frames: int) -> dict[str, float | None]:
+    """The quotients of one pass; None where one of the two was not measured.
+
+    Args:
+        measured: the pass.
+        n_frames: of the clip.
+    """
+    later = measured.later_rounds
+    encoder_s = fmean(measured.encoder_s) if measured.encoder_s else None
+    one_s, many_s = _wall(measured.one_object), _wall(measured.many_objects)
+    frame_s = None if one_s is None else one_s / n_frames
+    later_s = [each.wall_s / each.n_propagated for each in later if each.n_propagated]
+    decoder_s = median(measured.decoder_s) if measured.decoder_s else None
+    return {
+        "round1_vs_encoder": _quotient(frame_s, encoder_s),
+        "ten_objects_vs_one": _quotient(many_s, one_s),
+        "later_round_vs_round1": _quotient(median(later_s) if later_s else None, frame_s),
+        "first_mask_vs_decoder": _quotient(median([r.first_mask_s for r in later]) if later else None, decoder_s),
+        "encoder_busy": _quotient(_encoder_busy(measured.one_object), one_s),
+    }
+
+
+def targets(segmenter: str, device: str) -> dict[str, dict[str, float]]:
+    """What each quotient should be at most, or at least."""
+    light = device == "cpu" and segmenter not in HEAVY_ENCODERS
+    return {
+        "round1_vs_encoder": {"at_most": 1.35},
+        "ten_objects_vs_one": {"at_most": 2.0 if light else 1.3},
+        "later_round_vs_round1": {"at_most": 0.30},
+        "first_mask_vs_decoder": {"at_most": 2.0},
+        "encoder_busy": {"at_least": 0.85},
+    }
+
+
+def is_met(ratio: float | None, target: Mapping[str, float]) -> bool | None:
+    """Whether a quotient is as it should be; None where it was not measured."""
+    if ratio is None:
+        return None
+    return ratio <= target["at_most"] if "at_most" in target else ratio >= target["at_least"]
+
+
+def speed_report(
+    bench: SpeedBench, run: SpeedRun, compared: Sequence[Compared], problems: Mapping[str, str], *, complete: bool
+) -> dict[str, Any]:
+    """The whole JSON document.
+
+    Args:
+        bench: with the passes measured so far.
+        run: what was asked for.
+        compared: rows of the comparison measured so far, or with what kept them from it.
+        problems: what failed, by the name of the part.
+        complete: whether everything asked for is in it.
+    """
+    n_frames = len(bench.clip)
+    each_pass = [ratios_of(measured, n_frames) for measured in bench.passes]
+    wanted = targets(run.segmenter, bench.device)
+    ratios = {name: _rounded(_middle([each[name] for each in each_pass])) for name in wanted}
+    height_px, width_px = bench.clip.size_hw_px
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "complete": complete,
+        "method": run.method,
+        "segmenter": run.segmenter,
+        "weights": run.weights,
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "clip": {"name": run.clip, "frames": n_frames, "height_px": height_px, "width_px": width_px},
+        "objects": bench.n_objects,
+        "repeats": run.repeats,
+        "ratios": ratios,
+        "targets": wanted,
+        "met": {name: is_met(ratios[name], wanted[name]) for name in wanted},
+        "seconds": _seconds(bench.passes),
+        "counts": _counts(bench.passes, bench.n_objects),
+        "memory_mib": _most([p.memory_mib for p in bench.passes]) | _peaks(bench.device),
+        "disk_mib": {"frames": round(bench.clip.encoded_bytes / 2**20, 2)} | _most([p.disk_mib for p in bench.passes]),
+        "side_by_side": [*_own_rows(bench, run), *(row.document() for row in compared)],
+        "problems": dict(problems),
+        "machine": machine(bench.device) | {"load_average_before": run.load_average},
+        "versions": versions(),
+    }
+
+
+def _seconds(passes: Sequence[SpeedPass]) -> dict[str, list[Any]]:
+    """Raw seconds, one item per pass."""
+
+    def rounds(value: Callable[[RoundTimes], float]) -> list[list[float]]:
+        return [[round(value(each), DIGITS) for each in p.later_rounds] for p in passes]
+
+    def by_part(name: str) -> list[dict[str, float]]:
+        return [{part: round(s, DIGITS) for part, s in p.by_part_s.get(name, {}).items()} for p in passes]
+
+    return {
+        "encoder_per_frame": [[round(s, DIGITS) for s in p.encoder_s] for p in passes],
+        "decoder_call": [[round(s, DIGITS) for s in p.decoder_s] for p in passes],
+        "round1_one_object": [_rounded(_wall(p.one_object)) for p in passes],
+        "round1_one_object_encoder": [_rounded(_encoder_busy(p.one_object)) for p in passes],
+        "round1_one_object_by_part": by_part("one_object"),
+        "round1_many_objects": [_rounded(_wall(p.many_objects)) for p in passes],
+        "round1_many_objects_by_part": by_part("many_objects"),
+        "later_round": rounds(lambda each: each.wall_s),
+        "first_mask": rounds(lambda each: each.first_mask_s),
+    }
+
+
+def _counts(passes: Sequence[SpeedPass], n_objects: int) -> dict[str, Any]:
+    """How much was done in the seconds above, one item per pass."""
+    most = [count for p in passes for count in p.embeddings_per_frame.values()]
+    return {
+        "embeddings_one_object": [p.embeddings.get(1) for p in passes],
+        "embeddings_many_objects": [p.embeddings.get(n_objects) for p in passes],
+        "embeddings_per_frame": max(most, default=None),
+        "round1_frames_one_object": [p.one_object and p.one_object.n_frames for p in passes],
+        "round1_frames_many_objects": [p.many_objects and p.many_objects.n_frames for p in passes],
+        "later_round_frames": [[each.n_propagated for each in p.later_rounds] for p in passes],
+        "masks": [p.many_objects and p.many_objects.n_masks for p in passes],
+        "empty_masks": [p.many_objects and p.many_objects.n_empty for p in passes],
+    }
+
+
+def _peaks(device: str) -> dict[str, float]:
+    """The most the process ever held, of a GPU's memory too."""
+    peaks = {"peak_rss": round(peak_rss_mib(), 2)}
+    if device.startswith("cuda"):
+        import torch
+
+        peaks["peak_gpu"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 2)
+    return peaks
+
+
+def _most(passes_mib: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for mib in passes_mib for name in mib)
+    return {name: round(max(mib.get(name, 0.0) for mib in passes_mib), 2) for name in names}
+
+
+def _own_rows(bench: SpeedBench, run: SpeedRun) -> list[dict[str, Any]]:
+    """The method itself in the comparison: round 1, and a later round."""
+    name, n_frames = f"{run.method}, {run.segmenter}", len(bench.clip)
+    later = [r.wall_s / r.n_propagated for p in bench.passes for r in p.later_rounds if r.n_propagated]
+    rows = [
+        (f"{name}, round 1", 1, [p.one_object.wall_s / n_frames for p in bench.passes if p.one_object]),
+        (f"{name}, a later round", 1, later),
+        (
+            f"{name}, round 1",
+            bench.n_objects,
+            [p.many_objects.wall_s / n_frames for p in bench.passes if p.many_objects],
+        ),
+    ]
+    return [
+        Compared(title, n_objects, n_frames, _middle(seconds), run.weights).document()
+        for title, n_objects, seconds in rows
+    ]
+
+
+def _wall(round_times: RoundTimes | None) -> float | None:
+    return round_times.wall_s if round_times else None
+
+
+def _encoder_busy(round_times: RoundTimes | None) -> float | None:
+    return round_times.encoder_busy_s if round_times else None
+
+
+def _middle(values: Sequence[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return median(present) if present else None
+
+
+def _quotient(above: float | None, below: float | None) -> float | None:
+    return above / below if above is not None and below else None
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, DIGITS)

@@ -1,0 +1,162 @@
+"""The JSON of the ziVOS protocol. docs/bench.md lists every key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.evaluation.results import machine, peak_rss_mib, versions
+from pipeline.evaluation.timing import PARTS
+from pipeline.evaluation.zivos.metrics import (
+    ROBUSTNESS_AT,
+    average_correction_intervals,
+    doubt_correlation,
+    interaction_density_s,
+    number_of_corrections,
+    robustness,
+)
+from pipeline.evaluation.zivos.single_pass import ObjectScore, PassScore
+
+SCHEMA_VERSION = 1
+PROTOCOL = "zivos"
+DIGITS = 4
+"""Of the values kept frame by frame."""
+
+
+def figures(scores: Sequence[PassScore], frames_per_s: float) -> dict[str, Any]:
+    """All figures over some passes of one kind, of one clip or of many; None where nothing was measured."""
+    objects = [each for score in scores for each in score.objects]
+    workloads = [each.workload for each in objects]
+    intervals = average_correction_intervals(workloads)
+    doubts = [value for each in objects if (value := doubts_worth(each)) is not None]
+    by_score = [value for each in objects if (value := scores_worth(each)) is not None]
+    n_frames = sum(score.n_frames for score in scores)
+    j, f = (_mean_over_objects([getattr(o, name)[o.scored] for o in objects]) for name in ("iou", "f"))
+    return {
+        "j": j,
+        "f": f,
+        "jf": None if j is None or f is None else (j + f) / 2,
+        "robustness": {f"{at:g}": robustness([o.iou[o.scored] for o in objects], at) for at in ROBUSTNESS_AT},
+        "noc": number_of_corrections(workloads),
+        "answered": sum(len(each.answered) for each in objects),
+        "idi_s": interaction_density_s(workloads, frames_per_s),
+        "aci": float(intervals.mean()) if len(intervals) else None,
+        "aci_sum": float(intervals.sum()),
+        "spearman_median": float(np.median(doubts)) if doubts else None,
+        "spearman_quartiles": [float(q) for q in np.quantile(doubts, (0.25, 0.75))] if doubts else None,
+        "spearman_objects": len(doubts),
+        "spearman_of_score_median": float(np.median(by_score)) if by_score else None,
+        "seconds_per_frame": sum(score.seconds for score in scores) / n_frames if n_frames else None,
+        "seconds_per_frame_by_part": {
+            part: sum(score.part_seconds[part] for score in scores) / n_frames if n_frames else None for part in PARTS
+        },
+    }
+
+
+def doubts_worth(score: ObjectScore) -> float | None:
+    """Spearman's correlation of one object, over the scored frames that show it, before anybody corrected them."""
+    counted = score.scored & score.present
+    return doubt_correlation(score.uncertainty[counted], score.found_iou[counted])
+
+
+def scores_worth(score: ObjectScore) -> float | None:
+    """As `doubts_worth`, of the confidence that stands at every mask (see `pipeline.session.confidence`)."""
+    counted = score.scored & score.present
+    return doubt_correlation(score.doubt[counted], score.found_iou[counted])
+
+
+def pass_entry(score: PassScore, frames_per_s: float, object_ids: Mapping[int, int]) -> dict[str, Any]:
+    """One pass over one clip.
+
+    Args:
+        score: of the pass.
+        frames_per_s: frame rate of the clip.
+        object_ids: by id in the pass the id in the clip's own masks.
+    """
+    return figures([score], frames_per_s) | {
+        "unreadable": score.n_unreadable,
+        "objects": [_object_entry(each, object_ids[each.object_id]) for each in score.objects],
+    }
+
+
+def clip_entry(
+    passes: Mapping[str, PassScore], frames_per_s: float, object_ids: Mapping[int, int], size_hw_px: tuple[int, int]
+) -> dict[str, Any]:
+    """One clip's entry of ``sequences``, with its passes by kind; at least one."""
+    any_pass = next(iter(passes.values()))
+    return {
+        "name": any_pass.name,
+        "frames": any_pass.n_frames,
+        "height_px": size_hw_px[0],
+        "width_px": size_hw_px[1],
+        "passes": {kind: pass_entry(score, frames_per_s, object_ids) for kind, score in passes.items()},
+    }
+
+
+def zivos_report(
+    finished: Sequence[Mapping[str, PassScore]],
+    entries: Sequence[Mapping[str, Any]],
+    kinds: Sequence[str],
+    settings: Mapping[str, Any],
+    *,
+    device: str,
+    complete: bool,
+) -> dict[str, Any]:
+    """The whole document.
+
+    Args:
+        finished: clip by clip the passes by kind.
+        entries: of the same clips, from `clip_entry`.
+        kinds: of passes, in the order of the run.
+        settings: of the run; some of them also stand at the top.
+        device: the torch device in use.
+        complete: whether everything asked for is in it.
+    """
+    rate = settings["frames_per_s"]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "protocol": PROTOCOL,
+        "complete": complete,
+        **{key: settings[key] for key in ("method", "segmenter", "seed")},
+        "settings": dict(settings),
+        "frames": sum(entry["frames"] for entry in entries),
+        "objects": sum(len(next(iter(passes.values())).objects) for passes in finished),
+        "passes": {kind: figures([passes[kind] for passes in finished], rate) for kind in kinds},
+        "peak_rss_mib": peak_rss_mib(),
+        "machine": machine(device),
+        "versions": versions(),
+        "sequences": [dict(entry) for entry in entries],
+    }
+
+
+def _object_entry(score: ObjectScore, object_id: int) -> dict[str, Any]:
+    scored = score.iou[score.scored]
+    j, f = _mean_over_objects([scored]), _mean_over_objects([score.f[score.scored]])
+    return {
+        "object_id": object_id,
+        "first_frame": score.first_frame,
+        "frames_present": int(np.count_nonzero(score.present)),
+        "j": j,
+        "f": f,
+        "jf": None if j is None or f is None else (j + f) / 2,
+        "robustness": {f"{at:g}": robustness([scored], at) for at in ROBUSTNESS_AT},
+        "calls": list(score.calls),
+        "answered": list(score.answered),
+        "spearman": doubts_worth(score),
+        "spearman_of_score": scores_worth(score),
+        "iou": _rounded(score.iou),
+        "found_iou": _rounded(score.found_iou),
+        "uncertainty": _rounded(score.uncertainty),
+    }
+
+
+def _mean_over_objects(by_object: Sequence[NDArray[np.float64]]) -> float | None:
+    means = [float(values.mean()) for values in by_object if len(values)]
+    return float(np.mean(means)) if means else None
+
+
+def _rounded(values: NDArray[np.float64]) -> list[float | None]:
+    return [None if np.isnan(v) else round(float(v), DIGITS) for v in values]
