@@ -11,7 +11,7 @@ import pytest
 
 from tests.clips import REPOSITORY
 
-MEASURED = (REPOSITORY / "docs" / "bench.md").read_text().split("## Measured")[1]
+MEASURED = (REPOSITORY / "docs" / "results.md").read_text()
 
 
 def measurement(name: str) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def measurement(name: str) -> dict[str, Any]:
 
 def rows(title: str) -> dict[str, list[str]]:
     """The table below a title: cells by first cell."""
-    section = MEASURED.split(f"### {title}")[1].split("\n### ")[0]
+    section = MEASURED.split(f"\n## {title}")[1].split("\n## ")[0]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\|.*\|$", section, re.M)]
     return {row[0]: row[1:] for row in cells[2:]}
 
