@@ -116,7 +116,7 @@ class Decoder:
         self, embedding: Any, prompts: ObjectPrompts, memory: ObjectMemory, prior: FloatMap | None
     ) -> Decoded:
         """As `decode`, with the mask (h, w) that the frame had before, given as the segmenter wants it."""
-        if self.segmenter.uses_carried_mask:
+        if self.segmenter.uses_mask_prior:
             return self.decode(embedding, prompts, memory, carried=prior)
         return self.decode(embedding, prompts, memory, mask_input=prior)
 
@@ -139,7 +139,7 @@ class Decoder:
             embedding,
             PromptBatch((prompts,)),
             mask_input=[mask_input],
-            carried=[carried],
+            mask_prior=[carried],
             appearance=[memory.appearance],
             readout=[readout],
             multimask=is_ambiguous(prompts, mask_input),

@@ -148,7 +148,7 @@ class DenoisingVideo:
         return self._state.segmenter.segment(
             embedding,
             PromptBatch(rows),
-            carried=[carried] * len(rows),
+            mask_prior=[carried] * len(rows),
             appearance=[memory.object_memory.appearance] * len(rows),
             multimask=multimask,
         )

@@ -130,7 +130,7 @@ class LazyVideo(ConcurrentVideo):
     ) -> list[Found]:
         """What the segmenter makes of one click per asked row, all in one call; the memory is read again."""
         prompts, appearance = list(asked.values()), [ways[row].appearance for row in asked]
-        uses_mask = self._state.segmenter.uses_carried_mask
+        uses_mask = self._state.segmenter.uses_mask_prior
         masks = [seen[row].found.low_res_logits if uses_mask else None for row in asked]
         once = replace(self._refiner, refinement_iterations=0)
         first = once.run(embedding, prompts, masks, appearance, [None] * len(asked), multimask=not uses_mask)

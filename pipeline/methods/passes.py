@@ -56,11 +56,11 @@ class Passes:
             multimask: ask for several masks in the first pass and keep the one the segmenter scores best.
         """
         batch, segment = PromptBatch(tuple(prompts)), self.segmenter.segment
-        if not self.segmenter.uses_carried_mask:
+        if not self.segmenter.uses_mask_prior:
             shown = self.together(expected, readouts)
             first = _best(segment(embedding, batch, mask_input=shown, appearance=appearance, multimask=multimask))
             return self.refined(embedding, prompts, appearance, first)
-        first = _best(segment(embedding, batch, carried=expected, appearance=appearance, multimask=multimask))
+        first = _best(segment(embedding, batch, mask_prior=expected, appearance=appearance, multimask=multimask))
         return self.refined(embedding, prompts, appearance, first, readouts)
 
     def refined(

@@ -14,7 +14,7 @@ from pipeline.methods.concurrent_memory import Asked, ConcurrentMemory, Remember
 from pipeline.methods.decoding import is_ambiguous
 from pipeline.methods.passes import Found, Passes
 from pipeline.methods.video_state import VideoState
-from pipeline.segmenters.base import FloatMap, Reference
+from pipeline.segmenters.base import FloatMap, ReferenceFrame
 from pipeline.types import BoolMask
 from pipeline.video.frames import FrameError
 
@@ -119,7 +119,7 @@ class PromptedFrames:
     ) -> bool:
         if (each.object_id, each.frame_index) not in answers:
             return False
-        refines_alone = self.state.segmenter.uses_carried_mask and self.passes.refinement_iterations > 0
+        refines_alone = self.state.segmenter.uses_mask_prior and self.passes.refinement_iterations > 0
         return refines_alone or bool(set(others[each.object_id]) - {each.frame_index})
 
     def _learnt(self, object_id: int, masks: Mapping[int, BoolMask]) -> Any:
@@ -127,7 +127,7 @@ class PromptedFrames:
         references = []
         for frame_index, mask in sorted(masks.items()):
             try:
-                references.append(Reference(self.state.embedding(frame_index), mask))
+                references.append(ReferenceFrame(self.state.embedding(frame_index), mask))
             except FrameError:
                 continue
         known = self.state.objects.get(object_id)

@@ -22,7 +22,7 @@ from torchvision.transforms.v2.functional import InterpolationMode, normalize, r
 
 from model_zoo.sam2 import new_inference_session
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
-from pipeline.segmenters.stored import StoredEmbeddings
+from pipeline.segmenters.serialization import SerializableEmbeddings
 from pipeline.types import BoolMask, FrameRGB
 
 _MEAN_RGB, _STD_RGB = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -93,7 +93,7 @@ class Found:
     memory: FrameMemory
 
 
-class Sam2Network(StoredEmbeddings):
+class Sam2Network(SerializableEmbeddings):
     """See above. Safe to call from several threads; weights are shared, and no call leaves anything behind."""
 
     _embedding_type = FrameFeatures

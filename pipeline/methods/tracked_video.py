@@ -169,7 +169,7 @@ class TrackedVideo:
         start = anchor.frame_index
         tracked = self._tracker.follow(self._state.frames, anchor, range(start, part[-1] + part.step, part.step))
         flow = None
-        if self._state.segmenter.uses_carried_mask:
+        if self._state.segmenter.uses_mask_prior:
             flow = MaskFlow(FlowFields(self._state.frames, self._flow_long_side_px))
             flow.start(latest.frame_index, latest.mask)
         by_frame = dict(zip(range(start, part[-1] + part.step, part.step), tracked, strict=True))

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.embeddings.cache import EmbeddingCache, FrameEmbeddings
 from pipeline.memory.bank import MemoryBank
 from pipeline.methods.base import Anchor
-from pipeline.segmenters.base import FloatMap, Reference, Segmenter
+from pipeline.segmenters.base import FloatMap, ReferenceFrame, Segmenter
 from pipeline.types import BoolMask
 from pipeline.video.frames import FrameSource
 
@@ -58,7 +58,7 @@ class VideoState:
         """What the prompted frames teach the segmenter; taught again only when one of their masks changed."""
         source = tuple((anchor.frame_index, digest(anchor.mask)) for anchor in anchors)
         if source != known.learnt_from:
-            references = [Reference(self.embedding(anchor.frame_index), anchor.mask) for anchor in anchors]
+            references = [ReferenceFrame(self.embedding(anchor.frame_index), anchor.mask) for anchor in anchors]
             known.learnt = self.segmenter.learn(references, known.learnt) if references else None
             known.learnt_from = source
         return known.learnt

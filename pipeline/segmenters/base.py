@@ -1,4 +1,4 @@
-"""The seam between methods and segmenters: one heavy ``embed`` per frame, then light ``segment`` calls over objects."""
+"""The interface between methods and segmenters: a slow ``embed`` per frame, then fast ``segment`` calls per object."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FloatMap = NDArray[np.float32]
 
 
 class Embedding(Protocol):
-    """What a segmenter computes from a frame alone; the cache bounds the sum of ``nbytes``."""
+    """What a segmenter computes from a frame alone. The embedding cache limits the sum of ``nbytes``."""
 
     @property
     def nbytes(self) -> int:
@@ -31,7 +31,7 @@ def _no_points() -> NDArray[np.float32]:
     return np.zeros((0, 2), np.float32)
 
 
-def _no_signs() -> NDArray[np.bool_]:
+def _no_labels() -> NDArray[np.bool_]:
     return np.zeros(0, np.bool_)
 
 
@@ -40,29 +40,29 @@ class ObjectPrompts:
     """The prompts of one object on one frame.
 
     ``points_xy_px`` is (N, 2) float32 and ``positive`` (N,) bool; the box is x0, y0, x1, y1; all in pixels of the
-    original frame. ``tracked`` says that trackers carried the prompts here: they guide the segmenter, but do not bind
-    it as a person's prompts do.
+    original frame. ``tracked`` says that trackers moved the prompts here from another frame. Tracked prompts are hints;
+    a mask may contradict them. It may not contradict the prompts of a person.
     """
 
     points_xy_px: NDArray[np.float32] = field(default_factory=_no_points)
-    positive: NDArray[np.bool_] = field(default_factory=_no_signs)
+    positive: NDArray[np.bool_] = field(default_factory=_no_labels)
     box_xyxy_px: tuple[float, float, float, float] | None = None
     tracked: bool = False
 
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """The prompts of several objects on one frame; the position in ``objects`` is the row of every answer."""
+    """The prompts of several objects on one frame. The position in ``objects`` is the object's row in every result."""
 
     objects: tuple[ObjectPrompts, ...]
 
 
 @dataclass(frozen=True)
 class MemoryQuery:
-    """What the memory is asked with. ``keys`` (C, N) float32: one column per cell of the segmenter's grid.
+    """A query to the memory. ``keys`` (C, N) float32: one column per cell of the segmenter's grid.
 
-    A query may leave out trailing channels of the memory's keys; these are then not compared. ``cells`` tells the
-    segmenter which cells these are; nobody else reads it.
+    A query may have fewer channels than the memory's keys; the memory then compares only the first C channels.
+    ``cells`` is private to the segmenter: it says which cells of the frame the columns belong to.
     """
 
     keys: torch.Tensor
@@ -71,9 +71,9 @@ class MemoryQuery:
 
 @dataclass(frozen=True)
 class MemoryReadout:
-    """The memory's answer (I-PT, Eq. 5): ``values`` (V, N) float32 for the N cells of ``query``.
+    """What was read from the memory (I-PT, Eq. 5): ``values`` (V, N) float32 for the N cells of ``query``.
 
-    ``alpha`` in [0, 1] is the share of the frame's own value when the two are mixed (Eq. 6).
+    ``alpha`` in [0, 1] is the weight of the frame's own value when the two are mixed (Eq. 6).
     """
 
     query: MemoryQuery
@@ -99,8 +99,8 @@ class Segmentation:
     """One frame segmented: O objects, K candidate masks of each (K = 1 unless several were asked for).
 
     ``low_res_logits`` (O, K, h, w) float32 are in the segmenter's own resolution: one (h, w) map is what ``mask_input``
-    takes, and `Segmenter.to_full_size` makes the mask of it. ``predicted_iou`` is (O, K) float32 in [0, 1].
-    ``queries`` ask the memory, one per object.
+    takes, and `Segmenter.to_full_size` brings it to the frame's size. ``predicted_iou`` is (O, K) float32 in [0, 1].
+    ``queries`` has one memory query per object.
     """
 
     low_res_logits: NDArray[np.float32]
@@ -109,8 +109,8 @@ class Segmentation:
 
 
 @dataclass(frozen=True)
-class Reference:
-    """A frame whose mask a person vouches for: what appearances are learnt from. ``mask`` is (H, W) bool."""
+class ReferenceFrame:
+    """A prompted frame and its mask, from which `Segmenter.learn` learns. ``mask`` is (H, W) bool."""
 
     embedding: Any
     mask: BoolMask
@@ -125,38 +125,38 @@ class Segmenter(Protocol):
         ...
 
     @property
-    def uses_carried_mask(self) -> bool:
-        """Whether the first pass over a frame makes use of ``carried``; if not, nobody needs to compute the flow."""
+    def uses_mask_prior(self) -> bool:
+        """Whether the first pass over a frame reads ``mask_prior``; if not, no optical flow needs to be computed."""
         ...
 
     def embed(self, frame_rgb: FrameRGB) -> Embedding:
-        """Everything that depends on the frame alone."""
+        """Compute everything that depends on the frame alone."""
         ...
 
     def features(self, embedding: Any) -> torch.Tensor:
-        """The frame's semantic map (C, h', w') float32; it covers what `low_res_logits` cover."""
+        """The frame's semantic map (C, h', w') float32; it covers the same area as `low_res_logits`."""
         ...
 
     def key_features(self, embedding: Any) -> torch.Tensor:
-        """What a memory that all objects share compares (C, h', w') float32; it covers what `features` covers."""
+        """The keys of a memory that all objects share, (C, h', w') float32, over the same area as `features`."""
         ...
 
-    def learn(self, references: Sequence[Reference], previous: Any = None) -> Any:
-        """What the masks of one object on its prompted frames teach, beyond the memory; None where nothing.
+    def learn(self, references: Sequence[ReferenceFrame], previous: Any = None) -> Any:
+        """Train an appearance model of one object on its prompted frames; None if the segmenter has no such model.
 
         Args:
             references: all prompted frames of the object.
-            previous: what an earlier call for the same object returned; memory keys made with it stay comparable.
+            previous: the model that an earlier call for this object returned. Memory keys stay comparable with it.
         """
         ...
 
     def adapt(self, appearance: Any, embedding: Any, low_res_logits: FloatMap) -> Any:
-        """The appearance after one more frame of the object; ``appearance`` itself stays as it is.
+        """Return the appearance model updated with one more frame; ``appearance`` itself does not change.
 
         Args:
-            appearance: what `learn` or `adapt` returned.
+            appearance: the model that `learn` or `adapt` returned.
             embedding: of the frame.
-            low_res_logits: (h, w), found by `segment`, so nobody vouches for it.
+            low_res_logits: (h, w), the mask that `segment` found; no person has checked it.
         """
         ...
 
@@ -166,7 +166,7 @@ class Segmenter(Protocol):
         prompts: PromptBatch,
         *,
         mask_input: Sequence[FloatMap | None] | None = None,
-        carried: Sequence[FloatMap | None] | None = None,
+        mask_prior: Sequence[FloatMap | None] | None = None,
         appearance: Sequence[Any] | None = None,
         readout: Sequence[MemoryReadout | None] | None = None,
         multimask: bool = False,
@@ -177,16 +177,16 @@ class Segmenter(Protocol):
             embedding: of this frame, from `embed`.
             prompts: one row per object; a row may be without any point and box.
             mask_input: logits (h, w) in the segmenter's own resolution, from an earlier pass over this frame.
-            carried: logits (h, w) where the object is expected before any pass: the neighbouring frame's mask carried
-                along the flow, or the mask that this frame had before a person prompted it.
-            appearance: what `learn` returned.
-            readout: what the memory said to the query of an earlier pass.
-            multimask: give several candidate masks of each object where the segmenter can tell them apart.
+            mask_prior: logits (h, w) of the mask expected before the first pass: the neighbouring frame's mask warped
+                along the optical flow, or the mask that this frame had before a person prompted it.
+            appearance: the models that `learn` or `adapt` returned.
+            readout: what was read from the memory for the query of an earlier pass.
+            multimask: return several candidate masks per object if the segmenter has them.
         """
         ...
 
     def memorise(self, embedding: Any, query: MemoryQuery, low_res_logits: FloatMap) -> MemoryEntry:
-        """What to remember of a frame whose mask is known.
+        """Make the memory entry of a frame whose mask is known.
 
         Args:
             embedding: of the frame.

@@ -25,12 +25,12 @@ from pipeline.segmenters.base import (
     MemoryReadout,
     ObjectPrompts,
     PromptBatch,
-    Reference,
+    ReferenceFrame,
     Segmentation,
 )
 from pipeline.segmenters.resizing import Resizing, resizing
 from pipeline.segmenters.rows import alike_rows, per_row
-from pipeline.segmenters.stored import StoredEmbeddings
+from pipeline.segmenters.serialization import SerializableEmbeddings
 from pipeline.types import FrameRGB
 
 NO_OBJECT_LOGIT = -16.0
@@ -58,7 +58,7 @@ class SamEmbedding:
         return sum(value.nbytes for value in vars(self).values() if isinstance(value, torch.Tensor))
 
 
-class SamSegmenter(StoredEmbeddings):
+class SamSegmenter(SerializableEmbeddings):
     """See `pipeline.segmenters.base.Segmenter`. The memory's tensors (C = V = 256, N = 4096 cells) stay on the device.
 
     Objects are decoded in batches of equally many points and the same presence of a box: the package knows no attention
@@ -68,7 +68,7 @@ class SamSegmenter(StoredEmbeddings):
     predicted IoU 0, and its query asks about no cells (N = 0), so that nothing is read for it and nothing memorised.
     """
 
-    uses_carried_mask = False
+    uses_mask_prior = False
     # What a relative of SAM, whose encoder and decoder give something else, replaces; with `_encode` and `_masks`.
     _embedding_type: type[SamEmbedding] = SamEmbedding
     _n_candidates = 3
@@ -127,7 +127,7 @@ class SamSegmenter(StoredEmbeddings):
         """The same as `features`."""
         return self.features(embedding)
 
-    def learn(self, references: Sequence[Reference], previous: Any = None) -> None:  # noqa: ARG002
+    def learn(self, references: Sequence[ReferenceFrame], previous: Any = None) -> None:  # noqa: ARG002
         """Nothing: SAM has no part that a video could teach."""
         return None
 
@@ -140,14 +140,14 @@ class SamSegmenter(StoredEmbeddings):
         prompts: PromptBatch,
         *,
         mask_input: Sequence[FloatMap | None] | None = None,
-        carried: Sequence[FloatMap | None] | None = None,  # noqa: ARG002
+        mask_prior: Sequence[FloatMap | None] | None = None,  # noqa: ARG002
         appearance: Sequence[Any] | None = None,  # noqa: ARG002
         readout: Sequence[MemoryReadout | None] | None = None,
         multimask: bool = False,
     ) -> Segmentation:
         """Prompt encoder and mask decoder; see `pipeline.segmenters.base.Segmenter.segment`.
 
-        ``carried`` and ``appearance`` are not looked at. With ``multimask`` K is 3, else 1, as in `SamPredictor`.
+        ``mask_prior`` and ``appearance`` are not used. With ``multimask`` K is 3, else 1, as in `SamPredictor`.
         A readout replaces the row's dense prompt embedding v by alpha * v + (1 - alpha) * values (I-PT, Eq. 6); one
         without cells leaves it.
 

@@ -17,7 +17,7 @@ from pipeline.segmenters.base import (
     MemoryReadout,
     ObjectPrompts,
     PromptBatch,
-    Reference,
+    ReferenceFrame,
     Segmentation,
 )
 from pipeline.segmenters.classical import features
@@ -54,7 +54,7 @@ class ClassicalSegmenter:
         return f"classical-{features.WORK_LONG_SIDE_PX}"
 
     @property
-    def uses_carried_mask(self) -> bool:
+    def uses_mask_prior(self) -> bool:
         """Without it the first pass would have to search the whole frame."""
         return True
 
@@ -71,7 +71,7 @@ class ClassicalSegmenter:
         stacked = keys(embedding, embedding.grid.astype(np.float32))
         return torch.from_numpy(np.ascontiguousarray(stacked.transpose(2, 0, 1)))
 
-    def learn(self, references: Sequence[Reference], previous: Appearance | None = None) -> Appearance:
+    def learn(self, references: Sequence[ReferenceFrame], previous: Appearance | None = None) -> Appearance:
         """Train the object's network on its prompted frames."""
         frames = [(r.embedding, to_work_mask(r.mask, r.embedding.work_size_hw_px)) for r in references]
         return Appearance.learn(
@@ -88,7 +88,7 @@ class ClassicalSegmenter:
         prompts: PromptBatch,
         *,
         mask_input: Sequence[FloatMap | None] | None = None,
-        carried: Sequence[FloatMap | None] | None = None,
+        mask_prior: Sequence[FloatMap | None] | None = None,
         appearance: Sequence[Appearance | None] | None = None,
         readout: Sequence[MemoryReadout | None] | None = None,
         multimask: bool = False,  # noqa: ARG002 - one answer is all it has
@@ -105,7 +105,7 @@ class ClassicalSegmenter:
         rows = zip(
             prompts.objects,
             mask_input or nothing,
-            carried or nothing,
+            mask_prior or nothing,
             appearance or nothing,
             readout or nothing,
             strict=True,

@@ -1,4 +1,4 @@
-"""A segmenter that writes down what it was asked, and answers with where the carried or earlier mask was."""
+"""A segmenter that writes down what it was asked, and answers with where the prior or earlier mask was."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.segmenters.base import (
     MemoryReadout,
     ObjectPrompts,
     PromptBatch,
-    Reference,
+    ReferenceFrame,
     Segmentation,
 )
 from pipeline.types import FrameRGB
@@ -36,7 +36,7 @@ class Frame:
 class Call:
     prompts: tuple[ObjectPrompts, ...]
     has_mask_input: bool
-    has_carried: bool
+    has_mask_prior: bool
     readout: MemoryReadout | None
     multimask: bool
 
@@ -48,7 +48,7 @@ class RecordingSegmenter:
     A ``restless`` one finds less of it with every pass.
     """
 
-    uses_carried_mask: bool = False
+    uses_mask_prior: bool = False
     restless: bool = False
     calls: list[Call] = field(default_factory=list)
     learnt_from: list[int] = field(default_factory=list)
@@ -63,7 +63,7 @@ class RecordingSegmenter:
     def key_features(self, embedding: Frame) -> torch.Tensor:
         return self.features(embedding)
 
-    def learn(self, references: Sequence[Reference], previous: Any = None) -> int:  # noqa: ARG002
+    def learn(self, references: Sequence[ReferenceFrame], previous: Any = None) -> int:  # noqa: ARG002
         self.learnt_from.append(len(references))
         return len(references)
 
@@ -76,16 +76,16 @@ class RecordingSegmenter:
         prompts: PromptBatch,
         *,
         mask_input: Sequence[FloatMap | None] | None = None,
-        carried: Sequence[FloatMap | None] | None = None,
+        mask_prior: Sequence[FloatMap | None] | None = None,
         appearance: Sequence[Any] | None = None,  # noqa: ARG002
         readout: Sequence[MemoryReadout | None] | None = None,
         multimask: bool = False,
     ) -> Segmentation:
         n_objects = len(prompts.objects)
         first_input = mask_input[0] if mask_input else None
-        first_carried = carried[0] if carried else None
+        first_prior = mask_prior[0] if mask_prior else None
         memory = readout[0] if readout else None
-        self.calls.append(Call(prompts.objects, first_input is not None, first_carried is not None, memory, multimask))
+        self.calls.append(Call(prompts.objects, first_input is not None, first_prior is not None, memory, multimask))
         red, green = (embedding.image[::2, ::2, channel].astype(np.float32) for channel in (0, 1))
         logits = np.repeat(np.repeat((red - green)[None, None] / 10, n_objects, 0), 3 if multimask else 1, 1)
         if self.restless:

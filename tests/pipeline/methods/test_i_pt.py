@@ -129,16 +129,16 @@ def test_one_click_asks_for_several_masks_and_takes_the_one_with_the_best_score(
 
 @pytest.mark.parametrize("uses_carried", [True, False])
 def test_the_mask_a_frame_had_is_given_as_the_segmenter_wants_it(uses_carried: bool) -> None:
-    segmenter = RecordingSegmenter(uses_carried_mask=uses_carried)
+    segmenter = RecordingSegmenter(uses_mask_prior=uses_carried)
     video = open_i_pt(segmenter, refinement_iterations=0)
     memory = video.begin_round(one_round(0))
     segmenter.calls.clear()
     click = ObjectPrompts(np.array([[30, 60]], np.float32), np.array([False]))
     video.segment_prompted(3, click, prior=np.where(MASKS[3], 4.0, -4.0).astype(np.float32), memory=memory)
-    assert segmenter.calls[0].has_carried is uses_carried
+    assert segmenter.calls[0].has_mask_prior is uses_carried
     assert segmenter.calls[0].has_mask_input is not uses_carried
     list(video.propagate(Anchor(0, MASKS[0]), range(1, 3), memory))
-    assert segmenter.calls[2].has_carried is uses_carried
+    assert segmenter.calls[2].has_mask_prior is uses_carried
 
 
 class FixedPoints:
@@ -217,7 +217,7 @@ def test_where_trackers_start_anew(variant: str, areas_px: list[int], first_px: 
 @pytest.mark.parametrize("variant", ["never", "horizon", "median_area", "similar_area"])
 def test_every_restart_variant_gives_each_frame_once_and_in_order(variant: str) -> None:
     method = SamPt(
-        RecordingSegmenter(uses_carried_mask=True),
+        RecordingSegmenter(uses_mask_prior=True),
         LucasKanade(),
         EmbeddingCache(64),
         SamPtSettings(refinement_iterations=0, restart=variant, restart_frames=4, filter_patches=True),

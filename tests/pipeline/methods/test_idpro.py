@@ -62,7 +62,7 @@ def test_a_frame_is_segmented_for_all_objects_in_one_call(refinements: int) -> N
     found = walked(video, [task(object_id, 0) for object_id in (3, 1, 7)], range(1, 3))
     assert [[each.frame_index for each in estimates] for estimates in found] == [[1] * 3, [2] * 3]
     assert len(segmenter.calls) == 2 * (1 + refinements)
-    assert all(len(call.prompts) == 3 and call.has_mask_input and not call.has_carried for call in segmenter.calls)
+    assert all(len(call.prompts) == 3 and call.has_mask_input and not call.has_mask_prior for call in segmenter.calls)
 
 
 def test_every_objects_prompts_are_alike_so_that_they_are_decoded_together() -> None:

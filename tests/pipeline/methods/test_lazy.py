@@ -125,7 +125,7 @@ def test_uncertainty_and_its_change_are_told() -> None:
 
 @pytest.mark.parametrize("uses_mask", [False, True])
 def test_the_refiner_gets_one_click_inside_and_the_mask_only_if_it_wants_one(uses_mask: bool) -> None:
-    segmenter = RecordingSegmenter(uses_carried_mask=uses_mask)
+    segmenter = RecordingSegmenter(uses_mask_prior=uses_mask)
     walked(opened(segmenter, contrasts(6, 6, 1.35), prompted_refinements=0), 3)
     call = next(call for call in segmenter.calls if not call.prompts[0].tracked)
     (prompts,) = call.prompts
@@ -134,7 +134,7 @@ def test_the_refiner_gets_one_click_inside_and_the_mask_only_if_it_wants_one(use
     x_px, y_px = prompts.points_xy_px[0]
     assert MASK[int(y_px), int(x_px)]
     assert not call.has_mask_input
-    assert (call.has_carried, call.multimask) == (uses_mask, not uses_mask)
+    assert (call.has_mask_prior, call.multimask) == (uses_mask, not uses_mask)
 
 
 def test_several_objects_are_corrected_in_one_call() -> None:

@@ -75,7 +75,7 @@ def test_the_deepest_point_is_in_the_thickest_part_even_at_the_border() -> None:
 
 @pytest.mark.parametrize("keep", ["largest", "like_previous"])
 def test_a_step_segments_all_boxes_at_once_and_refines_with_the_others_as_negatives(keep: str) -> None:
-    segmenter = RecordingSegmenter(uses_carried_mask=True)
+    segmenter = RecordingSegmenter(uses_mask_prior=True)
     method = SamPd(segmenter, EmbeddingCache(64))
     method = SamPd(segmenter, EmbeddingCache(64), type(method.settings)(keep=keep))
     video = method.open(ArrayFrames(IMAGES))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline.memory.bank import MemoryBank
 from pipeline.methods import MethodChoice
-from pipeline.segmenters.base import FloatMap, ObjectPrompts, PromptBatch, Reference
+from pipeline.segmenters.base import FloatMap, ObjectPrompts, PromptBatch, ReferenceFrame
 from pipeline.segmenters.classical import ClassicalSegmenter
 from pipeline.segmenters.classical.boundary import geodesic_distance, graph_cut
 from pipeline.segmenters.classical.features import WORK_LONG_SIDE_PX, embed
@@ -54,7 +54,7 @@ def clicks(*points: tuple[float, float, bool], box: tuple[float, float, float, f
 
 def segment(prompts: ObjectPrompts, prior: BoolMask | None = None) -> BoolMask:
     given_prior = None if prior is None else np.where(prior, 4.0, -4.0).astype(np.float32)
-    found = SEGMENTER.segment(EMBEDDING, PromptBatch((prompts,)), carried=[given_prior])
+    found = SEGMENTER.segment(EMBEDDING, PromptBatch((prompts,)), mask_prior=[given_prior])
     assert found.low_res_logits.shape == (1, 1, 240, 320)
     assert found.low_res_logits.dtype == np.float32
     assert 0.0 <= found.predicted_iou[0, 0] <= 1.0
@@ -125,9 +125,9 @@ def test_negative_clicks_alone_mean_no_object() -> None:
 
 
 def follow(image: FrameRGB, carried: FloatMap | None) -> BoolMask:
-    learnt = SEGMENTER.learn([Reference(EMBEDDING, OBJECT)])
+    learnt = SEGMENTER.learn([ReferenceFrame(EMBEDDING, OBJECT)])
     tracked = PromptBatch((ObjectPrompts(tracked=True),))
-    found = SEGMENTER.segment(SEGMENTER.embed(image), tracked, carried=[carried], appearance=[learnt])
+    found = SEGMENTER.segment(SEGMENTER.embed(image), tracked, mask_prior=[carried], appearance=[learnt])
     return np.asarray(found.low_res_logits[0, 0] > 0)
 
 
@@ -147,10 +147,10 @@ def test_tracked_prompts_need_an_appearance() -> None:
 
 
 def test_the_memory_corrects_an_earlier_pass_and_alpha_one_leaves_it_out() -> None:
-    learnt = SEGMENTER.learn([Reference(EMBEDDING, OBJECT)])
+    learnt = SEGMENTER.learn([ReferenceFrame(EMBEDDING, OBJECT)])
     tracked = PromptBatch((ObjectPrompts(tracked=True),))
     logits = np.where(OBJECT, 4.0, -4.0).astype(np.float32)
-    first = SEGMENTER.segment(EMBEDDING, tracked, carried=[logits], appearance=[learnt])
+    first = SEGMENTER.segment(EMBEDDING, tracked, mask_prior=[logits], appearance=[learnt])
     bank = MemoryBank(64)
     bank.store(0, SEGMENTER.memorise(EMBEDDING, first.queries[0], logits), interaction=True)
     leaked = np.where(OBJECT | NEIGHBOUR, 0.6, -0.6).astype(np.float32)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.segmenters.base import FloatMap, Reference
+from pipeline.segmenters.base import FloatMap, ReferenceFrame
 from pipeline.segmenters.classical import ClassicalSegmenter
 from pipeline.segmenters.classical.appearance import Region, features_at, pixel_features, recent_rows
 from pipeline.segmenters.classical.features import ClassicalEmbedding, embed
@@ -38,7 +38,7 @@ def test_adapting_teaches_new_colours_without_forgetting_the_prompted_one() -> N
     frame, mask = disc_frame((180, 60, 60))
     changed, _ = disc_frame((60, 70, 190))
     first, second = SEGMENTER.embed(frame), SEGMENTER.embed(changed)
-    memory = SEGMENTER.learn([Reference(first, mask)])
+    memory = SEGMENTER.learn([ReferenceFrame(first, mask)])
     adapted = memory
     for _ in range(8):
         adapted = SEGMENTER.adapt(adapted, second, known(mask, second))
@@ -60,7 +60,7 @@ def test_adapting_teaches_new_colours_without_forgetting_the_prompted_one() -> N
 def test_an_empty_mask_teaches_nothing() -> None:
     frame, mask = disc_frame((180, 60, 60))
     embedding = SEGMENTER.embed(frame)
-    memory = SEGMENTER.learn([Reference(embedding, mask)])
+    memory = SEGMENTER.learn([ReferenceFrame(embedding, mask)])
     assert SEGMENTER.adapt(memory, embedding, known(np.zeros_like(mask), embedding)) is memory
 
 
@@ -81,7 +81,7 @@ def test_recent_pixels_keep_away_from_the_border() -> None:
 def test_features_of_single_pixels_are_those_of_the_whole_frame() -> None:
     frame, mask = disc_frame((180, 60, 60))
     embedding = SEGMENTER.embed(frame)
-    projected = SEGMENTER.learn([Reference(embedding, mask)]).projection(embedding)
+    projected = SEGMENTER.learn([ReferenceFrame(embedding, mask)]).projection(embedding)
     rows = np.random.default_rng(0).integers(0, mask.shape[0] // 2 * 400, 300)
     whole = pixel_features(embedding, projected, Region.whole(embedding.work_size_hw_px))
     at = features_at(embedding, projected, rows)

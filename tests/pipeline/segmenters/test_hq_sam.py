@@ -52,7 +52,7 @@ def clicks(n_points: int, seed: int = 0) -> PromptBatch:
 def test_it_is_a_segmenter() -> None:
     checked: Segmenter = segmenter()
     assert checked.name == "tiny_hq"
-    assert not checked.uses_carried_mask
+    assert not checked.uses_mask_prior
 
 
 def test_an_embedding_counts_the_hq_features_and_survives_the_disk() -> None:

@@ -51,7 +51,7 @@ def disc(size_hw_px: tuple[int, int], radius_px: float, centre_xy: tuple[float, 
 def test_it_is_a_segmenter() -> None:
     checked: Segmenter = segmenter()
     assert checked.name == "tiny"
-    assert not checked.uses_carried_mask
+    assert not checked.uses_mask_prior
     assert checked.learn([]) is None
 
 

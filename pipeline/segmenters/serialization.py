@@ -17,7 +17,7 @@ _NOTES = "notes"
 _SAMPLES = 64
 
 
-class StoredEmbeddings:
+class SerializableEmbeddings:
     """What makes a segmenter's embeddings storable, see `pipeline.embeddings.cache.StorableEmbeddings`.
 
     An embedding is a dataclass of tensors in main memory, tuples of them, and tuples of numbers.
@@ -34,7 +34,7 @@ class StoredEmbeddings:
     @cached_property
     def stored_as(self) -> str:
         """The name and the weights."""
-        return f"{self.name}|{weights_mark(self._model)}"
+        return f"{self.name}|{weights_digest(self._model)}"
 
     def pack(self, embedding: Any) -> bytes:
         """An embedding as bytes."""
@@ -73,7 +73,7 @@ def _part(name: str, tensors: dict[str, torch.Tensor], notes: dict[str, Any]) ->
     return tuple(note) if isinstance(note, list) else tuple(tensors[f"{name}.{place}"] for place in range(note))
 
 
-def weights_mark(model: torch.nn.Module) -> str:
+def weights_digest(model: torch.nn.Module) -> str:
     """Tells a network's weights from others: a digest over names, sizes and some values of every tensor."""
     digest = blake2b(digest_size=16)
     for name, tensor in sorted(model.state_dict().items()):
