@@ -7,26 +7,44 @@ need a training server; and every error of theirs sends the stack trace to the c
 
 from __future__ import annotations
 
+import hmac
 import logging
 import secrets
 from collections.abc import Callable
+from typing import Any, NoReturn
 
 from flask import Flask, Response, jsonify, request
 from label_studio_ml import api
+from label_studio_ml.model import LabelStudioMLBase
+from werkzeug.datastructures import Authorization
 from werkzeug.exceptions import HTTPException
 
-from ls_backend.auth import is_allowed
 from ls_backend.errors import RequestError
-from ls_backend.model import EXTENSION, IvosModel
-from ls_backend.protocol.payloads import Json, SetupRequest, SuggestionsRequest, parse
+from ls_backend.protocol.payloads import Json, PredictRequest, SetupRequest, SuggestionsRequest, parse
 from ls_backend.service import PredictionService
 from ls_backend.settings import Settings
 
 logger = logging.getLogger(__name__)
-_METHODS = {"/versions": ["GET", "POST"], "/suggestions": ["GET"]}
-"""Where it is not POST alone. Label Studio asks /versions with GET, the library only knows POST."""
+EXTENSION = "ivos"
+"""Where the Flask app keeps its `PredictionService`."""
+OPEN_PATHS = frozenset({"/", "/health", "/webhook"})
+"""Health checks of containers carry no credentials, and Label Studio sends none to its webhooks."""
 MAX_BODY_BYTES = 250 * 1024 * 1024
 """Label Studio's own limit."""
+_METHODS = {"/versions": ["GET", "POST"], "/suggestions": ["GET"]}
+"""The routes that take other methods than POST. Label Studio asks /versions with GET; the library only knows POST."""
+
+
+class IvosModel(LabelStudioMLBase):  # type: ignore[misc]  # label-studio-ml has no types
+    """The model class that label-studio-ml's ``init_app`` asks for, in 1.0.9 and in 2.x. It is never instantiated.
+
+    The library makes instances per /setup (1.0.9) or per request (2.x). Weights and sessions outlive both, so they live
+    in the app's `PredictionService`, and the routes that would call the model are replaced.
+    """
+
+    def predict(self, tasks: list[Json], context: Json | None = None, **kwargs: Any) -> NoReturn:
+        """Never called: /predict goes to `PredictionService.predict`."""
+        raise NotImplementedError("requests are served by PredictionService, see ls_backend.app.create_app")
 
 
 def create_app(settings: Settings) -> Flask:
@@ -49,6 +67,21 @@ def create_app(settings: Settings) -> Flask:
     return app
 
 
+def is_allowed(path: str, authorization: Authorization | None, settings: Settings) -> bool:
+    """Whether a request may be served: the path is open, authentication is off, or the credentials are right."""
+    if settings.auth_disabled or path in OPEN_PATHS:
+        return True
+    if authorization is None or authorization.type != "basic":
+        return False
+    pairs = (
+        (authorization.username or "", settings.basic_auth_user),
+        (authorization.password or "", settings.basic_auth_pass.get_secret_value()),
+    )
+    # Both are always compared, in constant time, so that timing tells nothing about either.
+    matches = [hmac.compare_digest(given.encode(), expected.encode()) for given, expected in pairs]
+    return all(matches)
+
+
 def _mount(app: Flask, own_views: dict[str, Callable[[], Response]]) -> None:
     """Give the app label-studio-ml's routes, with our views where we have one for the path."""
     server = api.init_app(IvosModel)
@@ -61,19 +94,8 @@ def _mount(app: Flask, own_views: dict[str, Callable[[], Response]]) -> None:
 
 
 def _own_views(service: PredictionService) -> dict[str, Callable[[], Response]]:
-    model = IvosModel()
-
     def predict() -> Response:
-        body = _json_object()
-        params = body.get("params") or {}
-        if not isinstance(params, dict):
-            raise RequestError(f'"params" must be an object, but got {type(params).__name__}')
-        results = model.predict(
-            body.get("tasks") or [],
-            context=params.get("context"),
-            project=body.get("project") or "",
-            label_config=body.get("label_config") or "",
-        )
+        results = service.predict(parse(PredictRequest, _json_object(), "the request"))
         return jsonify({"results": results, "model_version": service.model_version})
 
     def setup() -> Response:
@@ -86,7 +108,8 @@ def _own_views(service: PredictionService) -> dict[str, Callable[[], Response]]:
         return jsonify({})
 
     def train() -> Response:
-        return jsonify(model.fit())
+        # Nothing is trained between sessions: classifiers are fitted per video, while the annotator works.
+        return jsonify({})
 
     def versions() -> Response:
         return jsonify({"versions": [service.model_version]})

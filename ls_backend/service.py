@@ -11,16 +11,14 @@ from ls_backend.label_studio.annotation_repairs import UnseenFrames
 from ls_backend.label_studio.connections import Connections
 from ls_backend.label_studio.media import MediaFetcher, TaskFrames, frame_urls
 from ls_backend.method_provider import MethodProvider
-from ls_backend.protocol.brush import sdk_codec
 from ls_backend.protocol.label_config import LabelConfig, parse_label_config
 from ls_backend.protocol.payloads import Json, PredictRequest, SetupRequest, SuggestionsRequest, TaskPayload
 from ls_backend.protocol.prompts import SENT_KINDS, LabelPrompt, ReadPrompts, read_prompts, to_pipeline
-from ls_backend.protocol.regions import mask_region
+from ls_backend.protocol.regions import mask_region, sdk_codec
 from ls_backend.protocol.request_context import Evidence, read_evidence
 from ls_backend.sessions.label_masks import LabelMask
 from ls_backend.sessions.next_frames import next_frames, note_region
-from ls_backend.sessions.registry import SessionRegistry
-from ls_backend.sessions.repository import SessionKeeper, StoredTask
+from ls_backend.sessions.repository import SessionKeeper, SessionRegistry, StoredTask
 from ls_backend.sessions.task_session import TaskSession
 from ls_backend.settings import Settings
 from pipeline.session.session import Session

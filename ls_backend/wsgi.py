@@ -5,8 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 
-from ls_backend.app import create_app
-from ls_backend.model import EXTENSION
+from ls_backend.app import EXTENSION, create_app
 from ls_backend.settings import current
 
 logging.basicConfig(level=current().log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -10,11 +10,9 @@ from typing import Annotated, Any, TypeAlias
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from ls_backend.protocol.brush import brush_rle_to_mask
-from ls_backend.protocol.brush_regions import is_thin
-from ls_backend.protocol.painting import draw_touches
+from ls_backend.protocol.brush_regions import draw_touches, is_thin
 from ls_backend.protocol.payloads import Touch
-from ls_backend.protocol.regions import NEXT_NOTE_ID, region_id
+from ls_backend.protocol.regions import NEXT_NOTE_ID, brush_rle_to_mask, region_id
 from pipeline.types import BoolMask, RunLengthMask
 
 PROMPT_TYPES = ("keypointlabels", "rectanglelabels")

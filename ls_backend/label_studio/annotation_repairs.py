@@ -20,9 +20,8 @@ from ls_backend.protocol.brush_regions import CHANGED_BY_HAND, brush_digest
 from ls_backend.protocol.label_config import LabelConfig, parse_label_config
 from ls_backend.protocol.payloads import Json
 from ls_backend.protocol.prompts import SENT_KINDS, LabelPrompt, read_prompts
-from ls_backend.protocol.scribbles import stands_in
-from ls_backend.sessions.registry import SessionRegistry
-from ls_backend.sessions.repository import SessionKeeper, StoredTask
+from ls_backend.protocol.strokes import stands_in
+from ls_backend.sessions.repository import SessionKeeper, SessionRegistry, StoredTask
 from ls_backend.sessions.task_session import TaskSession
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from ls_backend.label_studio.http import LabelStudioAuth, retrying_session
+from ls_backend.label_studio.connections import LabelStudioAuth, retrying_session
 from ls_backend.protocol.payloads import Json
 
 PAGE_TASKS = 20

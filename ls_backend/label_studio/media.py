@@ -14,7 +14,7 @@ from cachetools import LRUCache, TTLCache
 from diskcache import Cache
 
 from ls_backend.errors import TaskError
-from ls_backend.label_studio.http import LabelStudioAuth, retrying_session, same_origin
+from ls_backend.label_studio.connections import LabelStudioAuth, retrying_session, same_origin
 from ls_backend.protocol.payloads import TaskPayload
 from ls_backend.settings import Settings
 from pipeline.types import FrameRGB

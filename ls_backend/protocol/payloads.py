@@ -19,6 +19,16 @@ def none_to_empty(value: object) -> object:
     return [] if value is None else value
 
 
+def none_to_text(value: object) -> object:
+    """A text that is null is an empty one."""
+    return "" if value is None else value
+
+
+def none_to_object(value: object) -> object:
+    """An object that is null, or empty in another way, is one with nothing in it."""
+    return value or {}
+
+
 Results: TypeAlias = Annotated[list[Json], BeforeValidator(none_to_empty)]
 
 
@@ -56,10 +66,12 @@ class Params(_Payload):
 class PredictRequest(_Payload):
     """The body of POST /predict. ``context`` is None for batch predictions."""
 
-    tasks: list[TaskPayload]
-    project: str = ""
-    label_config: str = Field("", description="The project's labelling config, XML.")
-    params: Annotated[Params, BeforeValidator(lambda value: {} if value is None else value)] = Params()
+    tasks: Annotated[list[TaskPayload], BeforeValidator(none_to_empty)] = []
+    project: Annotated[str, BeforeValidator(none_to_text)] = ""
+    label_config: Annotated[str, BeforeValidator(none_to_text)] = Field(
+        "", description="The project's labelling config, XML."
+    )
+    params: Annotated[Params, BeforeValidator(none_to_object)] = Params()
 
 
 class SetupRequest(_Payload):

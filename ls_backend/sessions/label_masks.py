@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from ls_backend.protocol.brush import mask_to_brush_rle
-from ls_backend.protocol.regions import region_id
+from ls_backend.protocol.regions import mask_to_brush_rle, region_id
 from ls_backend.store.records import SessionRecord
 from pipeline.types import RunLengthMask
 

@@ -1,14 +1,94 @@
-"""The rounds of one session: their numbers, and what is remembered of the latest ones."""
+"""Rounds in the background: a request waits for its round as long as its budget lasts, then the round goes on alone."""
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from ls_backend.sessions.jobs import RoundJob
 from ls_backend.store.records import RoundRecord, SessionRecord
+from pipeline.types import FrameResult
+
+logger = logging.getLogger(__name__)
+
+
+def _unwatched() -> None:
+    """Nobody follows the round."""
+
+
+class RoundJob:
+    """One round running in a thread of its own. Its masks land in the pipeline session, not here.
+
+    Args:
+        name: names the thread and the log lines.
+        run: starts the round; it must stop soon after the given ``cancelled`` returns True.
+        slots: how many rounds may compute at the same time in this process.
+        on_progress: is called after each mask, and when the round has ended.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[Callable[[], bool]], Iterator[FrameResult]],
+        slots: threading.Semaphore,
+        on_progress: Callable[[], None] = _unwatched,
+    ) -> None:
+        self._run = run
+        self._on_progress = on_progress
+        self._slots = slots
+        self._cancelled = threading.Event()
+        self._finished = threading.Event()
+        self.error: Exception | None = None
+        self.masks_done = 0
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start computing."""
+        self._thread.start()
+
+    def cancel(self) -> None:
+        """Ask the round to stop; finished frames stay."""
+        self._cancelled.set()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until the round ended, at most ``timeout_s``; returns whether it did.
+
+        Raises:
+            Exception: what the round raised.
+        """
+        finished = self._finished.wait(timeout_s)
+        if finished and self.error is not None:
+            raise self.error
+        return finished
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the round has neither finished nor failed."""
+        return not self._finished.is_set()
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether the round was asked to stop, or failed; some of its frames are still to be done."""
+        return self._cancelled.is_set() or self.error is not None
+
+    def _work(self) -> None:
+        try:
+            with self._slots:
+                for _ in self._run(self._cancelled.is_set):
+                    self.masks_done += 1
+                    self._on_progress()
+            logger.info("%s: %d masks%s", self._thread.name, self.masks_done, ", stopped" if self.was_stopped else "")
+        except Exception as error:
+            # The request that waits for this round raises it; one whose budget is spent finds it here in the log.
+            logger.exception("%s failed after %d masks", self._thread.name, self.masks_done)
+            self.error = error
+        finally:
+            self._finished.set()
+            self._on_progress()
+
 
 MAX_ROUNDS = 200
 

@@ -14,11 +14,9 @@ from ls_backend.protocol.regions import region_id
 from ls_backend.protocol.request_context import Evidence
 from ls_backend.protocol.strokes import Strokes, taken_over
 from ls_backend.sessions.editor_state import EditorState
-from ls_backend.sessions.hand_work import is_version, made_mask
-from ls_backend.sessions.jobs import RoundJob
 from ls_backend.sessions.label_masks import LabelMask, label_masks
-from ls_backend.sessions.prompts import PromptMemory
-from ls_backend.sessions.rounds import RoundsDone
+from ls_backend.sessions.prompts import PromptMemory, is_version, made_mask
+from ls_backend.sessions.rounds import RoundJob, RoundsDone
 from ls_backend.store.records import PromptRecord, SessionRecord, urls_digest
 from pipeline.session.session import Session
 from pipeline.types import FrameResult, RunLengthMask

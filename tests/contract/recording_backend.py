@@ -13,7 +13,7 @@ import numpy as np
 from flask import Flask, request
 from werkzeug.serving import make_server
 
-from ls_backend.protocol.brush import mask_to_brush_rle
+from ls_backend.protocol.regions import mask_to_brush_rle
 
 
 @dataclass(frozen=True)

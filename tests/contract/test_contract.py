@@ -7,11 +7,11 @@ import time
 import numpy as np
 import pytest
 
-from ls_backend.protocol.brush import mask_to_brush_rle
+from ls_backend.protocol.brush_regions import draw_touches
 from ls_backend.protocol.label_config import parse_label_config
-from ls_backend.protocol.painting import draw_touches
 from ls_backend.protocol.payloads import Touch
 from ls_backend.protocol.prompts import LabelPrompt
+from ls_backend.protocol.regions import mask_to_brush_rle
 from ls_backend.protocol.strokes import read_strokes
 from pipeline.types import BoolMask
 from tests.contract.clip import N_FRAMES, SIZE_HW_PX, TASK_FOLDERS, frame_urls, small_clip

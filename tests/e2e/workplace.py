@@ -19,8 +19,8 @@ from PIL import Image
 from ls_backend.demo.backend_server import BackendServer
 from ls_backend.demo.label_studio_server import LabelStudioServer
 from ls_backend.label_studio.api import LabelStudioAPI
-from ls_backend.protocol.brush import brush_rle_to_mask
 from ls_backend.protocol.label_config import recommended_label_config
+from ls_backend.protocol.regions import brush_rle_to_mask
 from pipeline.video.sample_clip import render_sample_clip
 from tests.clips import Clip
 from tests.e2e.browser import open_page

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ls_backend.protocol.brush import mask_to_brush_rle
+from ls_backend.protocol.regions import mask_to_brush_rle
 from pipeline.types import BoolMask
 
 Json = dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ls_backend.protocol.brush import mask_to_brush_rle
+from ls_backend.protocol.regions import mask_to_brush_rle
 from pipeline.types import BoolMask
 
 Json = dict[str, Any]

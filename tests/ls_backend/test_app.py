@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from ls_backend.app import create_app
-from ls_backend.model import EXTENSION
+from ls_backend.app import EXTENSION, create_app
 from ls_backend.protocol.label_config import recommended_label_config
 from ls_backend.settings import Settings
 from tests.ls_backend.conftest import PASSWORD

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from werkzeug.datastructures import Authorization
 
-from ls_backend.auth import is_allowed
+from ls_backend.app import is_allowed
 from ls_backend.settings import Settings
 from tests.ls_backend.conftest import PASSWORD
 

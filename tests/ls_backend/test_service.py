@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from ls_backend.errors import ConfigError, PromptError, RequestError, TaskError
-from ls_backend.protocol.brush import brush_rle_to_mask
 from ls_backend.protocol.label_config import recommended_label_config
 from ls_backend.protocol.payloads import PredictRequest, SetupRequest, parse
-from ls_backend.protocol.regions import NEXT_NOTE_ID
+from ls_backend.protocol.regions import NEXT_NOTE_ID, brush_rle_to_mask
 from ls_backend.service import PredictionService
 from ls_backend.settings import Settings
 from pipeline.video.sample_clip import SampleClip, render_sample_clip

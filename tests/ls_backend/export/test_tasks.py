@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ls_backend.export.tasks import AnnotationChoice, ReadTasks, read_tasks
-from ls_backend.protocol.brush import mask_to_brush_rle
 from ls_backend.protocol.label_config import parse_label_config, recommended_label_config
+from ls_backend.protocol.regions import mask_to_brush_rle
 from pipeline.types import BoolMask
 from tests.ls_backend.stored_tasks import Json, annotation, brush_region, task
 

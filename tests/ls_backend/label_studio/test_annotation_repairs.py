@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ls_backend.label_studio.annotation_repairs import mended
-from ls_backend.protocol.brush import mask_to_brush_rle
 from ls_backend.protocol.label_config import parse_label_config
+from ls_backend.protocol.regions import mask_to_brush_rle
 from ls_backend.sessions.task_session import TaskSession
 from pipeline.video.sample_clip import SampleClip
 from tests.ls_backend.test_service import CONFIG, SIZE_HW_PX, Editor, box_around, click_on, clip, editor, service

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import requests
 
-from ls_backend.label_studio.http import LabelStudioAuth, retrying_session, same_origin
+from ls_backend.label_studio.connections import LabelStudioAuth, retrying_session, same_origin
 from tests.ls_backend.label_studio.media_server import LEGACY_TOKEN, PERSONAL_TOKEN, MediaServer
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ls_backend.errors import TaskError
-from ls_backend.label_studio.http import LabelStudioAuth
+from ls_backend.label_studio.connections import LabelStudioAuth
 from ls_backend.label_studio.media import MIB, MediaFetcher, TaskFrames, frame_urls
 from ls_backend.protocol.payloads import TaskPayload
 from ls_backend.settings import Settings

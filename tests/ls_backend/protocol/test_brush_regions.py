@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from ls_backend.protocol.brush import mask_to_brush_rle
 from ls_backend.protocol.brush_regions import brush_digest, is_thin
+from ls_backend.protocol.regions import mask_to_brush_rle
 from pipeline.types import BoolMask
 
 SIZE_HW_PX = (240, 428)

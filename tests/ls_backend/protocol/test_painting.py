@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ls_backend.protocol.painting import distance_to_path, draw_touches, stroke_path_px, stroke_width_px
+from ls_backend.protocol.brush_regions import distance_to_path, draw_touches, stroke_path_px, stroke_width_px
 from ls_backend.protocol.payloads import Touch
 
 SIZE_HW_PX = (60, 200)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ls_backend.errors import PromptError
-from ls_backend.protocol.brush import brush_rle_to_mask, mask_to_brush_rle
 from ls_backend.protocol.brush_regions import Stored
 from ls_backend.protocol.label_config import parse_label_config, recommended_label_config
 from ls_backend.protocol.prompts import (
@@ -24,7 +23,7 @@ from ls_backend.protocol.prompts import (
     read_prompts,
     to_pipeline,
 )
-from ls_backend.protocol.regions import mask_region
+from ls_backend.protocol.regions import brush_rle_to_mask, mask_region, mask_to_brush_rle
 from ls_backend.protocol.strokes import Strokes, read_strokes, taken_over
 from pipeline.types import BoolMask, MaskPrompt, ScribblePrompt
 from tests.ls_backend.drawing import changed_by_hand, drawn, erased, filled, in_pixels, touch

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from ls_backend.sessions.jobs import RoundJob
+from ls_backend.sessions.rounds import RoundJob
 from pipeline.types import FrameResult, RunLengthMask
 
 MASK = RunLengthMask.encode(np.zeros((4, 4), np.bool_))

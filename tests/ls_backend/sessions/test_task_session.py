@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from ls_backend.label_studio.http import LabelStudioAuth
+from ls_backend.label_studio.connections import LabelStudioAuth
 from ls_backend.label_studio.media import MediaFetcher, TaskFrames
 from ls_backend.protocol.prompts import ReadPrompts
 from ls_backend.protocol.request_context import Evidence
-from ls_backend.sessions.registry import SessionRegistry
+from ls_backend.sessions.repository import SessionRegistry
 from ls_backend.sessions.task_session import TaskSession
 from ls_backend.settings import Settings
 from pipeline.methods import MethodChoice

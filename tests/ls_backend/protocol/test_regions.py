@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 from label_studio_sdk.converter import brush as sdk
 
-from ls_backend.protocol.brush import brush_rle_to_mask, mask_to_brush_rle
+from ls_backend.protocol.regions import brush_rle_to_mask, mask_to_brush_rle
 from pipeline.types import BoolMask
 
 shapes = st_numpy.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=90)
