@@ -12,7 +12,7 @@ from pipeline.evaluation.annotator import exact_box, grid_points, random_points
 from pipeline.evaluation.clicks import innermost
 from pipeline.evaluation.datasets import ClipFiles, Truth
 from pipeline.evaluation.metrics import region_similarity
-from pipeline.methods.base import ConcurrentVideo, Interaction, Method, OpenVideo
+from pipeline.methods.base import ConcurrentVideo, Interaction, Method, PerObjectVideo
 from pipeline.prompting import merge_prompts
 from pipeline.types import BoolMask, BoxPrompt, PointPrompt, Prompt
 from pipeline.video.frames import FrameError
@@ -65,7 +65,7 @@ def prompts_by_kind(mask: BoolMask, chance: np.random.Generator) -> dict[str, li
     return {"box": [box], "box_clicks": [box, *clicks], "click": [PointPrompt(1, 0, x + 0.5, y + 0.5)]}
 
 
-def _segmented(video: OpenVideo | ConcurrentVideo, frame_index: int, prompts: Sequence[Prompt]) -> BoolMask:
+def _segmented(video: PerObjectVideo | ConcurrentVideo, frame_index: int, prompts: Sequence[Prompt]) -> BoolMask:
     """The mask (H, W) of a frame from prompts alone.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The seam between sessions and methods."""
+"""What a session asks of a segmentation method, and the types in which the two talk."""
 
 from __future__ import annotations
 
@@ -23,59 +23,71 @@ class Anchor:
     prompts: ObjectPrompts = field(default_factory=ObjectPrompts)
 
 
-def _nobody(_frame_index: int) -> Sequence[BoolMask]:
+def _no_masks(_frame_index: int) -> Sequence[BoolMask]:
     return ()
 
 
 @dataclass(frozen=True)
 class ObjectRound:
-    """What a method is told when one object's round begins.
+    """One object in one round.
 
-    ``round_index`` counts the object's rounds from 1. ``frame_indices`` are the frames to be segmented anew.
-    ``others`` gives the masks (H, W) bool that the other objects have on a frame by now.
+    Attributes:
+        object_id: the object.
+        round_index: counts the object's rounds from 1.
+        anchors: the object's prompted frames.
+        frame_indices: the frames to segment again in this round.
+        other_masks: returns the current masks (H, W) bool of all other objects on a frame.
     """
 
     object_id: int
     round_index: int
     anchors: tuple[Anchor, ...]
     frame_indices: frozenset[int]
-    others: Callable[[int], Sequence[BoolMask]] = _nobody
+    other_masks: Callable[[int], Sequence[BoolMask]] = _no_masks
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A method's opinion on one object in one frame: ``logits`` (H, W) float32, ``score`` in [0, 1].
+    """What a method found of one object on one frame.
 
-    Where two passes meet, ``trust`` (>= 0) weighs one against the other beside the distance; equal trust leaves the
-    distance alone, as I-PT has it. ``uncertainty`` in [0, 1] is the masked entropy, of methods that look at it on their
-    way, and ``uncertainty_change`` in [-1, 1] its rise against the frame before; ``wants_help`` says that the method
-    would ask a person here (thesis, 6.4.4).
+    Attributes:
+        frame_index: the frame.
+        logits: (H, W) float32, positive inside the object.
+        score: the method's confidence, in [0, 1].
+        fusion_weight: >= 0. Where two passes reach the same frame, each one's share by distance is multiplied by this.
+            Equal weights leave the distance alone, as in I-PT.
+        uncertainty: masked entropy in [0, 1]; None for methods that do not measure it.
+        uncertainty_change: rise against the frame before, in [-1, 1]; None where there is nothing to compare.
+        wants_help: whether the method would ask a person to correct this frame (thesis, 6.4.4).
     """
 
     frame_index: int
     logits: NDArray[np.float32]
     score: float
-    trust: float = 1.0
+    fusion_weight: float = 1.0
     uncertainty: float | None = None
     uncertainty_change: float | None = None
     wants_help: bool = False
 
 
-class OpenVideo(Protocol):
-    """A method at work on one video. One thread at a time."""
+class PerObjectVideo(Protocol):
+    """A method at work on one video, one object at a time. Call it from one thread at a time."""
 
     @property
     def clicks_only(self) -> bool:
-        """Whether boxes and scribbles reach the method as the click in their middle."""
+        """Whether the method takes clicks alone. If so, the session replaces a box or scribble by a click inside it."""
         ...
 
     @property
     def held_bytes(self) -> int:
-        """What the method remembers of this video beside the shared embeddings, in bytes."""
+        """Memory in bytes that the method holds for this video, without the shared embeddings."""
         ...
 
     def begin_round(self, task: ObjectRound) -> Any:
-        """Learn from the prompted frames and forget what the round will replace; the answer is handed back below.
+        """Learn from the prompted frames, and forget what this round will replace.
+
+        Returns:
+            The method's own state of the round; the session passes it on to the calls below as ``memory``.
 
         Raises:
             FrameError: a prompted frame cannot be read.
@@ -85,12 +97,12 @@ class OpenVideo(Protocol):
     def segment_prompted(
         self, frame_index: int, prompts: ObjectPrompts, *, prior: FloatMap | None, memory: Any
     ) -> Estimate:
-        """The mask of one frame from a person's prompts.
+        """Segment one frame from a person's prompts.
 
         Args:
             frame_index: the prompted frame.
             prompts: clicks and box on it.
-            prior: logits (H, W) of the mask the frame had before anyone prompted it, or None.
+            prior: logits (H, W) of the mask that the frame had before anyone prompted it, or None.
             memory: from `begin_round` with the object's other prompted frames, or None.
 
         Raises:
@@ -99,11 +111,17 @@ class OpenVideo(Protocol):
         ...
 
     def propagate(self, anchor: Anchor, frame_indices: range, memory: Any) -> Iterator[Estimate]:
-        """Follow the object from an anchor through neighbouring frames, in order; an unreadable frame is left out."""
+        """Segment the frames after an anchor, in the order given. A frame that cannot be read yields nothing.
+
+        Args:
+            anchor: a frame whose mask is known, the neighbour of the first of ``frame_indices``.
+            frame_indices: consecutive frames, forward or backward in time.
+            memory: from `begin_round`.
+        """
         ...
 
     def forget(self, object_id: int) -> None:
-        """Drop what is remembered of an object: its latest rounds were taken back."""
+        """Drop everything about an object, because its latest rounds were undone."""
         ...
 
 
@@ -111,7 +129,11 @@ class OpenVideo(Protocol):
 class Interaction:
     """One object on one frame, as a person prompted it.
 
-    ``prior`` is what the frame had before anyone prompted it, logits (H, W), or None.
+    Attributes:
+        object_id: the object.
+        frame_index: the frame.
+        prompts: clicks and box, in pixels of the frame.
+        prior: logits (H, W) of the mask that the frame had before anyone prompted it, or None.
     """
 
     object_id: int
@@ -122,107 +144,112 @@ class Interaction:
 
 @runtime_checkable
 class ConcurrentVideo(Protocol):
-    """A method that takes all objects through one video together (IDPro, III). One thread at a time.
+    """A method at work on one video, all objects together (IDPro, III). Call it from one thread at a time.
 
-    A session asks in this order: `interact` for the frames prompted anew, `begin_round`, then `expect` once, `start`
-    for every way that leads from a prompted frame, and `step` frame by frame.
+    In a round the session first calls `interact` for the newly prompted frames and then `begin_round`. It calls
+    `prefetch` once, `start_pass` for every propagation pass, and `step` frame by frame.
     """
 
     @property
     def held_bytes(self) -> int:
-        """What the method remembers of this video beside the shared embeddings, in bytes."""
+        """Memory in bytes that the method holds for this video, without the shared embeddings."""
         ...
 
     def interact(
         self, interactions: Sequence[Interaction], known: Sequence[ObjectRound]
     ) -> Iterator[tuple[Interaction, Estimate]]:
-        """The masks of prompted frames; each frame sees the others (IDPro, Eq. 1).
+        """Segment prompted frames; each one sees the others (IDPro, Eq. 1).
 
-        A first answer comes for every interaction before any comes a second time; a later one replaces it.
-        An interaction whose frame cannot be read is left out.
+        Every interaction is answered once before any is answered again. A later answer replaces the earlier one. An
+        interaction whose frame cannot be read gets none.
 
         Args:
-            interactions: what is to be segmented, all objects and frames of the round.
-            known: per object the prompted frames whose masks are up to date already, given masks among them.
+            interactions: all objects and frames to segment in this round.
+            known: per object the prompted frames that already have their mask, those painted by hand included.
         """
         ...
 
     def begin_round(self, tasks: Sequence[ObjectRound]) -> Any:
-        """Bring the across-round memory up to date (IDPro, Eq. 7); the answer is handed back below.
+        """Bring the across-round memory up to date (IDPro, Eq. 7). An anchor that cannot be read is left out.
 
-        An anchor whose frame cannot be read is left out of the memory.
+        Returns:
+            The method's own state of the round; the session passes it on to the calls below as ``memory``.
         """
         ...
 
-    def expect(self, frame_indices: Sequence[int]) -> None:
-        """Announce the frames of the steps to come, in their order: they may be embedded ahead, in the background.
+    def prefetch(self, frame_indices: Sequence[int]) -> None:
+        """Announce the frames of the coming steps in their order, so that they can be embedded in the background.
 
-        An empty sequence ends that: the round is over or was stopped.
+        An empty sequence stops this: the round has ended or was cancelled.
         """
         ...
 
-    def start(self, object_id: int, anchor: Anchor, memory: Any) -> Any:
-        """Begin a way from a frame whose mask is known; the answer is handed to `step`, which may change it."""
+    def start_pass(self, object_id: int, anchor: Anchor, memory: Any) -> Any:
+        """Start a propagation pass of one object from a frame whose mask is known.
+
+        Returns:
+            The state of the pass, which `step` takes and updates.
+        """
         ...
 
-    def step(self, frame_index: int, ways: Sequence[Any], memory: Any) -> list[Estimate]:
-        """Segment one frame for several objects at once: one estimate per way, in order.
+    def step(self, frame_index: int, passes: Sequence[Any], memory: Any) -> list[Estimate]:
+        """Segment one frame for several objects at once: one estimate per pass, in their order.
 
         Args:
-            frame_index: the next frame of every one of the ways; each came to its neighbour before.
-            ways: from `start`, one per object.
+            frame_index: the next frame of every one of the passes; the last step of each was on a neighbour.
+            passes: from `start_pass`, one per object.
             memory: from `begin_round`.
 
         Raises:
-            FrameError: the frame cannot be read; the ways go on from where they were.
+            FrameError: the frame cannot be read; the passes stay as they were.
         """
         ...
 
     def forget(self, object_id: int) -> None:
-        """Drop what is remembered of an object: its latest rounds were taken back."""
+        """Drop everything about an object, because its latest rounds were undone."""
         ...
 
 
 @runtime_checkable
 class OnlineVideo(ConcurrentVideo, Protocol):
-    """A method at work on a video that arrives: it goes on from corrections, and lets go of what is past."""
+    """A method at work on a video that still arrives: passes take in corrections, and past frames are released."""
 
-    def go_on(self, way: Any, anchor: Anchor, memory: Any | None) -> None:
-        """Let a way go on from the frame it came by last, whose mask a person corrected (thesis, 6.4.5).
+    def continue_from(self, pass_: Any, anchor: Anchor, memory: Any | None) -> None:
+        """Continue a pass from its newest frame, whose mask was corrected (thesis, 6.4.5).
 
-        What the way remembers of that frame is replaced.
+        What the pass remembers of that frame is replaced.
 
         Args:
-            way: from `start`.
-            anchor: that frame, with its new mask.
-            memory: from `begin_round`, which was told of the new mask. None for a mask that a person only pointed at:
-                the way remembers it until the next such one, but nobody vouches for its pixels.
+            pass_: from `start_pass`.
+            anchor: the newest frame of the pass, with its corrected mask.
+            memory: from `begin_round`, which was given the corrected mask. None where a click only said where the
+                object is: the pass then remembers the mask until the next such click, and the memory does not.
         """
         ...
 
-    def find_again(self, frame_index: int, way: Any, mask: BoolMask) -> Estimate:
-        """Segment the frame that a way came by last once more, now that a person said where the object is.
+    def relocate(self, frame_index: int, pass_: Any, mask: BoolMask) -> Estimate:
+        """Segment the newest frame of a pass again, now that a person said where the object is.
 
-        The way goes on from what is found, and remembers it in place of what it found first.
+        The pass continues from the new mask and remembers it in place of the old one.
 
         Args:
-            frame_index: that frame.
-            way: from `start`, past a `step` at least.
-            mask: (H, W) bool, where the object probably is, and its shape.
+            frame_index: the newest frame of the pass.
+            pass_: from `start_pass`, after at least one `step`.
+            mask: (H, W) bool, the object's likely place and shape.
 
         Raises:
             FrameError: the frame cannot be read.
         """
         ...
 
-    def release(self, frame_index: int) -> None:
-        """Forget what is cached of a frame: nobody will ask for it again."""
+    def release_frame(self, frame_index: int) -> None:
+        """Drop what is cached of a frame, which will not be asked for again."""
         ...
 
 
 class Method(Protocol):
-    """A composition of segmenter and trackers. Shared by all sessions of a process."""
+    """A composition of segmenter and trackers. All sessions of a process share it."""
 
-    def open(self, frames: FrameSource) -> OpenVideo | ConcurrentVideo:
-        """Start work on a video. The kind of the answer decides how rounds run, see `pipeline.session.propagation`."""
+    def open(self, frames: FrameSource) -> PerObjectVideo | ConcurrentVideo:
+        """Start work on a video. `pipeline.session.propagation` runs rounds according to the protocol of the result."""
         ...

@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.embeddings.prefetch import EmbeddingAhead
 from pipeline.methods.base import Anchor, Estimate, Interaction, ObjectRound
-from pipeline.methods.concurrent_video import ConcurrentSettings, ConcurrentVideo
+from pipeline.methods.concurrent_video import ConcurrentSettings, MemoryVideo
 from pipeline.methods.video_state import VideoState
 from pipeline.segmenters.base import FloatMap, ObjectPrompts, Segmenter
 from pipeline.video.frames import FrameError, FrameSource
@@ -37,13 +37,13 @@ class CivosMemory:
 
 
 class CivosVideo:
-    """See `pipeline.methods.base.OpenVideo`. One object at a time, and every way begins with an empty memory."""
+    """See `pipeline.methods.base.PerObjectVideo`. One object at a time, and every way begins with an empty memory."""
 
     clicks_only = True
 
     def __init__(self, state: VideoState, settings: CivosSettings) -> None:
         self._state, self._settings = state, settings
-        self._video = ConcurrentVideo(state, settings, across_rounds=False)
+        self._video = MemoryVideo(state, settings, across_rounds=False)
 
     @property
     def held_bytes(self) -> int:
@@ -74,14 +74,14 @@ class CivosVideo:
         ahead: EmbeddingAhead[Any] = EmbeddingAhead(self._state.embedding, self._settings.frames_ahead)
         try:
             ahead.expect(frame_indices)
-            way = self._video.start(memory.object_id, anchor, memory.learnt)
+            way = self._video.start_pass(memory.object_id, anchor, memory.learnt)
             for frame_index in frame_indices:
                 try:
                     embedding = ahead.take(frame_index)
                 except FrameError:
                     continue
                 (estimate,) = self._video.segment(frame_index, embedding, [way])
-                yield replace(estimate, trust=max(estimate.score, 0.0) ** self._settings.fusion_score_power)
+                yield replace(estimate, fusion_weight=max(estimate.score, 0.0) ** self._settings.fusion_score_power)
         finally:
             ahead.expect(())
 

@@ -43,7 +43,7 @@ class Remembered:
 
 
 @dataclass
-class WayMemory:
+class PassMemory:
     """The temporary memory of one way: its last frames, and what a policy keeps of the others (thesis, 3.1.4, 5.4.2).
 
     Attributes:

@@ -17,7 +17,7 @@ from pipeline.memory.diversity import FrameKeys
 from pipeline.memory.policies import build_policy, check_policy
 from pipeline.memory.policy import MemoryPolicy
 from pipeline.methods.base import Anchor, Estimate, Interaction, ObjectRound
-from pipeline.methods.concurrent_memory import Asked, ConcurrentMemory, MemorySettings, Remembered, WayMemory
+from pipeline.methods.concurrent_memory import Asked, ConcurrentMemory, MemorySettings, PassMemory, Remembered
 from pipeline.methods.expected_prompts import prompts_from
 from pipeline.methods.mask_flow import FlowFields, MaskFlow
 from pipeline.methods.passes import Found, Passes
@@ -72,13 +72,13 @@ class ConcurrentSettings:
 
 
 @dataclass(eq=False)
-class Way:
+class PassState:
     """One object on its way from a frame: what was learnt of it, the mask to carry on, and its temporary memory."""
 
     object_id: int
     appearance: Any
     flow: MaskFlow
-    memory: WayMemory
+    memory: PassMemory
     uncertainty: float | None = None
     """Of the frame it came by last, for methods that look at it."""
     appearance_before: Any = None
@@ -94,7 +94,7 @@ class Seen:
     sure: bool = True
 
 
-class ConcurrentVideo:
+class MemoryVideo:
     """See `pipeline.methods.base.ConcurrentVideo`. Not ``across_rounds``, each way only knows where it began."""
 
     def __init__(self, state: VideoState, settings: ConcurrentSettings, *, across_rounds: bool = True) -> None:
@@ -104,7 +104,7 @@ class ConcurrentVideo:
         self._marks: dict[int, dict[int, bytes]] = {}
         self._fields = FlowFields(state.frames, s.flow_long_side_px)
         self._ahead: EmbeddingAhead[Any] = EmbeddingAhead(state.embedding, s.frames_ahead)
-        self._ways: WeakSet[Way] = WeakSet()
+        self._ways: WeakSet[PassState] = WeakSet()
         self._passes = Passes(state.segmenter, s.readout_weight, s.refinement_iterations)
         self._prompted = PromptedFrames(
             state, self._memory, Passes(state.segmenter, s.readout_weight, s.prompted_refinements)
@@ -138,35 +138,35 @@ class ConcurrentVideo:
         """
         return {task.object_id: self._learn(task) for task in tasks}
 
-    def expect(self, frame_indices: Sequence[int]) -> None:
+    def prefetch(self, frame_indices: Sequence[int]) -> None:
         """Embed these frames ahead."""
         self._ahead.expect(frame_indices)
 
-    def start(self, object_id: int, anchor: Anchor, memory: Mapping[int, Any]) -> Way:
+    def start_pass(self, object_id: int, anchor: Anchor, memory: Mapping[int, Any]) -> PassState:
         """Begin a way from a frame whose mask is known."""
         s = self._settings
         policy = build_policy(s.memory_policy, s.memory_slots, s.memory_similarity)
-        way_memory = WayMemory(s.last_frames, s.interval_frames, policy)
-        way = Way(object_id, memory[object_id], MaskFlow(self._fields), way_memory)
+        pass_memory = PassMemory(s.last_frames, s.interval_frames, policy)
+        way = PassState(object_id, memory[object_id], MaskFlow(self._fields), pass_memory)
         way.flow.start(anchor.frame_index, anchor.mask)
         # The prompted frames are in the memory, unless a way goes on from where another round was stopped.
         known = self._across_rounds and self._memory.holds(object_id, anchor.frame_index)
         try:
             embedding = None if known else self._state.embedding(anchor.frame_index)
             keys = self._memory.keys(anchor.frame_index, embedding)
-            way_memory.policy.pin(anchor.frame_index, self._compared(lambda: self._memory.coarse(keys), anchor.mask))
+            pass_memory.policy.pin(anchor.frame_index, self._compared(lambda: self._memory.coarse(keys), anchor.mask))
             if not known:
-                way_memory.begin(anchor.frame_index, Remembered(keys, self._memory.value(embedding, anchor.mask)))
+                pass_memory.begin(anchor.frame_index, Remembered(keys, self._memory.value(embedding, anchor.mask)))
         except FrameError:
             pass
         self._ways.add(way)
         return way
 
-    def step(self, frame_index: int, ways: Sequence[Way], memory: Any) -> list[Estimate]:  # noqa: ARG002
+    def step(self, frame_index: int, ways: Sequence[PassState], memory: Any) -> list[Estimate]:  # noqa: ARG002
         """Segment one frame with one affinity and one batch of prompts, however many objects (IDPro, Eq. 8)."""
         return self.segment(frame_index, self._ahead.take(frame_index), ways)
 
-    def segment(self, frame_index: int, embedding: Any, ways: Sequence[Way]) -> list[Estimate]:
+    def segment(self, frame_index: int, embedding: Any, ways: Sequence[PassState]) -> list[Estimate]:
         """As `step`, of a frame whose embedding is at hand."""
         segmenter = self._state.segmenter
         keys = self._memory.keys(frame_index, embedding)
@@ -191,8 +191,8 @@ class ConcurrentVideo:
                 way.appearance = segmenter.adapt(way.appearance, embedding, each.found.low_res_logits)
         return [each.estimate for each in seen]
 
-    def go_on(self, way: Way, anchor: Anchor, memory: Mapping[int, Any] | None) -> None:
-        """See `pipeline.methods.base.OnlineVideo.go_on` (thesis, 6.4.5)."""
+    def continue_from(self, way: PassState, anchor: Anchor, memory: Mapping[int, Any] | None) -> None:
+        """See `pipeline.methods.base.OnlineVideo.continue_from` (thesis, 6.4.5)."""
         way.flow.start(anchor.frame_index, anchor.mask)
         way.memory.discard(anchor.frame_index)
         if memory is None:
@@ -207,8 +207,8 @@ class ConcurrentVideo:
             way.memory.policy.pin(anchor.frame_index, self._compared(lambda: self._memory.coarse(keys), anchor.mask))
         way.appearance = memory[way.object_id]
 
-    def find_again(self, frame_index: int, way: Way, mask: BoolMask) -> Estimate:
-        """See `pipeline.methods.base.OnlineVideo.find_again`."""
+    def relocate(self, frame_index: int, way: PassState, mask: BoolMask) -> Estimate:
+        """See `pipeline.methods.base.OnlineVideo.relocate`."""
         found_first = way.uncertainty
         way.memory.discard(frame_index)
         way.flow.start(frame_index, mask)
@@ -218,7 +218,7 @@ class ConcurrentVideo:
         way.uncertainty = found_first
         return estimate
 
-    def release(self, frame_index: int) -> None:
+    def release_frame(self, frame_index: int) -> None:
         """Drop a frame's embedding: nobody will ask for the frame again."""
         self._state.drop_embedding(frame_index)
 
@@ -232,7 +232,7 @@ class ConcurrentVideo:
         self,
         frame_index: int,
         embedding: Any,
-        ways: Sequence[Way],  # noqa: ARG002 - for methods that look closer
+        ways: Sequence[PassState],  # noqa: ARG002 - for methods that look closer
         found: Sequence[Found],
         readouts: Sequence[FloatMap],  # noqa: ARG002
     ) -> list[Seen]:
@@ -274,7 +274,7 @@ class ConcurrentVideo:
             self._memory.store(anchor.frame_index, embedding, object_id, anchor.mask)
             marks[anchor.frame_index] = mark
 
-    def _carried(self, frame_index: int, embedding: Any, ways: Sequence[Way]) -> list[FloatMap | None]:
+    def _carried(self, frame_index: int, embedding: Any, ways: Sequence[PassState]) -> list[FloatMap | None]:
         """The ways' masks carried to a frame, logits (h, w)."""
         carried = [way.flow.to(frame_index) for way in ways]
         return [None if each is None else self._state.segmenter.to_low_res(embedding, each) for each in carried]

@@ -43,14 +43,14 @@ class DenoisingSettings:
 
 @dataclass(frozen=True)
 class DenoisingMemory:
-    """One object in one round; ``others`` as in `ObjectRound`."""
+    """One object in one round; ``other_masks`` as in `ObjectRound`."""
 
     object_memory: ObjectMemory
-    others: Callable[[int], Sequence[BoolMask]]
+    other_masks: Callable[[int], Sequence[BoolMask]]
 
 
 class DenoisingVideo:
-    """See `pipeline.methods.base.OpenVideo`."""
+    """See `pipeline.methods.base.PerObjectVideo`."""
 
     clicks_only = False
 
@@ -70,7 +70,7 @@ class DenoisingVideo:
         """Learn what the segmenter wants to learn from the prompted frames."""
         known = self._state.objects.setdefault(task.object_id, ObjectKnowledge(None))
         learnt = self._state.learn(known, task.anchors)
-        return DenoisingMemory(ObjectMemory(learnt, None, task.round_index), task.others)
+        return DenoisingMemory(ObjectMemory(learnt, None, task.round_index), task.other_masks)
 
     def segment_prompted(
         self, frame_index: int, prompts: ObjectPrompts, *, prior: FloatMap | None, memory: DenoisingMemory | None
@@ -126,7 +126,10 @@ class DenoisingVideo:
         mask = self._state.full_size(frame_index, coarse) > 0
         if not mask.any():
             return coarse, 0.0
-        points = [deepest_point(mask), *(deepest_point(other) for other in memory.others(frame_index) if other.any())]
+        points = [
+            deepest_point(mask),
+            *(deepest_point(other) for other in memory.other_masks(frame_index) if other.any()),
+        ]
         signs = np.array([True] + [False] * (len(points) - 1), np.bool_)
         prompts = ObjectPrompts(np.array(points, np.float32), signs, tracked=True)
         found = self._segment(embedding, (prompts,), coarse, memory, multimask=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.embeddings.cache import EmbeddingCache
-from pipeline.methods.concurrent_video import ConcurrentSettings, ConcurrentVideo
+from pipeline.methods.concurrent_video import ConcurrentSettings, MemoryVideo
 from pipeline.methods.video_state import VideoState
 from pipeline.segmenters.base import Segmenter
 from pipeline.video.frames import FrameSource
@@ -34,7 +34,7 @@ class IdPro:
     video_keys: Iterator[int] = field(default_factory=itertools.count, repr=False)
     """Tells the videos apart in the cache."""
 
-    def open(self, frames: FrameSource) -> ConcurrentVideo:
+    def open(self, frames: FrameSource) -> MemoryVideo:
         """Start work on a video."""
         state = VideoState(frames, self.segmenter, self.embeddings, next(self.video_keys))
-        return ConcurrentVideo(state, self.settings)
+        return MemoryVideo(state, self.settings)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.masks import probabilities
 from pipeline.methods.base import Estimate
-from pipeline.methods.concurrent_video import ConcurrentSettings, ConcurrentVideo, Seen, Way
+from pipeline.methods.concurrent_video import ConcurrentSettings, MemoryVideo, PassState, Seen
 from pipeline.methods.passes import Found, Passes
 from pipeline.methods.video_state import VideoState
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
@@ -49,7 +49,7 @@ class LazySettings(ConcurrentSettings):
             raise ValueError(f"pseudo_agreement must be in [0, 1], but got {self.pseudo_agreement}")
 
 
-class LazyVideo(ConcurrentVideo):
+class LazyVideo(MemoryVideo):
     """See `pipeline.methods.base.ConcurrentVideo`. Each way compares its uncertainty with that of its last frame."""
 
     def __init__(self, state: VideoState, settings: LazySettings) -> None:
@@ -61,7 +61,7 @@ class LazyVideo(ConcurrentVideo):
         self,
         frame_index: int,
         embedding: Any,
-        ways: Sequence[Way],
+        ways: Sequence[PassState],
         found: Sequence[Found],
         readouts: Sequence[FloatMap],
     ) -> list[Seen]:
@@ -88,7 +88,7 @@ class LazyVideo(ConcurrentVideo):
         self,
         embedding: Any,
         entropy: FloatMap,
-        ways: Sequence[Way],
+        ways: Sequence[PassState],
         seen: Sequence[Seen],
         readouts: Sequence[FloatMap],
         rows: Sequence[int],
@@ -123,7 +123,7 @@ class LazyVideo(ConcurrentVideo):
     def _refined(
         self,
         embedding: Any,
-        ways: Sequence[Way],
+        ways: Sequence[PassState],
         seen: Sequence[Seen],
         asked: Mapping[int, ObjectPrompts],
         readouts: Sequence[FloatMap],

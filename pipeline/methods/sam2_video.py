@@ -45,7 +45,7 @@ class Sam2Memory:
 
 
 class Sam2Video:
-    """See `pipeline.methods.base.OpenVideo`."""
+    """See `pipeline.methods.base.PerObjectVideo`."""
 
     clicks_only = False
 

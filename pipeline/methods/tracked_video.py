@@ -57,7 +57,7 @@ class RestartSettings:
 
 
 class TrackedVideo:
-    """See `pipeline.methods.base.OpenVideo`."""
+    """See `pipeline.methods.base.PerObjectVideo`."""
 
     clicks_only = False
 

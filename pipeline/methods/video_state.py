@@ -28,7 +28,7 @@ class ObjectKnowledge:
 
 
 class VideoState:
-    """Shared by the methods' `OpenVideo`s; one thread at a time."""
+    """Shared by the methods' `PerObjectVideo`s; one thread at a time."""
 
     def __init__(
         self, frames: FrameSource, segmenter: Segmenter, embeddings: EmbeddingCache[Any], video_key: int

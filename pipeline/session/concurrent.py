@@ -39,7 +39,7 @@ class Together:
             yield from self._segment_prompted_frames(waiting, cancelled)
             yield from self._propagate(waiting, cancelled)
         finally:
-            self._video.expect(())
+            self._video.prefetch(())
 
     def _segment_prompted_frames(
         self, waiting: Sequence[ObjectState], cancelled: Callable[[], bool]
@@ -88,7 +88,7 @@ class Together:
         ways = [way for round_ in rounds for way in _ways(self._board.objects[round_.object_id], round_)]
         memory = self._video.begin_round(rounds)
         steps = schedule([way.frame_indices for way in ways])
-        self._video.expect([frame_index for frame_index, _ in steps])
+        self._video.prefetch([frame_index for frame_index, _ in steps])
         for frame_index, rows in steps:
             yield from self._step(frame_index, [ways[row] for row in rows], memory)
             if cancelled():
@@ -97,7 +97,7 @@ class Together:
     def _step(self, frame_index: int, ways: Sequence[_Way], memory: Any) -> Iterator[FrameResult]:
         for way in ways:
             if way.begun is None:
-                way.begun = self._video.start(way.state.object_id, way.anchor, memory)
+                way.begun = self._video.start_pass(way.state.object_id, way.anchor, memory)
         try:
             estimates = self._video.step(frame_index, [way.begun for way in ways], memory)
         except FrameError:

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline import fusion
 from pipeline.masks import known_logits
-from pipeline.methods.base import Anchor, Estimate, OpenVideo
+from pipeline.methods.base import Anchor, Estimate, PerObjectVideo
 from pipeline.prompting import merge_prompts, settled
 from pipeline.session import ranges
 from pipeline.session.confidence import Doubt, agreement
@@ -32,7 +32,7 @@ class OneByOne:
 
     reach = staticmethod(ranges.around_changes)
 
-    def __init__(self, board: Board, video: OpenVideo) -> None:
+    def __init__(self, board: Board, video: PerObjectVideo) -> None:
         self._board, self._video = board, video
 
     def run(self, cancelled: Callable[[], bool]) -> Iterator[FrameResult]:
@@ -105,7 +105,7 @@ class OneByOne:
         if far is not None:
             doubt = Doubt()
             for estimate in self._video.propagate(far, order[::-1], memory):
-                opposite[estimate.frame_index] = doubt.met(estimate), estimate.trust
+                opposite[estimate.frame_index] = doubt.met(estimate), estimate.fusion_weight
                 if cancelled():
                     return
         reached: set[int] = set()
@@ -135,7 +135,7 @@ def _fused(estimate: Estimate, known: Known, near: Anchor, far: Anchor, other: K
     probability = (1.0 / (1.0 + np.exp(-np.clip(estimate.logits, -20.0, 20.0)))).astype(np.float32)
     opposite = other.soft.probabilities()
     weight = fusion.linear_weight(estimate.frame_index, near.frame_index, far.frame_index)
-    weight = fusion.trusted_weight(weight, estimate.trust, other_trust)
+    weight = fusion.trusted_weight(weight, estimate.fusion_weight, other_trust)
     fused = fusion.fuse(probability, opposite, weight)
     logits = np.log(np.clip(fused, 1e-4, 1 - 1e-4) / np.clip(1.0 - fused, 1e-4, 1.0)).astype(np.float32)
     score = weight * known.score + (1.0 - weight) * other.score

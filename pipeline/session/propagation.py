@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from pipeline.methods.base import ConcurrentVideo, OpenVideo
+from pipeline.methods.base import ConcurrentVideo, PerObjectVideo
 from pipeline.session.concurrent import Together
 from pipeline.session.mask_store import Board
 from pipeline.session.per_object import OneByOne
@@ -26,6 +26,6 @@ class Rounds(Protocol):
         ...
 
 
-def rounds_for(board: Board, video: OpenVideo | ConcurrentVideo) -> Rounds:
+def rounds_for(board: Board, video: PerObjectVideo | ConcurrentVideo) -> Rounds:
     """The way that fits the method."""
     return Together(board, video) if isinstance(video, ConcurrentVideo) else OneByOne(board, video)

@@ -102,7 +102,7 @@ class OnlineSession:
             self._newest = NewestFrame.of(self._frames)
             return OnlineFrame(self.n_frames - 1, (), ())
         if past is not None and past not in self._frames.kept:
-            self._video.release(past)
+            self._video.release_frame(past)
         self._newest = NewestFrame.of(self._frames)
         self._step()
         if prompts:
@@ -155,7 +155,7 @@ class OnlineSession:
         self._answer([object_id for object_id in object_ids if object_id not in settled_by_it])
         for object_id in pointed_at.keys() - settled_by_it:
             mask = self._newest.board.objects[object_id].known[frame_index].own.decode()
-            self._video.go_on(self._objects.by_id[object_id].way, Anchor(frame_index, mask), None)
+            self._video.continue_from(self._objects.by_id[object_id].way, Anchor(frame_index, mask), None)
         self._learn([object_id for object_id in object_ids if object_id not in pointed_at])
 
     def _follow_click(self, click: PointPrompt) -> bool:
@@ -169,7 +169,7 @@ class OnlineSession:
             return False
         else:
             expected = moved_to(each.sure.decode(), click.x_px, click.y_px)
-            estimate = self._video.find_again(frame_index, each.way, expected)
+            estimate = self._video.relocate(frame_index, each.way, expected)
             if not _is_on(np.asarray(estimate.logits > 0), click):
                 return False
             known = Known.found(estimate.logits, estimate.score, prompted=True)
@@ -187,16 +187,16 @@ class OnlineSession:
             merged = merge_prompts(settled(state.prompts[frame_index])[1])
             self._objects.prompt(object_id, frame_index, state.known[frame_index].own, merged)
         for gone in self._objects.trim(frame_index):
-            self._video.release(gone)
+            self._video.release_frame(gone)
         prompted = [self._objects.by_id[object_id] for object_id in object_ids]
         tasks = [each.task() for each in prompted]
         self._memory.update(self._video.begin_round(tasks))
         for each, task in zip(prompted, tasks, strict=True):
             newest = next(anchor for anchor in task.anchors if anchor.frame_index == frame_index)
             if each.way is None:
-                each.way = self._video.start(each.object_id, newest, self._memory)
+                each.way = self._video.start_pass(each.object_id, newest, self._memory)
             else:
-                self._video.go_on(each.way, newest, self._memory)
+                self._video.continue_from(each.way, newest, self._memory)
 
     def _answer(self, object_ids: Sequence[int]) -> None:
         """The masks of prompted objects on the newest frame."""

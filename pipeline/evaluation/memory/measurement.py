@@ -14,7 +14,7 @@ from pipeline.evaluation.datasets import DatasetError
 from pipeline.evaluation.long_clip import LongClip
 from pipeline.evaluation.metrics import boundary_accuracy, region_similarity
 from pipeline.memory.policy import MemoryPolicy
-from pipeline.methods.base import ConcurrentVideo, Method, OpenVideo
+from pipeline.methods.base import ConcurrentVideo, Method, PerObjectVideo
 from pipeline.session.session import Session
 from pipeline.types import MaskPrompt, RunLengthMask
 from pipeline.video.frames import FrameSource
@@ -95,7 +95,7 @@ class _Watched:
         self._method = method
         self._video: HasPolicies | None = None
 
-    def open(self, frames: FrameSource) -> OpenVideo | ConcurrentVideo:
+    def open(self, frames: FrameSource) -> PerObjectVideo | ConcurrentVideo:
         """See `pipeline.methods.base.Method`."""
         video = self._method.open(frames)
         if not isinstance(video, HasPolicies):

@@ -45,8 +45,8 @@ def task(object_id: int, *frames: int, masks: Sequence[BoolMask] = MASKS) -> Obj
 
 def walked(video: ConcurrentVideo, tasks: Sequence[ObjectRound], frames: Sequence[int]) -> list[list[Estimate]]:
     memory = video.begin_round(tasks)
-    ways = [video.start(each.object_id, each.anchors[0], memory) for each in tasks]
-    video.expect(frames)
+    ways = [video.start_pass(each.object_id, each.anchors[0], memory) for each in tasks]
+    video.prefetch(frames)
     return [video.step(frame, ways, memory) for frame in frames]
 
 
@@ -118,7 +118,7 @@ def test_the_memory_leads_where_the_flow_has_nothing_to_carry() -> None:
     video = opened(segmenter)
     tasks = [task(1, 0)]
     memory = video.begin_round(tasks)
-    lost = video.start(1, Anchor(4, np.zeros_like(MASKS[4])), memory)
+    lost = video.start_pass(1, Anchor(4, np.zeros_like(MASKS[4])), memory)
     (estimate,) = video.step(5, [lost], memory)
     box = segmenter.calls[-1].prompts[0].box_xyxy_px
     assert box is not None
@@ -146,8 +146,8 @@ def test_an_unreadable_frame_leaves_the_ways_where_they_were() -> None:
     video = opened(RecordingSegmenter(), broken=frozenset({2, 6}))
     tasks = [task(1, 0, 6)]
     memory = video.begin_round(tasks)
-    ways = [video.start(1, tasks[0].anchors[0], memory)]
-    video.expect(range(1, 5))
+    ways = [video.start_pass(1, tasks[0].anchors[0], memory)]
+    video.prefetch(range(1, 5))
     assert overlap(video.step(1, ways, memory)[0]) > 0.85
     with pytest.raises(FrameError):
         video.step(2, ways, memory)

@@ -15,7 +15,7 @@ from model_zoo.store import ModelStore
 from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.methods import MethodChoice, build_method
 from pipeline.methods.base import Anchor, Estimate, ObjectRound
-from pipeline.methods.concurrent_video import ConcurrentSettings, Way
+from pipeline.methods.concurrent_video import ConcurrentSettings, PassState
 from pipeline.methods.idpro import IdPro
 from pipeline.methods.lazy import Lazy
 from pipeline.methods.lazy_video import LazySettings, LazyVideo
@@ -69,10 +69,10 @@ def opened(segmenter: Segmenter, images: list[FrameRGB], **settings: Any) -> Laz
     return Lazy(segmenter, EmbeddingCache(256), LazySettings(**settings)).open(ArrayFrames(images))
 
 
-def begun(video: LazyVideo, masks: Sequence[BoolMask] = (MASK,)) -> list[Way]:
+def begun(video: LazyVideo, masks: Sequence[BoolMask] = (MASK,)) -> list[PassState]:
     tasks = [ObjectRound(i, 1, (Anchor(0, mask),), frozenset()) for i, mask in enumerate(masks, start=1)]
     memory = video.begin_round(tasks)
-    return [video.start(task.object_id, task.anchors[0], memory) for task in tasks]
+    return [video.start_pass(task.object_id, task.anchors[0], memory) for task in tasks]
 
 
 def walked(video: LazyVideo, n_frames: int, masks: Sequence[BoolMask] = (MASK,)) -> list[list[Estimate]]:
@@ -193,7 +193,7 @@ def test_each_way_compares_with_its_own_last_frame() -> None:
     images = contrasts(6, 6, 1.35, 1.35, 6)
     video = opened(RecordingSegmenter(), images, tau_p=NEVER, tau_u=NEVER)
     (forward,) = begun(video)
-    backward = video.start(1, Anchor(4, MASK), {1: None})
+    backward = video.start_pass(1, Anchor(4, MASK), {1: None})
     changes = {}
     for frame, way in ((1, forward), (3, backward), (2, forward), (2, backward)):
         (estimate,) = video.step(frame, [way], None)

@@ -14,7 +14,7 @@ from pipeline.memory.policies import POLICIES
 from pipeline.methods import MethodChoice
 from pipeline.methods.base import Anchor, ObjectRound
 from pipeline.methods.civos import Civos, CivosSettings
-from pipeline.methods.concurrent_video import ConcurrentSettings, ConcurrentVideo
+from pipeline.methods.concurrent_video import ConcurrentSettings, MemoryVideo
 from pipeline.methods.i_pt import IPt, IPtSettings
 from pipeline.methods.idpro import IdPro
 from pipeline.methods.tracked_video import TrackedVideo
@@ -31,7 +31,7 @@ IMAGES, MASKS = moving_square(N_FRAMES, (72, 128), step_px=3, side_px=32)
 START = ObjectRound(1, 1, (Anchor(0, MASKS[0]),), frozenset(range(1, N_FRAMES)))
 
 
-def concurrent(segmenter: Segmenter, policy: str) -> ConcurrentVideo:
+def concurrent(segmenter: Segmenter, policy: str) -> MemoryVideo:
     settings = ConcurrentSettings(memory_policy=policy, memory_slots=SLOTS, interval_frames=2, memory_similarity=-1.0)
     return IdPro(segmenter, EmbeddingCache(256), settings).open(ArrayFrames(IMAGES))
 
@@ -64,8 +64,8 @@ def test_a_way_reads_no_more_frames_however_far_it_goes(
     monkeypatch.setattr(shared, "read", recorded)
     video = concurrent(RecordingSegmenter() if kind == "recording" else ClassicalSegmenter(), policy)
     memory = video.begin_round([START])
-    way = video.start(1, START.anchors[0], memory)
-    video.expect(range(1, N_FRAMES))
+    way = video.start_pass(1, START.anchors[0], memory)
+    video.prefetch(range(1, N_FRAMES))
     held = []
     for frame in range(1, N_FRAMES):
         (estimate,) = video.step(frame, [way], memory)

@@ -48,10 +48,10 @@ class WritingVideo:
     def begin_round(self, tasks: Sequence[ObjectRound]) -> list[ObjectRound]:
         return list(tasks)
 
-    def expect(self, frame_indices: Sequence[int]) -> None:
+    def prefetch(self, frame_indices: Sequence[int]) -> None:
         self.expected.append(tuple(frame_indices))
 
-    def start(self, object_id: int, anchor: Anchor, memory: list[ObjectRound]) -> tuple[int, int]:  # noqa: ARG002
+    def start_pass(self, object_id: int, anchor: Anchor, memory: list[ObjectRound]) -> tuple[int, int]:  # noqa: ARG002
         return object_id, anchor.frame_index
 
     def step(self, frame_index: int, ways: Sequence[tuple[int, int]], memory: list[ObjectRound]) -> list[Estimate]:  # noqa: ARG002

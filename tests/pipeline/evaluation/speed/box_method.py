@@ -57,7 +57,7 @@ class BoxMethod:
 
 @dataclass
 class BoxVideo:
-    """See `pipeline.methods.base.OpenVideo`."""
+    """See `pipeline.methods.base.PerObjectVideo`."""
 
     method: BoxMethod
     frames: FrameSource
