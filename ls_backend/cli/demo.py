@@ -25,9 +25,8 @@ def demo(
     """Start Label Studio and the backend with a clip to click in. Ctrl-C stops both."""
     from rich.console import Console
 
-    from ls_backend.demo.errors import DemoError
-    from ls_backend.demo.run import DemoOptions, default_data_dir, run_demo
-    from ls_backend.demo.screen import Screen
+    from ls_backend.demo.local_server import DemoError
+    from ls_backend.demo.run import DemoOptions, Screen, default_data_dir, run_demo
     from pipeline.cli.stopping import Stopped, StopSignals
 
     folder = (data_dir or default_data_dir()).expanduser().absolute()

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from ls_backend.demo.errors import DemoError
-from ls_backend.demo.processes import Progress, silent
+from ls_backend.demo.local_server import DemoError, Progress, silent
 from pipeline.video.frames import IMAGE_SUFFIXES, natural_order
 from pipeline.video.sample_clip import render_sample_clip
 from pipeline.video.video_file import VideoError, VideoReader
@@ -25,7 +24,7 @@ CLIPS_FOLDER = "clips"
 """All clips lie below this folder of the media root, so that one storage covers them."""
 
 JPEG_QUALITY = 92
-_SHOWN_BY_BROWSERS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+_BROWSER_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 @dataclass(frozen=True)
@@ -42,13 +41,13 @@ class DemoClip:
 
 
 def sample_clip(media_root: Path, on_progress: Progress = silent, n_frames: int = 60) -> DemoClip:
-    """The project's own clip, drawn on first use."""
+    """The project's own sample clip, drawn on first use."""
     key = f"sample-{n_frames}"
     with _new_folder(media_root, key) as folder:
         if folder:
             on_progress("drawing the sample clip")
             _write_jpegs(folder, render_sample_clip(n_frames).frames, on_progress, n_frames)
-    return _finished(media_root, key)
+    return _clip_in(media_root, key)
 
 
 def clip_from_video(media_root: Path, video: Path, on_progress: Progress = silent) -> DemoClip:
@@ -69,7 +68,7 @@ def clip_from_video(media_root: Path, video: Path, on_progress: Progress = silen
                     _write_jpegs(folder, whole, on_progress, reader.announced_frames)
             except VideoError as error:
                 raise DemoError(f"--video {error}") from error
-    return _finished(media_root, key)
+    return _clip_in(media_root, key)
 
 
 def clip_from_frames(media_root: Path, source: Path, on_progress: Progress = silent) -> DemoClip:
@@ -90,12 +89,12 @@ def clip_from_frames(media_root: Path, source: Path, on_progress: Progress = sil
             _require_one_size(images)
             for frame_index, image in enumerate(images):
                 on_progress(f"frame {frame_index + 1} of {len(images)}")
-                _take(image, folder, frame_index)
-    return _finished(media_root, key)
+                _link_or_copy(image, folder, frame_index)
+    return _clip_in(media_root, key)
 
 
 def _key(name: str, files: Iterable[Path]) -> str:
-    """A folder name that only changes with the source: path, size or time of change of any file."""
+    """A folder name that changes only with the source: with the path, size or change time of any file."""
     digest = hashlib.sha256()
     for file in files:
         state = file.stat()
@@ -106,7 +105,7 @@ def _key(name: str, files: Iterable[Path]) -> str:
 
 @contextmanager
 def _new_folder(media_root: Path, key: str) -> Iterator[Path | None]:
-    """A folder to fill, or None where it was filled before. It takes its final name only when all went well."""
+    """A folder to fill, or None if it is there already. It gets its final name only if the block succeeds."""
     final = media_root / CLIPS_FOLDER / key
     if final.is_dir():
         yield None
@@ -123,7 +122,7 @@ def _new_folder(media_root: Path, key: str) -> Iterator[Path | None]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _finished(media_root: Path, key: str) -> DemoClip:
+def _clip_in(media_root: Path, key: str) -> DemoClip:
     names = sorted(path.name for path in (media_root / CLIPS_FOLDER / key).iterdir())
     return DemoClip(key, tuple(names))
 
@@ -133,7 +132,7 @@ def _write_jpegs(folder: Path, frames: Iterable[NDArray[np.uint8]], on_progress:
     for frame_index, frame in enumerate(frames):
         Image.fromarray(frame).save(folder / f"{frame_index:05d}.jpg", quality=JPEG_QUALITY)
         written = frame_index + 1
-        # The count in a video's header is a guess, and sometimes too low.
+        # The frame count in a video's header is an estimate, and sometimes too low.
         on_progress(f"frame {written}" + (f" of {n_frames}" if n_frames >= written else ""))
 
 
@@ -147,15 +146,15 @@ def _require_one_size(images: list[Path]) -> None:
             raise DemoError(f"--frames: {path} is not a readable image; remove or replace it") from error
         first_size = first_size or size
         if size != first_size:
-            arrived, expected = "{}x{}".format(*size), "{}x{}".format(*first_size)
+            size_text, expected = "{}x{}".format(*size), "{}x{}".format(*first_size)
             raise DemoError(
-                f"--frames: {path} is {arrived} px, but the first image is {expected} px; make them one size"
+                f"--frames: {path} is {size_text} px, but the first image is {expected} px; make them one size"
             )
 
 
-def _take(image: Path, folder: Path, frame_index: int) -> None:
+def _link_or_copy(image: Path, folder: Path, frame_index: int) -> None:
     suffix = image.suffix.lower()
-    if suffix not in _SHOWN_BY_BROWSERS:
+    if suffix not in _BROWSER_SUFFIXES:
         with Image.open(image) as opened:
             opened.convert("RGB").save(folder / f"{frame_index:05d}.png")
         return

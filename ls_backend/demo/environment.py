@@ -1,11 +1,11 @@
-"""Label Studio's own virtual environment, so that its pins and this project's never meet.
+"""Label Studio's own virtual environment, because its pinned versions do not go with this project's.
 
-It is made by uv from the committed, hash-locked ``label_studio.lock`` and kept in the user's cache under that hash.
+uv installs it from ``label_studio.lock``, which pins versions and hashes. It is kept in the user's cache, in a folder
+named after the hash of that file.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import shutil
 import subprocess
@@ -16,14 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
-from ls_backend.demo.errors import DemoError
-from ls_backend.demo.processes import POLL_S, Progress, silent
+from ls_backend.demo.local_server import POLL_S, DemoError, Progress, silent
 
 LOCK_PATH = Path(__file__).with_name("label_studio.lock")
 ENVIRONMENTS_KEPT = 2
-"""Environments of other locks or Pythons beyond this number are deleted, least recently used first (0.8 GB each)."""
+"""More environments, of other locks or Python versions, are deleted, least recently used first (0.8 GB each)."""
 
 _COMPLETE = ".complete"
 
@@ -34,7 +34,7 @@ def environments_folder() -> Path:
 
 
 def environment_name(lock_path: Path = LOCK_PATH) -> str:
-    """Names an environment by what is in it: the lock and the Python version."""
+    """The name of an environment: a hash of the lock, and the Python version."""
     digest = hashlib.sha256(lock_path.read_bytes()).hexdigest()[:16]
     return f"{digest}-py{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -42,14 +42,14 @@ def environment_name(lock_path: Path = LOCK_PATH) -> str:
 def label_studio_python(
     folder: Path | None = None, *, lock_path: Path = LOCK_PATH, on_progress: Progress = silent
 ) -> Path:
-    """The interpreter of an environment that holds exactly what the lock says; installed on first use.
+    """The interpreter of an environment that holds exactly the packages of the lock. It is installed on first use.
 
-    Several processes may ask at once: one installs, the others wait for it.
+    If several processes call this at once, one installs and the others wait for it.
 
     Args:
         folder: where environments are kept; by default `environments_folder`.
         lock_path: a requirements file with hashes.
-        on_progress: is told what is being done.
+        on_progress: called with what is being done.
 
     Raises:
         DemoError: the installation failed; the message shows what uv said.
@@ -107,15 +107,17 @@ def _started(command: list[str], folder: Path, log: BinaryIO) -> Iterator[subpro
 
 @contextmanager
 def _locked(path: Path, on_progress: Progress) -> Iterator[None]:
-    with path.open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                on_progress("waiting for another process that installs Label Studio")
-                time.sleep(POLL_S)
+    lock = FileLock(path)
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            on_progress("waiting for another process that installs Label Studio")
+            time.sleep(POLL_S)
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _delete_unused(folder: Path) -> None:

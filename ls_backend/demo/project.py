@@ -1,4 +1,4 @@
-"""The demo's project in Label Studio. Every step first looks for what an earlier start left, so all may be repeated."""
+"""The demo's project in Label Studio. Every step reuses what an earlier start created, so all may be repeated."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ls_backend.demo.backend_server import BackendServer
 from ls_backend.demo.clips import CLIPS_FOLDER, DemoClip
-from ls_backend.demo.errors import DemoError
-from ls_backend.demo.processes import Progress, silent
+from ls_backend.demo.local_server import DemoError, Progress, silent
+from ls_backend.demo.servers import BackendServer
 from ls_backend.label_studio.api import LabelStudioAPI, LabelStudioError
 from ls_backend.protocol.label_config import recommended_label_config
 
@@ -20,7 +19,7 @@ DEFAULT_LABELS = ("obj1", "obj2")
 
 @dataclass(frozen=True)
 class DemoProject:
-    """Where the annotator's work is."""
+    """The ids of the project, its task and its backend connection."""
 
     project_id: int
     task_id: int
@@ -39,7 +38,7 @@ def prepare_project(
     labels: Sequence[str],
     on_progress: Progress = silent,
 ) -> DemoProject:
-    """Find or make the project, its storage, the clip's task and the connection to the backend.
+    """Find or create the project, its storage, the clip's task and the connection to the backend.
 
     Args:
         api: with the administrator's token.
@@ -47,10 +46,10 @@ def prepare_project(
         clip: below ``media_root``.
         media_root: Label Studio's document root for local files.
         labels: one per object; empty: the project's own, or `DEFAULT_LABELS` for a new one.
-        on_progress: is told what is being done.
+        on_progress: called with what is being done.
 
     Raises:
-        DemoError: Label Studio refused a step; the message carries its words.
+        DemoError: Label Studio refused a step; the message quotes its answer.
     """
     try:
         on_progress("looking for the project")
@@ -107,7 +106,7 @@ def _task(api: LabelStudioAPI, project_id: int, clip: DemoClip) -> int:
 
 def _backend(api: LabelStudioAPI, project_id: int, backend: BackendServer) -> int:
     for known in api.backends(project_id):
-        # Left from a start with another --backend-port.
+        # From an earlier start with another --backend-port.
         if known["title"] == BACKEND_TITLE and known["url"] != backend.url:
             api.disconnect_backend(project_id, int(known["id"]))
     return api.connect_backend(project_id, backend.url, backend.user, backend.password, title=BACKEND_TITLE)

@@ -1,31 +1,34 @@
-"""One run of the demo, from the checks before anything heavy to the end of both servers."""
+"""One run of `ivos demo`: checks, secrets, both servers, the project, and the guide on the screen."""
 
 from __future__ import annotations
 
-import fcntl
+import json
+import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
+from rich.console import Console
+from rich.markup import escape
 
-from ls_backend.demo.backend_server import BackendServer, require_valid_settings
 from ls_backend.demo.clips import DemoClip, clip_from_frames, clip_from_video, sample_clip
 from ls_backend.demo.environment import label_studio_python
-from ls_backend.demo.errors import DemoError
-from ls_backend.demo.label_studio_server import LabelStudioServer
-from ls_backend.demo.processes import Progress, require_free_port
+from ls_backend.demo.local_server import DemoError, Progress, require_free_port
 from ls_backend.demo.project import DemoProject, demo_label_config, prepare_project
-from ls_backend.demo.screen import Screen
-from ls_backend.demo.secrets_file import DemoSecrets
+from ls_backend.demo.servers import BackendServer, LabelStudioServer, require_valid_settings
 from ls_backend.label_studio.api import LabelStudioAPI
+from model_zoo.files import atomic_path
 from pipeline.cli.stopping import StopSignals
 
 SECRETS_NAME = "secrets.json"
 MANY_FRAMES = 300
-"""From here on Label Studio's editor takes seconds to paint an answer."""
+"""Above this number Label Studio's editor takes seconds to show an answer."""
+EMAIL = "demo@example.com"
+BACKEND_USER = "label-studio"
 
 _WATCH_S = 0.25
 _GUIDE = """
@@ -47,7 +50,7 @@ Ctrl-C stops both servers; the next start continues with the same data."""
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What the user asked for; at most one of ``video`` and ``frames``."""
+    """The options of the command; at most one of ``video`` and ``frames``."""
 
     data_dir: Path
     port: int
@@ -58,28 +61,111 @@ class DemoOptions:
 
 
 def default_data_dir() -> Path:
-    """Where the demo's data live unless the user says otherwise."""
+    """Where the demo keeps its data by default."""
     return user_cache_path("label-studio-ivos") / "demo"
 
 
+@dataclass(frozen=True)
+class DemoSecrets:
+    """Passwords and tokens of one demo: Label Studio's administrator and the backend's Basic auth.
+
+    They are made once and kept in a file that only the user can read. ``token`` has 40 hexadecimal digits.
+    """
+
+    email: str
+    password: str
+    token: str
+    backend_user: str
+    backend_password: str
+
+    @classmethod
+    def load_or_create(cls, path: Path) -> DemoSecrets:
+        """Read the file, or create new secrets and write them with mode 600.
+
+        Raises:
+            DemoError: the file is damaged, or cannot be read or written.
+        """
+        try:
+            if path.is_file():
+                return cls._parse(path)
+            created = cls(
+                EMAIL, secrets.token_urlsafe(12), secrets.token_hex(20), BACKEND_USER, secrets.token_urlsafe(24)
+            )
+            with atomic_path(path) as draft:
+                draft.touch(mode=0o600)
+                draft.write_text(json.dumps(asdict(created), indent=2))
+        except OSError as error:
+            raise DemoError(f"{path} cannot be read or written: {error.strerror}") from error
+        return created
+
+    @classmethod
+    def _parse(cls, path: Path) -> DemoSecrets:
+        names = {field.name for field in fields(cls)}
+        try:
+            values = json.loads(path.read_text())
+        except ValueError:
+            values = None
+        if not isinstance(values, dict) or set(values) != names or not all(isinstance(v, str) for v in values.values()):
+            raise DemoError(
+                f"{path} is damaged: expected a JSON object of strings with the keys {', '.join(sorted(names))}. "
+                "Restore it, or delete the whole folder to start again"
+            )
+        return cls(**values)
+
+
+class Screen:
+    """Shows the steps of a run: with a spinner in a terminal, as plain lines elsewhere.
+
+    Args:
+        console: where to write.
+        checkpoint: called at every report of progress; may raise to end the step.
+    """
+
+    def __init__(self, console: Console, checkpoint: Callable[[], None]) -> None:
+        self.console = console
+        self._checkpoint = checkpoint
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Progress]:
+        """Show a step until it is done; yields the function that its work reports progress to."""
+        self._checkpoint()
+        started_s = time.monotonic()
+        if self.console.is_terminal:
+            with self.console.status(escape(title)) as status:
+
+                def show(words: str) -> None:
+                    self._checkpoint()
+                    status.update(f"{escape(title)} [dim]{escape(words)}[/dim]")
+
+                yield show
+        else:
+            self.line(f"  ... {title}")
+            yield lambda _: self._checkpoint()
+        self.line(f"  ok  {title} ({time.monotonic() - started_s:.1f} s)")
+
+    def line(self, text: str = "") -> None:
+        """Print one line without markup or wrapping, so that addresses can be copied."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 def run_demo(options: DemoOptions, screen: Screen, stop: StopSignals) -> None:
-    """Bring everything up, print where to click, and serve until asked to stop. No process outlives this call.
+    """Start everything, print where to click, and serve until a signal arrives. No process outlives this call.
 
     Raises:
-        DemoError: something is wrong that the user can mend, or a server died.
+        DemoError: something is wrong that the user can fix, or a server ended.
         Stopped: a signal arrived.
     """
     _check(options)
     with ExitStack() as stack:
         stack.enter_context(_data_dir(options.data_dir))
-        secrets = DemoSecrets.load_or_create(options.data_dir / SECRETS_NAME)
+        demo_secrets = DemoSecrets.load_or_create(options.data_dir / SECRETS_NAME)
         with screen.step("Label Studio's environment") as on_progress:
             python = label_studio_python(on_progress=on_progress)
         media_root = options.data_dir / "media"
         with screen.step("the clip") as on_progress:
             clip = _clip(options, media_root, on_progress)
         _require_free_ports(options)
-        label_studio, backend = _servers(options, secrets, python, media_root)
+        label_studio, backend = _servers(options, demo_secrets, python, media_root)
         with screen.step("starting Label Studio and the backend") as on_progress:
             _start_both(label_studio, backend, stack, on_progress)
         with screen.step("the project") as on_progress:
@@ -88,22 +174,22 @@ def run_demo(options: DemoOptions, screen: Screen, stop: StopSignals) -> None:
         _print_guide(screen, options, label_studio, backend, project, len(clip.file_names))
         while True:
             stop.check()
-            label_studio.process.require_running()
-            backend.process.require_running()
+            label_studio.require_running()
+            backend.require_running()
             time.sleep(_WATCH_S)
 
 
 def _start_both(
     label_studio: LabelStudioServer, backend: BackendServer, stack: ExitStack, on_progress: Progress
 ) -> None:
-    """Start the servers side by side and wait for both; one that dies ends the waiting for the other."""
-    for process, launch in ((label_studio.process, label_studio.launch), (backend.process, backend.launch)):
-        stack.callback(process.stop)
-        launch()
+    """Start both servers at the same time and wait for both. If one ends, the wait for the other ends too."""
+    for server in (label_studio, backend):
+        stack.callback(server.stop)
+        server.launch()
 
     def watch(words: str) -> None:
-        label_studio.process.require_running()
-        backend.process.require_running()
+        label_studio.require_running()
+        backend.require_running()
         on_progress(words)
 
     label_studio.wait(watch)
@@ -134,21 +220,22 @@ def _require_free_ports(options: DemoOptions) -> None:
 
 @contextmanager
 def _data_dir(path: Path) -> Iterator[None]:
-    """The data folder, private to the user and to this run."""
+    """Create the data folder for this user alone, and lock it for this run."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not (path / SECRETS_NAME).exists() and any(child.name != ".lock" for child in path.iterdir()):
             raise DemoError(f"--data-dir {path} holds other files; choose an empty or new folder")
         path.chmod(0o700)
-        lock = (path / ".lock").open("w")
+        lock = FileLock(path / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise DemoError(f"another demo is using {path}; stop that one, or choose another --data-dir") from error
     except OSError as error:
         raise DemoError(f"--data-dir {path} cannot be used: {error.strerror}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DemoError(f"another demo is using {path}; stop that one, or choose another --data-dir") from error
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _clip(options: DemoOptions, media_root: Path, on_progress: Progress) -> DemoClip:
@@ -160,24 +247,24 @@ def _clip(options: DemoOptions, media_root: Path, on_progress: Progress) -> Demo
 
 
 def _servers(
-    options: DemoOptions, secrets: DemoSecrets, python: Path, media_root: Path
+    options: DemoOptions, demo_secrets: DemoSecrets, python: Path, media_root: Path
 ) -> tuple[LabelStudioServer, BackendServer]:
     label_studio = LabelStudioServer(
         options.data_dir / "label_studio",
         options.port,
         python=python,
         media_root=media_root,
-        email=secrets.email,
-        password=secrets.password,
-        token=secrets.token,
+        email=demo_secrets.email,
+        password=demo_secrets.password,
+        token=demo_secrets.token,
     )
     backend = BackendServer(
         options.data_dir / "backend",
         options.backend_port,
-        user=secrets.backend_user,
-        password=secrets.backend_password,
+        user=demo_secrets.backend_user,
+        password=demo_secrets.backend_password,
         label_studio_url=label_studio.url,
-        label_studio_token=secrets.token,
+        label_studio_token=demo_secrets.token,
     )
     return label_studio, backend
 

@@ -22,7 +22,7 @@ from typing import Any
 import requests
 
 from ls_backend.demo.environment import label_studio_python
-from ls_backend.demo.label_studio_server import LabelStudioServer
+from ls_backend.demo.servers import LabelStudioServer
 from ls_backend.label_studio.api import LabelStudioAPI
 from ls_backend.protocol.label_config import recommended_label_config
 from tests.contract.clip import TASK_FOLDERS, frame_urls, write_media

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from ls_backend.demo.environment import label_studio_python
-from ls_backend.demo.label_studio_server import LabelStudioServer
+from ls_backend.demo.servers import LabelStudioServer
 from ls_backend.label_studio.api import LabelStudioAPI
 from tests.clips import Clip
 from tests.e2e.workplace import Workplace, small_clip, workplace

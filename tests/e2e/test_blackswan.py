@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ls_backend.demo.label_studio_server import LabelStudioServer
+from ls_backend.demo.servers import LabelStudioServer
 from ls_backend.label_studio.api import LabelStudioAPI
 from tests.clips import Clip, real_or_rendered
 from tests.e2e.editor import Round

@@ -21,7 +21,7 @@ import pytest
 import requests
 from label_studio_sdk.converter.brush import decode_rle
 
-from ls_backend.demo.processes import require_free_port
+from ls_backend.demo.local_server import require_free_port
 from ls_backend.demo.project import BACKEND_TITLE
 from ls_backend.demo.run import SECRETS_NAME
 from ls_backend.label_studio.api import LabelStudioAPI

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ls_backend.demo.backend_server import BackendServer
 from ls_backend.demo.clips import DemoClip, clip_from_frames
-from ls_backend.demo.errors import DemoError
-from ls_backend.demo.label_studio_server import LabelStudioServer
+from ls_backend.demo.local_server import DemoError
 from ls_backend.demo.project import DEFAULT_LABELS, TITLE, prepare_project
+from ls_backend.demo.servers import BackendServer, LabelStudioServer
 from ls_backend.label_studio.api import LabelStudioAPI
 from ls_backend.protocol.label_config import parse_label_config
 from tests.ports import free_port

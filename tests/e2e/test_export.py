@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from typer.testing import CliRunner
 
 from ls_backend.cli.main import app
-from ls_backend.demo.label_studio_server import LabelStudioServer
+from ls_backend.demo.servers import LabelStudioServer
 from ls_backend.label_studio.api import LabelStudioAPI
 from ls_backend.protocol.label_config import recommended_label_config
 from tests.clips import Clip, real_or_rendered

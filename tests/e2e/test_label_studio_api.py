@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import requests
 
-from ls_backend.demo.label_studio_server import LabelStudioServer
+from ls_backend.demo.servers import LabelStudioServer
 from ls_backend.label_studio.api import LabelStudioAPI, LabelStudioError
 from ls_backend.protocol.label_config import recommended_label_config
 from tests.ports import free_port

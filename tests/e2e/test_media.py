@@ -11,7 +11,7 @@ import requests
 from PIL import Image
 from pydantic import SecretStr
 
-from ls_backend.demo.label_studio_server import LabelStudioServer
+from ls_backend.demo.servers import LabelStudioServer
 from ls_backend.label_studio.api import LabelStudioAPI
 from ls_backend.label_studio.connections import Connections
 from ls_backend.label_studio.media import MediaFetcher, TaskFrames

@@ -16,8 +16,7 @@ import requests
 from numpy.typing import NDArray
 from PIL import Image
 
-from ls_backend.demo.backend_server import BackendServer
-from ls_backend.demo.label_studio_server import LabelStudioServer
+from ls_backend.demo.servers import BackendServer, LabelStudioServer
 from ls_backend.label_studio.api import LabelStudioAPI
 from ls_backend.protocol.label_config import recommended_label_config
 from ls_backend.protocol.regions import brush_rle_to_mask

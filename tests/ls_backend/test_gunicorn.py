@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import requests
 
-from ls_backend.demo.backend_server import BackendServer
+from ls_backend.demo.servers import BackendServer
 from ls_backend.protocol.label_config import recommended_label_config
 from tests.clips import Clip, real_or_rendered
 from tests.ls_backend.label_studio.media_server import LEGACY_TOKEN, MediaServer, media_server

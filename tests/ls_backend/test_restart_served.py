@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import requests
 
-from ls_backend.demo.backend_server import BackendServer
+from ls_backend.demo.servers import BackendServer
 from ls_backend.store.database import FILE_NAME
 from pipeline.video.sample_clip import SampleClip, render_sample_clip
 from tests.ls_backend.label_studio.media_server import LEGACY_TOKEN, MediaServer, media_server
@@ -97,8 +97,8 @@ class Annotator:
 
 def kill(backend: BackendServer) -> None:
     """As the out-of-memory killer would, the server and its worker at once."""
-    assert backend.process.pid is not None
-    os.killpg(backend.process.pid, signal.SIGKILL)
+    assert backend.pid is not None
+    os.killpg(backend.pid, signal.SIGKILL)
     backend.stop()
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ls_backend.demo.clips import CLIPS_FOLDER, DemoClip, clip_from_frames, clip_from_video, sample_clip
-from ls_backend.demo.errors import DemoError
+from ls_backend.demo.local_server import DemoError
 from pipeline.video.frames import ImageFileFrames
 from pipeline.video.sample_clip import render_sample_clip
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ls_backend.demo.environment import ENVIRONMENTS_KEPT, LOCK_PATH, environment_name, label_studio_python
-from ls_backend.demo.errors import DemoError
+from ls_backend.demo.local_server import DemoError
 from tests.clips import REPOSITORY
 
 

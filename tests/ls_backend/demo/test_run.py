@@ -1,8 +1,9 @@
-"""What `ivos demo` refuses, before it does anything heavy: one clear line, no traceback, nothing touched."""
+"""What `ivos demo` refuses before it starts anything: one clear line and nothing changed. And its secrets."""
 
 from __future__ import annotations
 
 import fcntl
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ls_backend.cli.main import app
-from ls_backend.demo.run import SECRETS_NAME
-from ls_backend.demo.secrets_file import DemoSecrets
+from ls_backend.demo.local_server import DemoError
+from ls_backend.demo.run import SECRETS_NAME, DemoSecrets
 
 
 @pytest.fixture
@@ -107,3 +108,32 @@ def test_wrong_settings_of_the_caller_are_named_before_anything_starts(
     line = refusal(demo("--data-dir", tmp_path / "new", *ports))
     assert "IVOS_COLOUR" in line
     assert not (tmp_path / "new").exists()
+
+
+def test_secrets_are_made_once_and_readable_by_the_user_only(tmp_path: Path) -> None:
+    path = tmp_path / "secrets.json"
+    made = DemoSecrets.load_or_create(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert DemoSecrets.load_or_create(path) == made
+    assert re.fullmatch(r"[0-9a-f]{40}", made.token)
+    assert len(made.password) >= 12
+    assert len(made.backend_password) >= 24
+
+
+def test_two_demos_have_different_secrets(tmp_path: Path) -> None:
+    one, two = (DemoSecrets.load_or_create(tmp_path / name) for name in ("a.json", "b.json"))
+    assert {one.token, one.password, one.backend_password}.isdisjoint({two.token, two.password, two.backend_password})
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"email": "a"}', "not json"])
+def test_a_damaged_secrets_file_is_named_and_kept(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "secrets.json"
+    path.write_text(content)
+    with pytest.raises(DemoError, match=r"secrets\.json is damaged"):
+        DemoSecrets.load_or_create(path)
+    assert path.read_text() == content
+
+
+def test_a_secrets_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DemoError, match=r"missing.*secrets\.json"):
+        DemoSecrets.load_or_create(tmp_path / "missing" / "secrets.json")

@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ls_backend.demo.backend_server import BackendServer
-from ls_backend.demo.processes import DemoError
+from ls_backend.demo.local_server import DemoError
+from ls_backend.demo.servers import BackendServer
 from pipeline.settings import ModelSettings
 
 
@@ -21,13 +21,21 @@ def backend(folder: Path) -> BackendServer:
     return BackendServer(folder, port, **login, label_studio_url="http://127.0.0.1:1", label_studio_token="t")
 
 
-def test_it_finds_pulled_models_and_the_way_to_the_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def environment_of(server: BackendServer) -> dict[str, str]:
+    """The environment of the started process."""
+    server.launch()
+    try:
+        assert server.pid is not None
+        return psutil.Process(server.pid).environ()
+    finally:
+        server.stop()
+
+
+def test_it_finds_pulled_models_and_the_callers_proxies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "intranet.example")
     monkeypatch.setenv("IVOS_SEGMENTER", "classical")
-    with backend(tmp_path / "data") as server:
-        assert server.process.pid is not None
-        environment = psutil.Process(server.process.pid).environ()
+    environment = environment_of(backend(tmp_path / "data"))
     assert environment["IVOS_MODEL_DIR"] == str(ModelSettings().model_store.folder)
     assert environment["IVOS_CACHE_DIR"] == str(tmp_path / "data" / "cache")
     assert environment["HTTPS_PROXY"] == "http://127.0.0.1:9"
@@ -38,9 +46,7 @@ def test_without_proxies_none_are_named(tmp_path: Path, monkeypatch: pytest.Monk
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    with backend(tmp_path / "data") as server:
-        assert server.process.pid is not None
-        environment = psutil.Process(server.process.pid).environ()
+    environment = environment_of(backend(tmp_path / "data"))
     assert not [name for name in environment if "proxy" in name.lower()]
 
 

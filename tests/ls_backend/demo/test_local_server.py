@@ -11,8 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ls_backend.demo.errors import DemoError
-from ls_backend.demo.processes import LOG_MAX_MIB, ServerProcess, clean_environment, require_free_port
+from ls_backend.demo.local_server import LOG_MAX_MIB, DemoError, LocalServer, clean_environment, require_free_port
 
 HEALTHY = """
 import http.server, sys
@@ -46,24 +45,22 @@ def taken_port() -> Iterator[int]:
         yield int(listener.getsockname()[1])
 
 
-def server(script: str, folder: Path, port: int) -> ServerProcess:
+def server(script: str, folder: Path, port: int, start_timeout_s: float = 20) -> LocalServer:
     command = [sys.executable, "-c", script, str(port)]
-    return ServerProcess(
-        "the server", command, clean_environment({}), folder / "log.txt", f"http://127.0.0.1:{port}/health"
-    )
+    return LocalServer("the server", port, command, clean_environment({}), folder / "log.txt", start_timeout_s)
 
 
 def test_starts_answers_and_stops(tmp_path: Path, port: int) -> None:
     said: list[str] = []
-    with server(HEALTHY, tmp_path, port) as process:
-        process.wait_until_healthy(20, said.append)
-        assert process.running
-        process.require_running()
-        assert process.pid is not None
-        child = psutil.Process(process.pid)
+    process = server(HEALTHY, tmp_path, port)
+    process.launch()
+    process.wait(said.append)
+    process.require_running()
+    assert process.pid is not None
+    child = psutil.Process(process.pid)
+    process.stop()
     assert said
     assert not child.is_running()
-    assert not process.running
     assert "up" in process.log_path.read_text()
     require_free_port(port, "--port")
     process.stop()
@@ -71,22 +68,24 @@ def test_starts_answers_and_stops(tmp_path: Path, port: int) -> None:
 
 def test_a_server_that_ends_by_itself_is_reported_with_the_end_of_its_log(tmp_path: Path, port: int) -> None:
     script = "import sys; print('\\n'.join(f'line {k}' for k in range(99))); sys.exit('no disk left')"
-    with server(script, tmp_path, port) as process, pytest.raises(DemoError) as caught:
-        process.wait_until_healthy(20)
+    with pytest.raises(DemoError) as caught, server(script, tmp_path, port):
+        pass
     assert "the server ended by itself with exit code 1" in str(caught.value)
     assert "no disk left" in str(caught.value)
     assert "line 98" in str(caught.value)
     assert "line 5\n" not in str(caught.value)
 
 
-def test_a_server_that_never_answers_is_reported_after_the_time_limit(tmp_path: Path, port: int) -> None:
-    with server("import time; time.sleep(60)", tmp_path, port) as process, pytest.raises(DemoError, match="in 1 s"):
-        process.wait_until_healthy(1)
+def test_a_server_that_never_answers_is_reported_after_the_time_limit_and_stopped(tmp_path: Path, port: int) -> None:
+    process = server("import time; time.sleep(60)", tmp_path, port, start_timeout_s=1)
+    with pytest.raises(DemoError, match="in 1 s"):
+        process.start()
+    assert process.pid is None
 
 
-def test_stopping_ends_grandchildren_even_those_that_ignore_the_polite_signal(tmp_path: Path, port: int) -> None:
+def test_stopping_ends_grandchildren_even_those_that_ignore_sigterm(tmp_path: Path, port: int) -> None:
     process = server(STUBBORN_FAMILY, tmp_path, port)
-    process.start()
+    process.launch()
     deadline_s = time.monotonic() + 20
     while "ready" not in process.log_path.read_text() and time.monotonic() < deadline_s:
         time.sleep(0.05)
@@ -99,17 +98,19 @@ def test_stopping_ends_grandchildren_even_those_that_ignore_the_polite_signal(tm
 
 
 def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
-    process = ServerProcess("the server", ["/nowhere/at-all"], {}, tmp_path / "log.txt", "http://127.0.0.1:1/")
+    process = LocalServer("the server", 1, ["/nowhere/at-all"], {}, tmp_path / "log.txt", 1)
     with pytest.raises(DemoError, match="/nowhere/at-all"):
-        process.start()
+        process.launch()
     process.stop()
 
 
-def test_a_large_log_is_put_aside(tmp_path: Path, port: int) -> None:
+def test_a_large_log_is_renamed(tmp_path: Path, port: int) -> None:
     log = tmp_path / "log.txt"
     log.write_bytes(b"x" * (LOG_MAX_MIB * 2**20 + 1))
-    with server("print('fresh', flush=True); import time; time.sleep(60)", tmp_path, port):
-        assert log.stat().st_size < 1000
+    process = server("import time; time.sleep(60)", tmp_path, port)
+    process.launch()
+    process.stop()
+    assert log.stat().st_size < 1000
     assert log.with_name("log.txt.1").stat().st_size > LOG_MAX_MIB * 2**20
 
 
