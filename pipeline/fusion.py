@@ -1,4 +1,4 @@
-"""How predictions are brought together: over time between two prompted frames, and over objects within one frame."""
+"""How predictions are combined: over time between two prompted frames, and over the objects of one frame."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.types import BoolMask
-
-_NEVER = 1e-7
-"""Keeps odds finite."""
 
 
 def linear_weight(frame_index: int, current_frame: int, previous_frame: int) -> float:
@@ -48,29 +45,14 @@ def fuse(current: NDArray[np.float32], previous: NDArray[np.float32], weight: fl
     return np.asarray(weight * current + (1.0 - weight) * previous, np.float32)
 
 
-def aggregated(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Turn independent probabilities of objects into one distribution over background and objects.
-
-    Source: thesis, Eq. 3.13 and 3.14 (soft aggregation, from STM).
-
-    Args:
-        probabilities: (O, H, W) float32 in [0, 1], of every object by itself.
-
-    Returns:
-        (1 + O, H, W) float32 in [0, 1], the background first; every pixel sums to 1.
-    """
-    background = np.prod(1.0 - probabilities, axis=0, keepdims=True)
-    stacked = np.clip(np.concatenate([background, probabilities]), _NEVER, 1.0 - _NEVER).astype(np.float64)
-    odds = stacked / (1.0 - stacked)
-    return np.asarray(odds / odds.sum(axis=0), np.float32)
-
-
-def one_owner(probabilities: Mapping[int, NDArray[np.float32]], prompted: Collection[int] = ()) -> dict[int, BoolMask]:
+def resolve_overlaps(
+    probabilities: Mapping[int, NDArray[np.float32]], prompted: Collection[int] = ()
+) -> dict[int, BoolMask]:
     """Give every pixel of one frame to one object or to the background, by soft aggregation (thesis, Eq. 3.15).
 
-    Objects that a person prompted on this frame come first: only what they leave is shared out among the others. No
-    object gains a pixel by that: one that no object claims for itself stays background, also where the sum of small
-    claims would outweigh it. So an object that comes later only ever takes pixels.
+    Objects that a person prompted on this frame come first; the others share what is left. No object gains a pixel: a
+    pixel that no object claims stays background, even where the sum of small probabilities would outweigh it. So an
+    object that is added later only ever takes pixels from others.
 
     Args:
         probabilities: by object id (H, W) float32 in [0, 1]; an object claims the pixels above a half.

@@ -16,7 +16,7 @@ MIN_SCRIBBLE_STEP_PX = 8.0
 """Least distance of these points along the stroke."""
 
 
-def settled(prompts: Sequence[Prompt]) -> tuple[RunLengthMask | None, tuple[Prompt, ...]]:
+def split_at_last_mask(prompts: Sequence[Prompt]) -> tuple[RunLengthMask | None, tuple[Prompt, ...]]:
     """The last mask among the prompts of one frame, or None, and the prompts that are not settled by it."""
     for position in reversed(range(len(prompts))):
         prompt = prompts[position]

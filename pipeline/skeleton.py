@@ -44,7 +44,7 @@ def thinned(region: BoolMask) -> BoolMask:
     return flat.reshape(height_px, width_px).astype(np.bool_)
 
 
-def longest_ways(skeleton: BoolMask) -> list[NDArray[np.int64]]:
+def longest_paths(skeleton: BoolMask) -> list[NDArray[np.int64]]:
     """The line through each connected part of a skeleton (H, W) that does not touch the image's edge.
 
     It is the longest of the shortest ways between two of the part's pixels; parts below ``MIN_SKELETON_PX`` have none.

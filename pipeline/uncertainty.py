@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.fusion import aggregated
+from pipeline.masks import bounding_box
 from pipeline.segmenters.base import FloatMap
 from pipeline.types import BoolMask
 
 DILATION_SHARE = 0.05
 """How far a mask is dilated: a share of the side of the square that is as large as the mask."""
 LEAST_DILATION_PX = 2
+_LEAST_PROBABILITY = 1e-7
+"""Keeps odds finite."""
+_Crop = tuple[slice, slice]
+
+
+def soft_aggregation(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Turn independent probabilities of objects into one distribution over background and objects.
+
+    Source: thesis, Eq. 3.13 and 3.14 (soft aggregation, from STM).
+
+    Args:
+        probabilities: (O, H, W) float32 in [0, 1], of every object by itself.
+
+    Returns:
+        (1 + O, H, W) float32 in [0, 1], the background first; every pixel sums to 1.
+    """
+    background = np.prod(1.0 - probabilities, axis=0, keepdims=True)
+    stacked = np.clip(np.concatenate([background, probabilities]), _LEAST_PROBABILITY, 1.0 - _LEAST_PROBABILITY).astype(
+        np.float64
+    )
+    odds = stacked / (1.0 - stacked)
+    return np.asarray(odds / odds.sum(axis=0), np.float32)
 
 
 def entropy_map(probabilities: NDArray[np.float32]) -> FloatMap:
@@ -32,7 +55,7 @@ def entropy_map(probabilities: NDArray[np.float32]) -> FloatMap:
     """
     if not len(probabilities):
         raise ValueError("the entropy over objects and background needs at least one object")
-    shares = aggregated(probabilities)
+    shares = soft_aggregation(probabilities)
     logs = np.log(np.maximum(shares, np.finfo(np.float32).tiny))
     entropy = -(shares * logs).sum(axis=0) / math.log(len(shares))
     return np.asarray(np.clip(entropy, 0.0, 1.0), np.float32)
@@ -99,3 +122,44 @@ def most_uncertain(entropy: FloatMap, mask: BoolMask) -> tuple[float, float]:
     smooth = cv2.blur(entropy * region, (2 * reach_px + 1, 2 * reach_px + 1))
     row, column = np.unravel_index(int(np.where(region, smooth, -1.0).argmax()), smooth.shape)
     return float(column) + 0.5, float(row) + 0.5
+
+
+def object_uncertainties(probabilities: Mapping[int, NDArray[np.float32]], asked: Collection[int]) -> dict[int, float]:
+    """The masked entropy of some objects of a frame, with all others in the distribution (thesis, Eq. 6.2, 6.3).
+
+    Only the surroundings of each object are looked at: what it costs grows with the objects' areas, not the frame's.
+
+    Args:
+        probabilities: by object id (h, w) float32 in [0, 1], of every object by itself; all of one size.
+        asked: of these object ids.
+
+    Returns:
+        In [0, 1] by object id.
+    """
+    found = {}
+    for object_id in asked:
+        crop = _around(probabilities[object_id])
+        entropy = entropy_map(np.stack([each[crop] for each in probabilities.values()]))
+        found[object_id] = masked_entropy(entropy, np.asarray(probabilities[object_id][crop] > 0.5))
+    return found
+
+
+def objects_near(probabilities: Mapping[int, NDArray[np.float32]], changed: Collection[int]) -> set[int]:
+    """The objects whose uncertainty a change of some others may change: those whose surroundings meet theirs."""
+    crops = {object_id: _around(each) for object_id, each in probabilities.items()}
+    return {i for i, crop in crops.items() if any(_meet(crop, crops[other]) for other in changed if other in crops)}
+
+
+def _around(probability: NDArray[np.float32]) -> _Crop:
+    """The part of the frame in which the dilated mask lies; of an empty mask the place where it is most likely."""
+    mask = probability > 0.5
+    if not mask.any():
+        row, column = np.unravel_index(int(probability.argmax()), probability.shape)
+        return slice(int(row), int(row) + 1), slice(int(column), int(column) + 1)
+    x0, y0, x1, y1 = (int(v) for v in bounding_box(np.asarray(mask)))
+    reach_px = dilation_px(np.asarray(mask))
+    return slice(max(0, y0 - reach_px), y1 + reach_px), slice(max(0, x0 - reach_px), x1 + reach_px)
+
+
+def _meet(one: _Crop, other: _Crop) -> bool:
+    return all(a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True))

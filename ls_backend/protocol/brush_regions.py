@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ls_backend.protocol.payloads import PCT, BrushRegion, Json, Touch
 from ls_backend.protocol.regions import brush_rle_to_mask, region_id
-from pipeline.skeleton import longest_ways, thinned
+from pipeline.skeleton import longest_paths, thinned
 from pipeline.types import BoolMask
 
 FINEST = 8
@@ -215,7 +215,7 @@ def _thin_px(region: BoolMask, image_width_px: int) -> int:
         is_stroke = width_px <= THIN_PCT / PCT * image_width_px + RIM_PX
         if not is_stroke:
             # Legs and tails make a body no stroke: only places at least half as wide count.
-            ways = longest_ways(thinned(part))
+            ways = longest_paths(thinned(part))
             lengths_px = [np.count_nonzero(2.0 * depth_px[way[:, 1], way[:, 0]] >= width_px / 2) for way in ways]
             is_stroke = max(lengths_px, default=0) + width_px >= THIN_LENGTHS * width_px
         thin_px += int(np.count_nonzero(part)) * is_stroke

@@ -37,7 +37,7 @@ from ls_backend.protocol.label_config import LabelConfig
 from ls_backend.protocol.payloads import PCT, BrushRegion, HeldMask, Json, MaskNote, ScribbleNote, Touch, parse
 from ls_backend.protocol.prompts import MASK_NOTE, SCRIBBLE_NOTE, LabelPrompt, hold_mask, read_note
 from ls_backend.protocol.regions import CERTAIN, mask_region, mask_to_brush_rle, region_id
-from pipeline.skeleton import longest_ways, thinned
+from pipeline.skeleton import longest_paths, thinned
 from pipeline.types import RunLengthMask
 
 SAME_STROKES_IOU = 0.7
@@ -94,7 +94,7 @@ def _traced(stored: Stored) -> list[LabelPrompt]:
     for number in range(1, n_parts):
         part = labels == number
         deepest = np.argwhere(part & (depth_px == depth_px[part].max()))[:1, ::-1].astype(np.int64)
-        for line in longest_ways(thinned(part)) or [deepest]:
+        for line in longest_paths(thinned(part)) or [deepest]:
             depths_px = depth_px[line[:, 1], line[:, 0]].astype(np.float64)
             width_px = max(1.0, 2.0 * float(np.median(depths_px)) - 1.0)
             path_px = line[:: max(1, int(width_px / 2))].astype(np.float64) - 0.5

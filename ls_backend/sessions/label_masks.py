@@ -45,5 +45,5 @@ def label_masks(record: SessionRecord) -> Iterator[LabelMask]:
     """The masks of a record, by label and frame."""
     for label, object_id in record.labels.items():
         saved = record.objects.get(object_id)
-        for frame_index, known in sorted(saved.known.items()) if saved is not None else ():
-            yield LabelMask(region_id(label, frame_index), label, frame_index, known.shown, known.score)
+        for frame_index, known in sorted(saved.masks.items()) if saved is not None else ():
+            yield LabelMask(region_id(label, frame_index), label, frame_index, known.resolved, known.score)

@@ -177,7 +177,7 @@ class SessionKeeper:
 
 
 def _log_resumed(key: SessionKey, session: TaskSession, record: SessionRecord) -> None:
-    n_masks = sum(len(saved.known) for saved in record.objects.values())
+    n_masks = sum(len(saved.masks) for saved in record.objects.values())
     logger.info("task %s: goes on after round %d with %d masks", key[1], record.newest_round, n_masks)
     if record.model_version != session.model_version:
         logger.info(

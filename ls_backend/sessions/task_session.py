@@ -255,8 +255,8 @@ class TaskSession:
                 mask_id
                 for mask_id, mask in self._coded.items()
                 if (saved := objects.get(self._object_ids[mask.label])) is not None
-                and (known := saved.known.get(mask.frame_index)) is not None
-                and known.shown == mask.mask
+                and (known := saved.masks.get(mask.frame_index)) is not None
+                and known.resolved == mask.mask
             }
             return SessionRecord(
                 *key,

@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import struct
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from ls_backend.store.records import EditorCopy, EditorRecord, PromptRecord, RoundRecord
-from pipeline.session.frame_mask import Known
-from pipeline.session.saved_object import SavedObject
-from pipeline.soft_masks import SoftMask
+from pipeline.masks import SoftMask
+from pipeline.session.object_state import FrameMask, ObjectState, prompts_by_frame
 from pipeline.types import BoxPrompt, MaskPrompt, PointPrompt, Prompt, RunLengthMask, ScribblePrompt
 
 Values = dict[str, Any]
@@ -77,12 +76,12 @@ def frames_from_text(text: str) -> frozenset[int]:
     return frozenset(frames)
 
 
-def object_values(object_id: int, label: str, saved: SavedObject | None) -> Values:
+def object_values(object_id: int, label: str, saved: ObjectState | None) -> Values:
     """An `ObjectRow`."""
     state = None if saved is None else json.dumps(
         {
             "round_index": saved.round_index,
-            "prompts": [prompt_to_json(prompt) for prompt in saved.prompts],
+            "prompts": [prompt_to_json(prompt) for prompt in saved.all_prompts],
             "stale": frames_to_text(saved.stale),
             "interaction_frames": frames_to_text(saved.interaction_frames),
         }
@@ -91,35 +90,35 @@ def object_values(object_id: int, label: str, saved: SavedObject | None) -> Valu
 
 
 def read_object(
-    object_id: int, state: str, known: Mapping[int, Known], before_prompts: Mapping[int, RunLengthMask]
-) -> SavedObject:
-    """A `SavedObject` out of its row's ``state`` and its masks.
+    object_id: int, state: str, masks: dict[int, FrameMask], masks_before_prompts: dict[int, RunLengthMask]
+) -> ObjectState:
+    """An `ObjectState` out of its row's ``state`` and its masks.
 
     Raises:
         ValueError: the state is damaged.
         KeyError: a field is missing.
     """
     fields = json.loads(state)
-    return SavedObject(
+    return ObjectState(
         object_id,
+        prompts_by_frame(prompt_from_json(object_id, prompt) for prompt in fields["prompts"]),
+        masks,
+        set(frames_from_text(fields["stale"])),
+        masks_before_prompts,
         fields["round_index"],
-        tuple(prompt_from_json(object_id, prompt) for prompt in fields["prompts"]),
-        known,
-        frames_from_text(fields["stale"]),
-        before_prompts,
-        frames_from_text(fields["interaction_frames"]),
+        set(frames_from_text(fields["interaction_frames"])),
     )
 
 
-def mask_values(object_id: int, frame_index: int, known: Known) -> Values:
+def mask_values(object_id: int, frame_index: int, known: FrameMask) -> Values:
     """A `MaskRow`."""
     return {
         "object_id": object_id,
         "frame_index": frame_index,
-        "height_px": known.own.height_px,
-        "width_px": known.own.width_px,
-        "own": known.own.counts,
-        "shown": None if known.shown == known.own else known.shown.counts,
+        "height_px": known.raw.height_px,
+        "width_px": known.raw.width_px,
+        "own": known.raw.counts,
+        "shown": None if known.resolved == known.raw else known.resolved.counts,
         "score": float(known.score),
         "prompted": bool(known.prompted),
         "soft": None if known.soft is None else known.soft.data,
@@ -128,13 +127,13 @@ def mask_values(object_id: int, frame_index: int, known: Known) -> Values:
     }
 
 
-def read_mask(row: Any) -> Known:
-    """A `Known` out of a `MaskRow`."""
+def read_mask(row: Any) -> FrameMask:
+    """A `FrameMask` out of a `MaskRow`."""
     size_hw_px = row.height_px, row.width_px
     own = RunLengthMask(*size_hw_px, bytes(row.own))
     shown = own if row.shown is None else RunLengthMask(*size_hw_px, bytes(row.shown))
     soft = None if row.soft is None else SoftMask(*size_hw_px, bytes(row.soft))
-    return Known(own, shown, row.score, row.prompted, soft, row.uncertainty, row.agreement)
+    return FrameMask(own, shown, row.score, row.prompted, soft, row.uncertainty, row.agreement)
 
 
 def before_values(object_id: int, frame_index: int, mask: RunLengthMask) -> Values:

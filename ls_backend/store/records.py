@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ls_backend.protocol.payloads import Json
-from pipeline.session.saved_object import SavedObject
+from pipeline.session.object_state import ObjectState
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class SessionRecord:
     labels: Mapping[str, int]
     prompts: tuple[PromptRecord, ...]
     editor: EditorRecord
-    objects: Mapping[int, SavedObject]
+    objects: Mapping[int, ObjectState]
     rounds: tuple[RoundRecord, ...] = ()
 
 

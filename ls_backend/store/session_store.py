@@ -24,7 +24,7 @@ from ls_backend.store.tables import (
     RoundRow,
     SessionRow,
 )
-from pipeline.session.frame_mask import Known
+from pipeline.session.object_state import FrameMask
 from pipeline.types import RunLengthMask
 
 logger = logging.getLogger(__name__)
@@ -180,8 +180,8 @@ def _summary(row: Any, prompt_ids: Iterable[str]) -> SessionSummary | None:
 def _session_values(record: SessionRecord, n_rows: int) -> codec.Values:
     """A `SessionRow` on which ``n_rows`` rows of other tables hang."""
     editor = codec.editor_to_json(record.editor)
-    masks_bytes = sum(known.held_bytes for o in record.objects.values() for known in o.known.values())
-    before_bytes = sum(len(mask.counts) for o in record.objects.values() for mask in o.before_prompts.values())
+    masks_bytes = sum(known.held_bytes for o in record.objects.values() for known in o.masks.values())
+    before_bytes = sum(len(mask.counts) for o in record.objects.values() for mask in o.masks_before_prompts.values())
     raw_bytes = sum(len(json.dumps(prompt.raw)) for prompt in record.prompts)
     return {
         "project": record.project,
@@ -204,7 +204,7 @@ def _read(connection: Connection, row: Any) -> SessionRecord:
         query = select(*columns).where(columns.session_id == row.id)
         return connection.execute(query.order_by(*(columns[name] for name in order))).all()
 
-    known: dict[int, dict[int, Known]] = {}
+    known: dict[int, dict[int, FrameMask]] = {}
     for mask in rows_of(MaskRow, "object_id", "frame_index"):
         known.setdefault(mask.object_id, {})[mask.frame_index] = codec.read_mask(mask)
     before: dict[int, dict[int, RunLengthMask]] = {}

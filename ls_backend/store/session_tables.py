@@ -78,12 +78,14 @@ def _objects(record: SessionRecord) -> Mapping[Key, codec.Values]:
 
 
 def _masks(record: SessionRecord) -> Mapping[Key, Any]:
-    return {(object_id, index): known for object_id, o in record.objects.items() for index, known in o.known.items()}
+    return {(object_id, index): known for object_id, o in record.objects.items() for index, known in o.masks.items()}
 
 
 def _before_prompts(record: SessionRecord) -> Mapping[Key, Any]:
     return {
-        (object_id, index): mask for object_id, o in record.objects.items() for index, mask in o.before_prompts.items()
+        (object_id, index): mask
+        for object_id, o in record.objects.items()
+        for index, mask in o.masks_before_prompts.items()
     }
 
 

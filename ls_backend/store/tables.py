@@ -42,7 +42,7 @@ def _session_id() -> Mapped[int]:
 
 
 class ObjectRow(Base):
-    """One label. ``state`` are the fields of its `SavedObject` that are neither masks nor id, as JSON; null before
+    """One label. ``state`` are the fields of its `ObjectState` that are neither masks nor id, as JSON; null before
     its first round. Frames that wait to be segmented are among them."""
 
     __tablename__ = "ivos_objects"

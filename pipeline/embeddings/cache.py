@@ -151,7 +151,7 @@ class FrameEmbeddings:
         """
         self._cache, self._segmenter, self._frames, self._video_key = cache, segmenter, frames, video_key
 
-    def of(self, frame_index: int) -> Any:
+    def get(self, frame_index: int) -> Any:
         """The embedding of a frame.
 
         Raises:

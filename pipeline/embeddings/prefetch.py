@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class EmbeddingAhead(Generic[T]):
+class EmbeddingPrefetcher(Generic[T]):
     """Makes the values of announced frames in their order, in one thread, at most ``n_ahead`` that nobody took yet.
 
     The thread ends when it has nothing to do, and is a daemon: it never keeps the process alive. One thread announces
@@ -41,7 +41,7 @@ class EmbeddingAhead(Generic[T]):
         thread = self._thread
         return thread is not None and thread.is_alive()
 
-    def expect(self, frame_indices: Sequence[int]) -> None:
+    def prefetch(self, frame_indices: Sequence[int]) -> None:
         """Announce frames in the order they will be taken, in place of those announced before.
 
         A value that is being made is finished, and serves if its frame is announced again; an empty sequence stops the
@@ -86,7 +86,7 @@ class EmbeddingAhead(Generic[T]):
             if frame_index not in self._futures:
                 self._futures[frame_index] = Future()
         if self._next_job() is not None and self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="embedding-ahead", daemon=True)
+            self._thread = threading.Thread(target=self._work, name="embedding-prefetcher", daemon=True)
             self._thread.start()
 
     def _next_job(self) -> tuple[int, Future[T]] | None:

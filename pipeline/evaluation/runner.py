@@ -222,7 +222,7 @@ def _own_scores(session: Session, truth: Truth, scored: slice) -> tuple[dict[int
     j: dict[int, float] = {}
     f: dict[int, float] = {}
     for object_id in truth.object_ids if len(truth.object_ids) > 1 else ():
-        own = {result.frame_index: result.mask for result in session.own_results(object_id)}
+        own = {result.frame_index: result.mask for result in session.raw_results(object_id)}
         pairs = [
             (own[t].decode() if t in own else np.zeros(truth.labels.shape[1:], np.bool_), truth.mask(t, object_id))
             for t in range(len(truth.labels))[scored]

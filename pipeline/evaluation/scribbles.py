@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.skeleton import longest_ways, thinned
+from pipeline.skeleton import longest_paths, thinned
 from pipeline.types import BoolMask
 
 OPENING_SHARE = 0.1
@@ -61,7 +61,7 @@ def scribbles(region: BoolMask) -> list[NDArray[np.int64]]:
     ys, xs = np.nonzero(region)
     x0, y0 = int(xs.min()), int(ys.min())
     part = np.pad(region[y0 : int(ys.max()) + 1, x0 : int(xs.max()) + 1], 1)
-    lines = [line + np.array([x0 - 1, y0 - 1]) for line in longest_ways(thinned(_smoothed(part)))]
+    lines = [line + np.array([x0 - 1, y0 - 1]) for line in longest_paths(thinned(_smoothed(part)))]
     return sorted(lines, key=len, reverse=True)
 
 

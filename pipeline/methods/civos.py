@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.embeddings.cache import EmbeddingCache
-from pipeline.embeddings.prefetch import EmbeddingAhead
+from pipeline.embeddings.prefetch import EmbeddingPrefetcher
 from pipeline.methods.base import Anchor, Estimate, Interaction, ObjectRound
 from pipeline.methods.concurrent_video import ConcurrentSettings, MemoryVideo
 from pipeline.methods.video_state import VideoState
@@ -71,9 +71,9 @@ class CivosVideo:
     def propagate(self, anchor: Anchor, frame_indices: range, memory: CivosMemory) -> Iterator[Estimate]:
         """Follow the object from an anchor; its mask is the first thing in a new memory (4.4.3)."""
         # Ways in both directions take turns, so each has frames embedded ahead for itself.
-        ahead: EmbeddingAhead[Any] = EmbeddingAhead(self._state.embedding, self._settings.frames_ahead)
+        ahead: EmbeddingPrefetcher[Any] = EmbeddingPrefetcher(self._state.embedding, self._settings.frames_ahead)
         try:
-            ahead.expect(frame_indices)
+            ahead.prefetch(frame_indices)
             way = self._video.start_pass(memory.object_id, anchor, memory.learnt)
             for frame_index in frame_indices:
                 try:
@@ -83,7 +83,7 @@ class CivosVideo:
                 (estimate,) = self._video.segment(frame_index, embedding, [way])
                 yield replace(estimate, fusion_weight=max(estimate.score, 0.0) ** self._settings.fusion_score_power)
         finally:
-            ahead.expect(())
+            ahead.prefetch(())
 
     def forget(self, object_id: int) -> None:
         """Drop what the segmenter learnt of an object."""

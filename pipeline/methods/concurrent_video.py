@@ -11,8 +11,8 @@ from weakref import WeakSet
 import numpy as np
 import torch
 
-from pipeline.embeddings.prefetch import EmbeddingAhead
-from pipeline.masks import known_logits
+from pipeline.embeddings.prefetch import EmbeddingPrefetcher
+from pipeline.masks import saturated_logits
 from pipeline.memory.diversity import FrameKeys
 from pipeline.memory.policies import build_policy, check_policy
 from pipeline.memory.policy import MemoryPolicy
@@ -103,7 +103,7 @@ class MemoryVideo:
         self._memory = ConcurrentMemory(state, MemorySettings(s.key_cells, s.read_frames, s.temperature, s.memory_mib))
         self._marks: dict[int, dict[int, bytes]] = {}
         self._fields = FlowFields(state.frames, s.flow_long_side_px)
-        self._ahead: EmbeddingAhead[Any] = EmbeddingAhead(state.embedding, s.frames_ahead)
+        self._ahead: EmbeddingPrefetcher[Any] = EmbeddingPrefetcher(state.embedding, s.frames_ahead)
         self._ways: WeakSet[PassState] = WeakSet()
         self._passes = Passes(state.segmenter, s.readout_weight, s.refinement_iterations)
         self._prompted = PromptedFrames(
@@ -140,7 +140,7 @@ class MemoryVideo:
 
     def prefetch(self, frame_indices: Sequence[int]) -> None:
         """Embed these frames ahead."""
-        self._ahead.expect(frame_indices)
+        self._ahead.prefetch(frame_indices)
 
     def start_pass(self, object_id: int, anchor: Anchor, memory: Mapping[int, Any]) -> PassState:
         """Begin a way from a frame whose mask is known."""
@@ -199,7 +199,7 @@ class MemoryVideo:
             segmenter, embedding = self._state.segmenter, self._state.embedding(anchor.frame_index)
             keys = self._memory.keys(anchor.frame_index, embedding)
             way.memory.begin(anchor.frame_index, Remembered(keys, self._memory.value(embedding, anchor.mask)))
-            low_res_logits = segmenter.to_low_res(embedding, known_logits(anchor.mask))
+            low_res_logits = segmenter.to_low_res(embedding, saturated_logits(anchor.mask))
             way.appearance = segmenter.adapt(way.appearance_before, embedding, low_res_logits)
             return
         if self._memory.holds(way.object_id, anchor.frame_index):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.masks import bounding_box, known_logits
+from pipeline.masks import bounding_box, saturated_logits
 from pipeline.methods.base import Anchor, Estimate, ObjectRound
 from pipeline.methods.decoding import Decoder, ObjectMemory
 from pipeline.methods.video_state import ObjectKnowledge, VideoState
@@ -87,7 +87,7 @@ class DenoisingVideo:
         if not anchor.mask.any():
             return
         template = self._template(anchor)
-        last_seen = known_logits(anchor.mask)
+        last_seen = saturated_logits(anchor.mask)
         for frame_index in frame_indices:
             try:
                 estimate = self._step(frame_index, last_seen, template, memory)
@@ -100,7 +100,7 @@ class DenoisingVideo:
     def _template(self, anchor: Anchor) -> torch.Tensor:
         """The object's features on its prompted frame, background zeroed: (C, h0, w0)."""
         embedding = self._state.embedding(anchor.frame_index)
-        mask = self._state.low_res(anchor.frame_index, known_logits(anchor.mask))
+        mask = self._state.low_res(anchor.frame_index, saturated_logits(anchor.mask))
         return masked_crop(self._state.segmenter.features(embedding), mask)
 
     def _step(self, frame_index: int, previous: FloatMap, template: torch.Tensor, memory: DenoisingMemory) -> Estimate:

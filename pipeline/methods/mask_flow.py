@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.masks import known_logits
+from pipeline.masks import saturated_logits
 from pipeline.segmenters.base import FloatMap
 from pipeline.trackers._frames import reduced_grey
 from pipeline.trackers.dense_flow import FlowField
@@ -77,7 +77,9 @@ class MaskFlow:
         self._frame_index, self._logits, self._size_hw_px = frame_index, None, (mask.shape[0], mask.shape[1])
         if grey is not None and mask.any():
             size = grey.shape[1], grey.shape[0]
-            self._logits = np.asarray(cv2.resize(known_logits(mask), size, interpolation=cv2.INTER_AREA), np.float32)
+            self._logits = np.asarray(
+                cv2.resize(saturated_logits(mask), size, interpolation=cv2.INTER_AREA), np.float32
+            )
 
     def to(self, frame_index: int) -> FloatMap | None:
         """The mask carried to a frame as logits (H, W); None when there is none to carry."""

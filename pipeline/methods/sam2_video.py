@@ -137,7 +137,7 @@ class Sam2Video:
         Raises:
             FrameError: the frame cannot be read.
         """
-        features: FrameFeatures = self._embeddings.of(frame_index)
+        features: FrameFeatures = self._embeddings.get(frame_index)
         return features
 
     def _nearest(self, frame_index: int, conditioning: Mapping[int, FrameMemory]) -> Mapping[int, FrameMemory]:

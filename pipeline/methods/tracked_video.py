@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.masks import known_logits
+from pipeline.masks import saturated_logits
 from pipeline.memory.bank import MemoryBank
 from pipeline.memory.diversity import FrameKeys
 from pipeline.memory.key_grid import KeyGrid
@@ -113,7 +113,7 @@ class TrackedVideo:
         if known.banked.get(anchor.frame_index) == mark:
             return
         embedding = self._state.embedding(anchor.frame_index)
-        mask = self._state.low_res(anchor.frame_index, known_logits(anchor.mask))
+        mask = self._state.low_res(anchor.frame_index, saturated_logits(anchor.mask))
         prompts = self._tracker.prompts_at(self._state.frames, anchor)
         query = self._decoder.query(embedding, prompts, memory, mask)
         bank.pin(anchor.frame_index, self._compared(embedding, anchor.mask))

@@ -48,7 +48,7 @@ class VideoState:
         Raises:
             FrameError: the frame cannot be read.
         """
-        return self._embeddings.of(frame_index)
+        return self._embeddings.get(frame_index)
 
     def drop_embedding(self, frame_index: int) -> None:
         """Forget the embedding of a frame that nobody will ask for again."""

@@ -1,4 +1,4 @@
-"""Rounds that take one object at a time, each within the restricted ranges of its prompted frames (I-PT, III-C2)."""
+"""Propagation of one object at a time, within the restricted ranges of its prompted frames (I-PT, III-C2)."""
 
 from __future__ import annotations
 
@@ -7,82 +7,80 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline import fusion
-from pipeline.masks import known_logits
+from pipeline.masks import saturated_logits
 from pipeline.methods.base import Anchor, Estimate, PerObjectVideo
-from pipeline.prompting import merge_prompts, settled
-from pipeline.session import ranges
-from pipeline.session.confidence import Doubt, agreement
-from pipeline.session.frame_mask import Known
-from pipeline.session.mask_store import Board
-from pipeline.session.object_state import ObjectState
-from pipeline.session.resume_point import where_left_off
+from pipeline.prompting import merge_prompts, split_at_last_mask
+from pipeline.session.mask_store import MaskStore
+from pipeline.session.object_state import FrameMask, ObjectState
+from pipeline.session.propagation import AccumulatedUncertainty, frames_around_changes, resume_point
 from pipeline.types import FrameResult
 from pipeline.video.frames import FrameError
 
 
-class OneByOne:
-    """See `pipeline.session.propagation.Rounds`.
+class PerObjectPropagation:
+    """A `pipeline.session.propagation.Propagation`.
 
-    Prompted frames come first, then the others outward from this round's interaction frames, nearest first and both
-    ways, each side ending before the nearest other prompted frame of the object. Between two prompted frames the
-    predictions from both are fused (I-PT, Eq. 1).
+    Prompted frames come first. The others follow outward from this round's interaction frames, nearest first and in
+    both directions; each pass ends before the object's next prompted frame. Between two prompted frames the predictions
+    of the passes from both are fused (I-PT, Eq. 1).
     """
 
-    reach = staticmethod(ranges.around_changes)
+    affected_frames = staticmethod(frames_around_changes)
 
-    def __init__(self, board: Board, video: PerObjectVideo) -> None:
-        self._board, self._video = board, video
+    def __init__(self, store: MaskStore, video: PerObjectVideo) -> None:
+        self._store, self._video = store, video
 
     def run(self, cancelled: Callable[[], bool]) -> Iterator[FrameResult]:
-        """See `pipeline.session.propagation.Rounds.run`. A frame may come twice when a second object claims pixels."""
-        waiting = self._board.waiting()
-        for state in waiting:
+        """See `Propagation.run`. A frame may come twice, when a second object claims pixels of it."""
+        unfinished = self._store.unfinished()
+        for state in unfinished:
             yield from self._segment_prompted_frames(state, cancelled)
-        yield from _alternate([self._propagate(state, cancelled) for state in waiting])
+        yield from _alternate([self._propagate(state, cancelled) for state in unfinished])
 
     def _segment_prompted_frames(self, state: ObjectState, cancelled: Callable[[], bool]) -> Iterator[FrameResult]:
         for frame_index in sorted(state.stale & set(state.prompts)):
             if cancelled():
                 return
             try:
-                known = self._segment_prompted(state, frame_index)
+                mask = self._segment_prompted(state, frame_index)
             except FrameError:
-                state.stale.discard(frame_index)
+                self._store.skip_frames(state, [frame_index])
                 continue
-            yield from self._board.put(frame_index, {state.object_id: known})
+            yield from self._store.add_masks(frame_index, {state.object_id: mask})
 
-    def _segment_prompted(self, state: ObjectState, frame_index: int) -> Known:
-        """The mask of a prompted frame: the given one, or the segmenter's answer to clicks and box.
+    def _segment_prompted(self, state: ObjectState, frame_index: int) -> FrameMask:
+        """The mask of a prompted frame: the given one, or the method's answer to clicks and box.
 
         Raises:
             FrameError: the frame cannot be read.
         """
-        self._board.frames.frame(frame_index)
-        truth, prompts = settled(state.prompts[frame_index])
-        if truth is not None and not prompts:
-            return Known.given(truth)
-        before = truth or state.before_prompts.get(frame_index)
-        prior = known_logits(before.decode()) if before is not None and before.area_px else None
-        anchors = self._board.anchors(state, clicks_only=self._video.clicks_only)
+        self._store.frames.frame(frame_index)
+        given, prompts = split_at_last_mask(state.prompts[frame_index])
+        if given is not None and not prompts:
+            return FrameMask.from_person(given)
+        before = given or state.masks_before_prompts.get(frame_index)
+        prior = saturated_logits(before.decode()) if before is not None and before.area_px else None
+        anchors = self._store.anchors(state, clicks_only=self._video.clicks_only)
         others = [anchor for anchor in anchors if anchor.frame_index != frame_index and anchor.mask.any()]
-        memory = self._video.begin_round(self._board.object_round(state, others))
+        memory = self._video.begin_round(self._store.object_round(state, others))
         merged = merge_prompts(prompts, clicks_only=self._video.clicks_only)
         estimate = self._video.segment_prompted(frame_index, merged, prior=prior, memory=memory)
-        return Known.found(estimate.logits, estimate.score, prompted=True)
+        return FrameMask.from_logits(estimate.logits, estimate.score, prompted=True)
 
     def _propagate(self, state: ObjectState, cancelled: Callable[[], bool]) -> Iterator[FrameResult]:
         """Segment an object's stale frames between its prompted ones, outward from the latest interaction frames."""
-        anchors = self._board.anchors(state, clicks_only=self._video.clicks_only)
+        anchors = self._store.anchors(state, clicks_only=self._video.clicks_only)
         if not anchors or cancelled():
             return
-        memory = self._video.begin_round(self._board.object_round(state, anchors))
+        memory = self._video.begin_round(self._store.object_round(state, anchors))
         bounds: list[Anchor | None] = [None, *anchors, None]
         gaps = []
         for left, right in itertools.pairwise(bounds):
             low = 0 if left is None else left.frame_index + 1
-            high = len(self._board.frames) if right is None else right.frame_index
+            high = len(self._store.frames) if right is None else right.frame_index
             if state.stale & set(range(low, high)):
                 gaps.append(self._fill_gap(state, left, right, range(low, high), memory, cancelled))
         yield from _alternate(gaps)
@@ -96,50 +94,69 @@ class OneByOne:
         memory: Any,
         cancelled: Callable[[], bool],
     ) -> Iterator[FrameResult]:
-        """Segment the stale frames between two neighbouring prompted frames, or between one and the clip's end."""
+        """Segment the stale frames between two neighbouring prompted frames, or between one and an end of the clip.
+
+        The pass from the far side runs first and is kept; the results come with the pass from the near side.
+        """
         from_right = left is None or (right is not None and right.frame_index in state.interaction_frames)
         near, far = (right, left) if from_right else (left, right)
         assert near is not None
-        start, order = where_left_off(state, near, gap[::-1] if from_right else gap)
-        opposite: dict[int, tuple[Known, float]] = {}
+        start, order = resume_point(state, near, gap[::-1] if from_right else gap)
+        from_far: dict[int, tuple[FrameMask, float]] = {}
         if far is not None:
-            doubt = Doubt()
+            accumulated = AccumulatedUncertainty()
             for estimate in self._video.propagate(far, order[::-1], memory):
-                opposite[estimate.frame_index] = doubt.met(estimate), estimate.fusion_weight
+                from_far[estimate.frame_index] = accumulated.next_mask(estimate), estimate.fusion_weight
                 if cancelled():
                     return
         reached: set[int] = set()
-        doubt = Doubt.along(state, _between(near, start))
+        accumulated = AccumulatedUncertainty.of_frames(state, _frames_up_to(near, start))
         for estimate in self._video.propagate(start, order, memory):
             reached.add(estimate.frame_index)
-            known, other = doubt.met(estimate), opposite.pop(estimate.frame_index, None)
+            mask, other = accumulated.next_mask(estimate), from_far.pop(estimate.frame_index, None)
             if estimate.frame_index in state.stale:
                 if far is not None and other is not None:
-                    known = _fused(estimate, known, near, far, *other)
-                yield from self._board.put(estimate.frame_index, {state.object_id: known})
+                    mask = _fused(estimate, mask, near, far, *other)
+                yield from self._store.add_masks(estimate.frame_index, {state.object_id: mask})
             if cancelled():
                 return
-        # What neither pass reached cannot be read; asking again in every later round would not help.
-        state.stale -= set(gap) - reached
+        self._store.skip_frames(state, set(gap) - reached)
 
 
-def _between(near: Anchor, start: Anchor) -> range:
-    """The frames after a prompted frame up to where its way goes on."""
+def _frames_up_to(near: Anchor, start: Anchor) -> range:
+    """The frames after a prompted frame, up to and with the frame where its pass goes on."""
     step = 1 if start.frame_index >= near.frame_index else -1
     return range(near.frame_index + step, start.frame_index + step, step)
 
 
-def _fused(estimate: Estimate, known: Known, near: Anchor, far: Anchor, other: Known, other_trust: float) -> Known:
-    """One frame's prediction from the near side, fused with the one from the far side, which waited for it."""
-    assert other.soft is not None
+def _fused(
+    estimate: Estimate, mask: FrameMask, near: Anchor, far: Anchor, far_mask: FrameMask, far_trust: float
+) -> FrameMask:
+    """The prediction of one frame from the near side, fused with the one from the far side."""
+    assert far_mask.soft is not None
     probability = (1.0 / (1.0 + np.exp(-np.clip(estimate.logits, -20.0, 20.0)))).astype(np.float32)
-    opposite = other.soft.probabilities()
+    far_probability = far_mask.soft.probabilities()
     weight = fusion.linear_weight(estimate.frame_index, near.frame_index, far.frame_index)
-    weight = fusion.trusted_weight(weight, estimate.fusion_weight, other_trust)
-    fused = fusion.fuse(probability, opposite, weight)
+    weight = fusion.trusted_weight(weight, estimate.fusion_weight, far_trust)
+    fused = fusion.fuse(probability, far_probability, weight)
     logits = np.log(np.clip(fused, 1e-4, 1 - 1e-4) / np.clip(1.0 - fused, 1e-4, 1.0)).astype(np.float32)
-    score = weight * known.score + (1.0 - weight) * other.score
-    return Known.found(logits, 1.0).scored(score, agreement(probability, opposite))
+    score = weight * mask.score + (1.0 - weight) * far_mask.score
+    return FrameMask.from_logits(logits, 1.0).with_score(score, agreement(probability, far_probability))
+
+
+def agreement(probability: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """How far two passes agree on one frame: the intersection over union of their masks.
+
+    Args:
+        probability: (H, W) float32 in [0, 1], of one pass.
+        other: (H, W) float32 in [0, 1], of the other.
+
+    Returns:
+        In [0, 1]; 1 where both masks are empty.
+    """
+    one, two = probability > 0.5, other > 0.5
+    union = int((one | two).sum())
+    return float((one & two).sum() / union) if union else 1.0
 
 
 def _alternate(streams: Sequence[Iterator[FrameResult]]) -> Iterator[FrameResult]:

@@ -10,13 +10,12 @@ import numpy as np
 from pipeline.masks import probabilities
 from pipeline.methods.base import Estimate
 from pipeline.segmenters.base import FloatMap
-from pipeline.session.frame_mask import Known
-from pipeline.session.mask_store import Board
-from pipeline.session.object_state import ObjectState
+from pipeline.session.mask_store import MaskStore
+from pipeline.session.object_state import FrameMask, ObjectState
 from pipeline.streaming.frames import OnlineFrames
 from pipeline.types import FrameResult, Prompt, RunLengthMask
 from pipeline.uncertainty import entropy_map, most_uncertain
-from pipeline.video.recent_frames import RecentFrames
+from pipeline.video.frames import RecentFrames
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class NewestFrame:
     """
 
     frame_index: int
-    board: Board
+    board: MaskStore
     before: dict[int, RunLengthMask] = field(default_factory=dict)
     uncertainty: dict[int, float | None] = field(default_factory=dict)
     requests: tuple[HelpRequest, ...] = ()
@@ -64,17 +63,17 @@ class NewestFrame:
     @classmethod
     def of(cls, frames: OnlineFrames) -> NewestFrame:
         """Nothing is known of the frame that was added last."""
-        return cls(len(frames) - 1, Board(RecentFrames(frames, limit_mib=0)))
+        return cls(len(frames) - 1, MaskStore(RecentFrames(frames, limit_mib=0)))
 
-    def put(self, found: Mapping[int, Known]) -> None:
+    def put(self, found: Mapping[int, FrameMask]) -> None:
         """Masks of some objects; every pixel gets one owner."""
         for object_id in found:
-            self.board.objects.setdefault(object_id, ObjectState(object_id, self.frame_index + 1))
-        self.board.put(self.frame_index, found)
+            self.board.objects.setdefault(object_id, ObjectState(object_id))
+        self.board.add_masks(self.frame_index, found)
 
     def note(self, found: Mapping[int, Estimate]) -> None:
         """What the step to this frame said of objects beside their masks."""
-        self.before = {i: self.board.objects[i].known[self.frame_index].own for i in found}
+        self.before = {i: self.board.objects[i].masks[self.frame_index].raw for i in found}
         self.uncertainty = {i: each.uncertainty for i, each in found.items()}
         wanting = {i: each for i, each in found.items() if each.wants_help}
         if wanting:
@@ -83,7 +82,7 @@ class NewestFrame:
 
     def add_prompts(self, object_id: int, prompts: Sequence[Prompt]) -> None:
         """Prompts on this frame, beside those it has."""
-        state = self.board.objects.setdefault(object_id, ObjectState(object_id, self.frame_index + 1))
+        state = self.board.objects.setdefault(object_id, ObjectState(object_id))
         state.prompts[self.frame_index] = (*state.prompts.get(self.frame_index, ()), *prompts)
 
     def shown(self) -> OnlineFrame:

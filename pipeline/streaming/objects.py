@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.methods.base import Anchor, ObjectRound
 from pipeline.segmenters.base import ObjectPrompts
-from pipeline.session.confidence import Doubt
+from pipeline.session.propagation import AccumulatedUncertainty
 from pipeline.streaming.frames import OnlineFrames
 from pipeline.types import RunLengthMask
 
@@ -24,7 +24,7 @@ class OnlineObject:
     prompted: dict[int, tuple[RunLengthMask, ObjectPrompts]] = field(default_factory=dict)
     n_rounds: int = 0
     way: Any = None
-    doubt: Doubt = field(default_factory=Doubt)
+    doubt: AccumulatedUncertainty = field(default_factory=AccumulatedUncertainty)
     sure: RunLengthMask | None = None
 
     def found(self, mask: RunLengthMask, *, wants_help: bool) -> None:
@@ -73,7 +73,7 @@ class OnlineObjects:
         """An object was prompted on the newest frame; it begins with that if it is new."""
         each = self._objects.setdefault(object_id, OnlineObject(object_id))
         each.n_rounds += 1
-        each.doubt = Doubt()
+        each.doubt = AccumulatedUncertainty()
         each.prompted[frame_index] = mask, prompts
         each.found(mask, wants_help=False)
         self._frames.keep(frame_index)

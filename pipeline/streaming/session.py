@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.masks import known_logits, moved_to
+from pipeline.masks import moved_to, saturated_logits
 from pipeline.methods import ONLINE_METHODS
 from pipeline.methods.base import Anchor, Interaction, Method, OnlineVideo
-from pipeline.prompting import check_prompts, merge_prompts, settled
+from pipeline.prompting import check_prompts, merge_prompts, split_at_last_mask
 from pipeline.segmenters.base import FloatMap
-from pipeline.session.confidence import Doubt
-from pipeline.session.frame_mask import Known
+from pipeline.session.object_state import FrameMask
+from pipeline.session.propagation import AccumulatedUncertainty
 from pipeline.streaming.click_means import ClickMeans
 from pipeline.streaming.frames import OnlineFrames
 from pipeline.streaming.newest_frame import HelpRequest, NewestFrame, OnlineFrame
@@ -138,7 +138,7 @@ class OnlineSession:
         frame_index = self.n_frames - 1
         estimates = self._video.step(frame_index, [each.way for each in going], self._memory)
         found = {each.object_id: estimate for each, estimate in zip(going, estimates, strict=True)}
-        self._newest.put({i: self._objects.by_id[i].doubt.met(estimate) for i, estimate in found.items()})
+        self._newest.put({i: self._objects.by_id[i].doubt.next_mask(estimate) for i, estimate in found.items()})
         self._newest.note(found)
         for object_id, estimate in found.items():
             self._objects.by_id[object_id].found(self._newest.before[object_id], wants_help=estimate.wants_help)
@@ -154,7 +154,7 @@ class OnlineSession:
         settled_by_it = [object_id for object_id, click in pointed_at.items() if told and self._follow_click(click)]
         self._answer([object_id for object_id in object_ids if object_id not in settled_by_it])
         for object_id in pointed_at.keys() - settled_by_it:
-            mask = self._newest.board.objects[object_id].known[frame_index].own.decode()
+            mask = self._newest.board.objects[object_id].masks[frame_index].raw.decode()
             self._video.continue_from(self._objects.by_id[object_id].way, Anchor(frame_index, mask), None)
         self._learn([object_id for object_id in object_ids if object_id not in pointed_at])
 
@@ -163,7 +163,7 @@ class OnlineSession:
         frame_index, each = click.frame_index, self._objects.by_id[click.object_id]
         before = self._newest.before[click.object_id]
         if _is_on(before.decode(), click):
-            known = self._newest.board.objects[click.object_id].known[frame_index]
+            known = self._newest.board.objects[click.object_id].masks[frame_index]
             self._newest.put({click.object_id: replace(known, prompted=True)})
         elif each.sure is None:
             return False
@@ -172,11 +172,11 @@ class OnlineSession:
             estimate = self._video.relocate(frame_index, each.way, expected)
             if not _is_on(np.asarray(estimate.logits > 0), click):
                 return False
-            known = Known.found(estimate.logits, estimate.score, prompted=True)
+            known = FrameMask.from_logits(estimate.logits, estimate.score, prompted=True)
             self._newest.put({click.object_id: known})
             # Further prompts on the frame correct what the click led to.
-            self._newest.before[click.object_id] = known.own
-        each.doubt = Doubt()
+            self._newest.before[click.object_id] = known.raw
+        each.doubt = AccumulatedUncertainty()
         return True
 
     def _learn(self, object_ids: Sequence[int]) -> None:
@@ -184,8 +184,8 @@ class OnlineSession:
         frame_index = self.n_frames - 1
         for object_id in object_ids:
             state = self._newest.board.objects[object_id]
-            merged = merge_prompts(settled(state.prompts[frame_index])[1])
-            self._objects.prompt(object_id, frame_index, state.known[frame_index].own, merged)
+            merged = merge_prompts(split_at_last_mask(state.prompts[frame_index])[1])
+            self._objects.prompt(object_id, frame_index, state.masks[frame_index].raw, merged)
         for gone in self._objects.trim(frame_index):
             self._video.release_frame(gone)
         prompted = [self._objects.by_id[object_id] for object_id in object_ids]
@@ -203,9 +203,9 @@ class OnlineSession:
         frame_index = self.n_frames - 1
         asked = []
         for object_id in object_ids:
-            truth, prompts = settled(self._newest.board.objects[object_id].prompts[frame_index])
+            truth, prompts = split_at_last_mask(self._newest.board.objects[object_id].prompts[frame_index])
             if truth is not None and not prompts:
-                self._newest.put({object_id: Known.given(truth)})
+                self._newest.put({object_id: FrameMask.from_person(truth)})
                 continue
             asked.append(
                 Interaction(object_id, frame_index, merge_prompts(prompts), self._prior(object_id, truth, prompts))
@@ -213,7 +213,9 @@ class OnlineSession:
         elsewhere = [self._objects.by_id[i].task(but=frame_index) for i in object_ids if i in self._objects.by_id]
         known = [task for task in elsewhere if task.anchors]
         for interaction, estimate in self._video.interact(asked, known) if asked else ():
-            self._newest.put({interaction.object_id: Known.found(estimate.logits, estimate.score, prompted=True)})
+            self._newest.put(
+                {interaction.object_id: FrameMask.from_logits(estimate.logits, estimate.score, prompted=True)}
+            )
 
     def _pointed_at(self, object_id: int) -> PointPrompt | None:
         """The click, if all that a person said of a known object on the newest frame is one positive click."""
@@ -227,7 +229,7 @@ class OnlineSession:
             return None
         if truth is None and _only_click(prompts) is not None:
             return None
-        return known_logits(before.decode())
+        return saturated_logits(before.decode())
 
 
 def _only_click(prompts: Sequence[Prompt]) -> PointPrompt | None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import fusion
+from pipeline.uncertainty import soft_aggregation
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_the_prediction_that_is_trusted_more_counts_more(
 
 def test_soft_aggregation_follows_the_equations() -> None:
     probabilities = np.array([[[0.9, 0.4]], [[0.6, 0.4]]], np.float32)
-    aggregated = fusion.aggregated(probabilities)
+    aggregated = soft_aggregation(probabilities)
     for column, (first, second) in enumerate([(0.9, 0.6), (0.4, 0.4)]):
         background = (1 - first) * (1 - second)
         odds = [p / (1 - p) for p in (background, first, second)]
@@ -67,7 +68,7 @@ def test_soft_aggregation_follows_the_equations() -> None:
 @given(st.lists(st.lists(st.floats(0, 1, width=32), min_size=6, max_size=6), min_size=1, max_size=5))
 def test_soft_aggregation_gives_a_distribution_in_the_order_of_the_claims(rows: list[list[float]]) -> None:
     probabilities = np.array(rows, np.float32).reshape(len(rows), 2, 3)
-    aggregated = fusion.aggregated(probabilities)
+    aggregated = soft_aggregation(probabilities)
     assert aggregated.shape == (1 + len(rows), 2, 3)
     assert np.isfinite(aggregated).all()
     assert aggregated.sum(axis=0) == pytest.approx(np.ones((2, 3)), abs=1e-5)
@@ -80,20 +81,20 @@ def test_every_pixel_has_one_owner_and_prompted_masks_win() -> None:
     second = np.array([[0.1, 0.95, 0.9, 0.9, 0.1]], np.float32)
     prompted = np.array([[0.0, 0.0, 0.0, 0.6, 0.7]], np.float32)
     also_prompted = np.array([[0.0, 0.0, 0.0, 0.0, 0.8]], np.float32)
-    masks = fusion.one_owner({1: first, 5: second, 9: prompted, 12: also_prompted}, {9, 12})
+    masks = fusion.resolve_overlaps({1: first, 5: second, 9: prompted, 12: also_prompted}, {9, 12})
     assert masks[1].tolist() == [[True, False, False, False, False]]
     assert masks[5].tolist() == [[False, True, True, False, False]]
     assert masks[9].tolist() == [[False, False, False, True, False]]
     assert masks[12].tolist() == [[False, False, False, False, True]]
-    assert fusion.one_owner({}) == {}
+    assert fusion.resolve_overlaps({}) == {}
 
 
 @given(st.lists(st.lists(st.floats(0, 1, width=32), min_size=6, max_size=6), min_size=2, max_size=4))
 def test_an_object_that_comes_later_only_takes_pixels(rows: list[list[float]]) -> None:
     claims = {object_id: np.array([row], np.float32) for object_id, row in enumerate(rows)}
     newest = max(claims)
-    before = fusion.one_owner({object_id: claim for object_id, claim in claims.items() if object_id != newest})
-    after = fusion.one_owner(claims)
+    before = fusion.resolve_overlaps({object_id: claim for object_id, claim in claims.items() if object_id != newest})
+    after = fusion.resolve_overlaps(claims)
     assert np.sum(list(after.values()), axis=0).max() <= 1
     for object_id, mask in before.items():
         assert np.array_equal(after[object_id], mask & ~after[newest])
@@ -102,8 +103,8 @@ def test_an_object_that_comes_later_only_takes_pixels(rows: list[list[float]]) -
 @given(st.lists(st.lists(st.floats(0, 1, width=32), min_size=6, max_size=6), min_size=1, max_size=4))
 def test_owners_are_those_of_the_greatest_aggregated_probability(rows: list[list[float]]) -> None:
     claims = {object_id: np.array([row], np.float32) for object_id, row in enumerate(rows, start=1)}
-    aggregated = fusion.aggregated(np.stack(list(claims.values())))
-    for object_id, mask in fusion.one_owner(claims).items():
+    aggregated = soft_aggregation(np.stack(list(claims.values())))
+    for object_id, mask in fusion.resolve_overlaps(claims).items():
         assert (aggregated[object_id] >= aggregated.max(axis=0) - 1e-6)[mask].all()
     claimed = np.max(list(claims.values()), axis=0) > 0.5
-    assert np.array_equal(np.any(list(fusion.one_owner(claims).values()), axis=0), claimed)
+    assert np.array_equal(np.any(list(fusion.resolve_overlaps(claims).values()), axis=0), claimed)

@@ -13,7 +13,7 @@ from pipeline.prompting import (
     check_prompts,
     merge_prompts,
     scribble_points,
-    settled,
+    split_at_last_mask,
 )
 from pipeline.types import BoxPrompt, MaskPrompt, PointPrompt, Prompt, RunLengthMask, ScribblePrompt
 
@@ -39,7 +39,7 @@ def line(*path: tuple[float, float], positive: bool = True) -> ScribblePrompt:
 def test_a_mask_settles_what_was_said_before_it(
     prompts: list[Prompt], truth: RunLengthMask | None, left: tuple[Prompt, ...]
 ) -> None:
-    assert settled(prompts) == (truth, left)
+    assert split_at_last_mask(prompts) == (truth, left)
 
 
 def test_clicks_scribbles_and_boxes_become_points_and_a_box() -> None:

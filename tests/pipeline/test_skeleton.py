@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline.skeleton import longest_ways, thinned
+from pipeline.skeleton import longest_paths, thinned
 from pipeline.types import BoolMask
 
 
@@ -20,7 +20,7 @@ def boxes(*corners_px: tuple[int, int, int, int]) -> BoolMask:
 
 
 def only_way(region: BoolMask) -> NDArray[np.int64]:
-    (way,) = longest_ways(thinned(region))
+    (way,) = longest_paths(thinned(region))
     return way
 
 
@@ -34,16 +34,16 @@ def test_a_line_follows_the_bend_of_a_stroke() -> None:
 
 
 def test_every_part_has_its_line_and_specks_have_none() -> None:
-    assert len(longest_ways(thinned(boxes((10, 10, 60, 16), (100, 10, 106, 60), (150, 100, 152, 102))))) == 2
+    assert len(longest_paths(thinned(boxes((10, 10, 60, 16), (100, 10, 106, 60), (150, 100, 152, 102))))) == 2
 
 
 def test_nothing_has_no_line() -> None:
-    assert longest_ways(thinned(boxes())) == []
+    assert longest_paths(thinned(boxes())) == []
 
 
 @given(st.lists(st.tuples(*[st.integers(1, 110)] * 2, *[st.integers(3, 60)] * 2), min_size=1, max_size=4))
 @settings(max_examples=30, deadline=None)
 def test_lines_stay_inside_the_region(corners: list[tuple[int, int, int, int]]) -> None:
     region = boxes(*((x, y, min(x + w, 199), min(y + h, 119)) for x, y, w, h in corners))
-    for way in longest_ways(thinned(region)):
+    for way in longest_paths(thinned(region)):
         assert region[way[:, 1], way[:, 0]].all()

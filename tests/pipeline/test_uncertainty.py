@@ -9,9 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.frame_uncertainty import touching, uncertainties
-from pipeline.fusion import aggregated
-from pipeline.uncertainty import dilated, entropy_map, masked_entropy, most_uncertain, pseudo_correction
+from pipeline.uncertainty import (
+    dilated,
+    entropy_map,
+    masked_entropy,
+    most_uncertain,
+    object_uncertainties,
+    objects_near,
+    pseudo_correction,
+    soft_aggregation,
+)
 
 
 def disc(height_px: int, width_px: int, x: float, y: float, radius: float) -> np.ndarray:
@@ -22,7 +29,7 @@ def disc(height_px: int, width_px: int, x: float, y: float, radius: float) -> np
 @given(st.lists(st.floats(0.0, 1.0, width=32), min_size=1, max_size=4))
 def test_the_entropy_is_that_of_the_aggregated_distribution(claims: list[float]) -> None:
     probabilities = np.array(claims, np.float32).reshape(-1, 1, 1)
-    shares = [float(share) for share in aggregated(probabilities)[:, 0, 0]]
+    shares = [float(share) for share in soft_aggregation(probabilities)[:, 0, 0]]
     expected = -sum(share * math.log(share) for share in shares if share > 0) / math.log(len(shares))
     found = float(entropy_map(probabilities)[0, 0])
     assert found == pytest.approx(expected, abs=1e-4)
@@ -92,17 +99,17 @@ def test_objects_of_a_frame_share_one_distribution() -> None:
     left = disc(60, 120, 40, 30, 14).astype(np.float32)
     right = disc(60, 120, 64, 30, 14).astype(np.float32)
     far = disc(60, 120, 110, 10, 5).astype(np.float32)
-    both = uncertainties({1: left, 2: right, 3: far}, [1, 2, 3])
+    both = object_uncertainties({1: left, 2: right, 3: far}, [1, 2, 3])
     whole = entropy_map(np.stack([left, right, far]))
     for object_id, probability in ((1, left), (2, right), (3, far)):
         assert both[object_id] == pytest.approx(masked_entropy(whole, probability > 0.5), abs=1e-6)
     assert both[1] > 0.01 > both[3]
-    assert touching({1: left, 2: right, 3: far}, [1]) == {1, 2}
-    assert touching({1: left, 2: right, 3: far}, [3]) == {3}
+    assert objects_near({1: left, 2: right, 3: far}, [1]) == {1, 2}
+    assert objects_near({1: left, 2: right, 3: far}, [3]) == {3}
 
 
 def test_an_object_that_is_not_found_is_judged_where_it_is_most_likely() -> None:
     faint = np.zeros((40, 40), np.float32)
     faint[7, 9] = 0.45
-    (found,) = uncertainties({4: faint}, [4]).values()
+    (found,) = object_uncertainties({4: faint}, [4]).values()
     assert found == pytest.approx(float(entropy_map(faint[None])[7, 9]))

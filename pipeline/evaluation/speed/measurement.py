@@ -194,7 +194,7 @@ class _WatchedSession:
                 first_s = first_s or self._bench.now_s()
                 frames.add(result.frame_index)
         end_s = self._bench.now_s()
-        own = [each for i in self._session.object_ids() for each in self._session.own_results(i)]
+        own = [each for i in self._session.object_ids() for each in self._session.raw_results(i)]
         return RoundTimes(
             first_mask_s=(first_s or end_s) - begin_s,
             wall_s=end_s - begin_s,

@@ -63,7 +63,7 @@ def doubts_worth(score: ObjectScore) -> float | None:
 
 
 def scores_worth(score: ObjectScore) -> float | None:
-    """As `doubts_worth`, of the confidence that stands at every mask (see `pipeline.session.confidence`)."""
+    """As `doubts_worth`, of the confidence that stands at every mask (see `pipeline.session.propagation`)."""
     counted = score.scored & score.present
     return doubt_correlation(score.doubt[counted], score.found_iou[counted])
 

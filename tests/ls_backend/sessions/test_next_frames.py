@@ -154,10 +154,10 @@ def test_a_video_where_everything_is_done_says_so(editor: Editor, clip: SampleCl
 
 def rescore(editor: Editor, by_frame: dict[int, float]) -> None:
     """Move the confidence of masks of the first object; the masks stay."""
-    state = session_of(editor).pipeline._board.objects[1]
+    state = session_of(editor).pipeline._store.objects[1]
     for frame_index, step in by_frame.items():
-        known = state.known[frame_index]
-        state.known[frame_index] = replace(known, score=known.score + step)
+        known = state.masks[frame_index]
+        state.masks[frame_index] = replace(known, score=known.score + step)
 
 
 def test_a_mask_whose_confidence_moved_far_is_sent_again(editor: Editor, clip: SampleClip) -> None:

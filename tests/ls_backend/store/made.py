@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from ls_backend.store.records import EditorCopy, EditorRecord, PromptRecord, RoundRecord, SessionRecord, urls_digest
-from pipeline.session.frame_mask import Known
-from pipeline.session.saved_object import SavedObject
-from pipeline.soft_masks import SoftMask
+from pipeline.masks import SoftMask
+from pipeline.session.object_state import FrameMask, ObjectState, prompts_by_frame
 from pipeline.types import BoxPrompt, MaskPrompt, PointPrompt, RunLengthMask, ScribblePrompt
 
 SIZE_HW_PX = (24, 32)
@@ -20,25 +19,23 @@ def run_length_mask(seed: int) -> RunLengthMask:
     return RunLengthMask.encode(np.random.default_rng(seed).random(SIZE_HW_PX) > 0.5)
 
 
-def known(seed: int, soft_bytes: int = 40, **changes: Any) -> Known:
+def known(seed: int, soft_bytes: int = 40, **changes: Any) -> FrameMask:
     """A mask with probabilities; their bytes are what they may be."""
     mask, soft = run_length_mask(seed), SoftMask(*SIZE_HW_PX, np.random.default_rng(seed).bytes(soft_bytes))
-    return replace(Known(mask, mask, 0.25, False, soft, 0.1 + seed / 3000, 0.7 + seed / 7000), **changes)
+    return replace(FrameMask(mask, mask, 0.25, False, soft, 0.1 + seed / 3000, 0.7 + seed / 7000), **changes)
 
 
-def saved_object(object_id: int = 1, n_frames: int = 5, soft_bytes: int = 40) -> SavedObject:
+def saved_object(object_id: int = 1, n_frames: int = 5, soft_bytes: int = 40) -> ObjectState:
     """An object with prompts of all kinds; its frames 0 and 1 differ in everything that may differ."""
     masks = {frame_index: known(object_id * 100 + frame_index, soft_bytes) for frame_index in range(n_frames)}
-    masks[0] = Known(run_length_mask(1), run_length_mask(2), 1.0, True, None)
+    masks[0] = FrameMask(run_length_mask(1), run_length_mask(2), 1.0, True, None)
     prompts = (
         PointPrompt(object_id, 0, 1 / 3, 0.1 + 0.2, False),
         BoxPrompt(object_id, 0, (0.5, 1.0, 3.25, 1e-7 + 4)),
         MaskPrompt(object_id, 0, run_length_mask(3)),
         ScribblePrompt(object_id, 3, ((0.1, 0.2), (5.0, 6.5)), 4.2, False),
     )
-    return SavedObject(
-        object_id, 3, prompts, masks, frozenset({2, 3, 4, 7}), {0: run_length_mask(4)}, frozenset({0, 3})
-    )
+    return ObjectState(object_id, prompts_by_frame(prompts), masks, {2, 3, 4, 7}, {0: run_length_mask(4)}, 3, {0, 3})
 
 
 def session_record(task: str = "7", used_at_s: float = 2000.0, **changes: Any) -> SessionRecord:

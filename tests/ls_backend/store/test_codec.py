@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from ls_backend.store import codec
 from ls_backend.store.records import EditorCopy
-from pipeline.session.frame_mask import Known
-from pipeline.session.saved_object import SavedObject
-from pipeline.soft_masks import SoftMask
+from pipeline.masks import SoftMask
+from pipeline.session.object_state import FrameMask, ObjectState, prompts_by_frame
 from pipeline.types import BoxPrompt, MaskPrompt, PointPrompt, Prompt, RunLengthMask, ScribblePrompt
 
 pixels = st.floats(0, 1e6, allow_nan=False)
@@ -60,7 +59,7 @@ def test_a_mask_comes_back_equal(
 ) -> None:
     shown = RunLengthMask.encode(~own.decode()) if is_changed else own
     logits = np.where(own.decode(), 2.0, -2.0).astype(np.float32)
-    known = Known(own, shown, score, prompted, SoftMask.pack(logits) if has_soft else None)
+    known = FrameMask(own, shown, score, prompted, SoftMask.pack(logits) if has_soft else None)
     row = codec.mask_values(1, frame_index, known)
     assert (row["object_id"], row["frame_index"]) == (1, frame_index)
     assert (row["shown"] is None) == (shown == own)
@@ -71,7 +70,7 @@ def test_a_mask_comes_back_equal(
 def test_an_object_comes_back_equal(
     given_prompts: list[Prompt], stale: frozenset[int], interactions: frozenset[int], round_index: int
 ) -> None:
-    saved = SavedObject(3, round_index, tuple(given_prompts), {}, stale, {}, interactions)
+    saved = ObjectState(3, prompts_by_frame(given_prompts), {}, set(stale), {}, round_index, set(interactions))
     assert codec.read_object(3, codec.object_values(3, "obj", saved)["state"], {}, {}) == saved
 
 

@@ -14,7 +14,7 @@ from ls_backend.store.database import FILE_NAME, Database, StoreError, StoreVers
 from ls_backend.store.records import EditorCopy, RoundRecord, SessionRecord
 from ls_backend.store.session_store import SessionNotFoundError, SessionStore, SessionSummary, SessionTooLargeError
 from ls_backend.store.tables import Base, ObjectRow, SchemaRow
-from pipeline.session.saved_object import SavedObject
+from pipeline.session.object_state import ObjectState
 from tests.ls_backend.store.made import known, saved_object, session_record
 
 LIMIT_MIB = 64
@@ -28,9 +28,9 @@ def store(database: Database) -> SessionStore:
 def later(record: SessionRecord) -> SessionRecord:
     """The session some seconds on: two masks new, one changed, one gone, a prompt fewer, an object more."""
     before = record.objects[1]
-    masks = {**before.known, 1: known(900), 8: known(901), 9: known(902)}
+    masks = {**before.masks, 1: known(900), 8: known(901), 9: known(902)}
     del masks[4]
-    changed = replace(before, known=masks, stale=frozenset({5}), before_prompts={3: known(903).own}, round_index=4)
+    changed = replace(before, masks=masks, stale={5}, masks_before_prompts={3: known(903).raw}, round_index=4)
     return replace(
         record,
         used_at_s=3000.0,
@@ -84,8 +84,8 @@ def test_only_what_changed_is_written(store: SessionStore) -> None:
         "before_cursor_execute",
         lambda _c, _cursor, sql, *_: statements.append(sql.split("\n")[0]),
     )
-    one_more = {**first.objects[1].known, 9: known(9)}
-    store.write(session_id, replace(first, objects={1: replace(first.objects[1], known=one_more)}), first)
+    one_more = {**first.objects[1].masks, 9: known(9)}
+    store.write(session_id, replace(first, objects={1: replace(first.objects[1], masks=one_more)}), first)
     written = [sql for sql in statements if sql.startswith(("INSERT", "DELETE", "UPDATE"))]
     assert [sql.split()[1 if sql.startswith("UPDATE") else 2] for sql in written] == ["ivos_sessions", "ivos_masks"]
 
@@ -175,7 +175,7 @@ def test_a_newer_version_is_refused_untouched(database: Database) -> None:
 
 def test_sessions_of_the_first_version_are_gone_on_with(database: Database) -> None:
     record = session_record()
-    without = {1: replace(record.objects[1], known={0: replace(known(1), uncertainty=None, agreement=None)})}
+    without = {1: replace(record.objects[1], masks={0: replace(known(1), uncertainty=None, agreement=None)})}
     record = replace(record, objects=without)
     session_id = SessionStore(database, LIMIT_MIB).write(None, record, None)
     with database.transaction() as connection:
@@ -185,7 +185,7 @@ def test_sessions_of_the_first_version_are_gone_on_with(database: Database) -> N
     database.close()
     store = SessionStore(database, LIMIT_MIB)
     assert store.load(session_id) == record
-    newer = replace(record, objects={1: replace(record.objects[1], known={0: known(1)})})
+    newer = replace(record, objects={1: replace(record.objects[1], masks={0: known(1)})})
     store.write(session_id, newer, record)
     assert store.load(session_id) == newer
     with database.transaction() as connection:
@@ -261,6 +261,6 @@ def test_a_server_that_is_not_there_is_left_alone_for_a_while() -> None:
 
 
 def test_an_object_without_a_round_has_no_state(store: SessionStore) -> None:
-    empty: dict[int, SavedObject] = {}
+    empty: dict[int, ObjectState] = {}
     record = session_record(objects=empty)
     assert store.load(store.write(None, record, None)) == record

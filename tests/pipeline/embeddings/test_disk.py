@@ -193,28 +193,28 @@ def test_a_restart_embeds_nothing_again(clip: ImageFileFrames, tmp_path: Path) -
     """But a frame whose file was replaced, and everything under other weights."""
     first, later, other = Segmenter(), Segmenter(), Segmenter("weights 2")
     with closing(embedding_cache(16, 64, tmp_path / "cache")) as cache:
-        found = [opened(cache, first, clip).of(frame_index).brightness for frame_index in (0, 1)]
+        found = [opened(cache, first, clip).get(frame_index).brightness for frame_index in (0, 1)]
     with closing(embedding_cache(16, 64, tmp_path / "cache")) as cache:
         embeddings = opened(cache, later, clip, video_key=7)
-        assert [embeddings.of(frame_index).brightness for frame_index in (0, 1)] == found == [50, 200]
+        assert [embeddings.get(frame_index).brightness for frame_index in (0, 1)] == found == [50, 200]
         assert (first.made, later.made) == (2, 0)
-        assert opened(embedding_cache(16, 0, tmp_path), Segmenter(), clip).of(0).brightness == 50
+        assert opened(embedding_cache(16, 0, tmp_path), Segmenter(), clip).get(0).brightness == 50
         Image.fromarray(np.full((32, 48, 3), 90, np.uint8)).save(clip.paths[1])
-        assert embeddings.of(1).brightness == 90
+        assert embeddings.get(1).brightness == 90
         assert later.made == 1
     with closing(embedding_cache(16, 64, tmp_path / "cache")) as cache:
-        opened(cache, other, clip).of(0)
+        opened(cache, other, clip).get(0)
         assert other.made == 1
 
 
 def test_two_sessions_of_the_same_frames_embed_them_once(clip: ImageFileFrames) -> None:
     cache, segmenter = EmbeddingCache[Packed](16), Segmenter()
     for video_key in (0, 1):
-        opened(cache, segmenter, clip, video_key).of(0)
+        opened(cache, segmenter, clip, video_key).get(0)
     assert segmenter.made == 1
     unnamed = ArrayFrames([np.zeros((8, 8, 3), np.uint8)])
     for video_key in (2, 3):
-        opened(cache, segmenter, unnamed, video_key).of(0)
+        opened(cache, segmenter, unnamed, video_key).get(0)
     assert segmenter.made == 3, "frames that nobody can tell apart are each session's own"
 
 
@@ -222,7 +222,7 @@ def test_two_threads_make_one_embedding(clip: ImageFileFrames) -> None:
     cache, segmenter = EmbeddingCache[Packed](16), Segmenter()
     segmenter.slow.clear()
     found: list[Packed] = []
-    threads = [threading.Thread(target=lambda: found.append(opened(cache, segmenter, clip).of(0))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: found.append(opened(cache, segmenter, clip).get(0))) for _ in range(4)]
     for thread in threads:
         thread.start()
     segmenter.slow.set()
@@ -264,9 +264,9 @@ def test_a_full_disk_fails_no_round(clip: ImageFileFrames, tmp_path: Path, caplo
     segmenter = Segmenter()
     with closing(embedding_cache(16, 64, tmp_path / "cache")) as cache:
         with full_disk():
-            assert opened(cache, segmenter, clip).of(0).brightness == 50
+            assert opened(cache, segmenter, clip).get(0).brightness == 50
         assert "not kept on disk" in caplog.text
-        assert opened(EmbeddingCache(16, cache.disk), segmenter, clip).of(0).brightness == 50
+        assert opened(EmbeddingCache(16, cache.disk), segmenter, clip).get(0).brightness == 50
         assert segmenter.made == 2
 
 
@@ -275,16 +275,16 @@ def test_the_disk_is_tried_again(clip: ImageFileFrames, tmp_path: Path, monkeypa
     segmenter = Segmenter()
     with closing(embedding_cache(16, 64, tmp_path / "cache")) as cache:
         with full_disk():
-            opened(cache, segmenter, clip).of(0)
-        opened(cache, segmenter, clip).of(1)
-        opened(EmbeddingCache(16, cache.disk), segmenter, clip).of(1)
+            opened(cache, segmenter, clip).get(0)
+        opened(cache, segmenter, clip).get(1)
+        opened(EmbeddingCache(16, cache.disk), segmenter, clip).get(1)
         assert segmenter.made == 2
 
 
 def test_a_folder_that_cannot_be_made_fails_nothing(clip: ImageFileFrames, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with closing(embedding_cache(16, 64, tmp_path / "file")) as cache:
-        assert opened(cache, Segmenter(), clip).of(0).brightness == 50
+        assert opened(cache, Segmenter(), clip).get(0).brightness == 50
         assert cache.disk is not None
         assert cache.disk.held_bytes == 0
 
@@ -292,13 +292,13 @@ def test_a_folder_that_cannot_be_made_fails_nothing(clip: ImageFileFrames, tmp_p
 def test_a_frame_that_is_gone_is_said(clip: ImageFileFrames) -> None:
     clip.paths[1].unlink()
     with pytest.raises(FrameError, match="frame 1"):
-        opened(EmbeddingCache(16), Segmenter(), clip).of(1)
+        opened(EmbeddingCache(16), Segmenter(), clip).get(1)
 
 
 def test_forgetting_a_frame_makes_room(clip: ImageFileFrames) -> None:
     cache, segmenter = EmbeddingCache[Packed](16), Segmenter()
     embeddings = opened(cache, segmenter, clip)
-    embeddings.of(0)
+    embeddings.get(0)
     embeddings.forget(0)
     embeddings.forget(1)
     assert (cache.held_bytes, len(cache)) == (0, 0)

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from pipeline.embeddings.prefetch import EmbeddingAhead
+from pipeline.embeddings.prefetch import EmbeddingPrefetcher
 from pipeline.video.frames import FrameError
 
 PATIENCE_S = 10.0
@@ -42,84 +42,84 @@ def wait_until(true: object) -> None:
 
 def test_announced_frames_are_made_once_in_order_and_in_the_background() -> None:
     make = Maker()
-    ahead = EmbeddingAhead(make, 2)
+    prefetcher = EmbeddingPrefetcher(make, 2)
     order = [5, 4, 6, 3, 7, 5]
-    ahead.expect(order)
-    assert [ahead.take(frame) for frame in order[:5]] == [f"embedding {frame}" for frame in order[:5]]
+    prefetcher.prefetch(order)
+    assert [prefetcher.take(frame) for frame in order[:5]] == [f"embedding {frame}" for frame in order[:5]]
     assert make.made == order[:5]
-    assert make.threads == {"embedding-ahead"}
+    assert make.threads == {"embedding-prefetcher"}
 
 
 def test_no_more_than_so_many_wait_to_be_taken() -> None:
     make = Maker()
-    ahead = EmbeddingAhead(make, 3)
-    ahead.expect(range(10))
-    wait_until(lambda: not ahead.is_busy)
+    prefetcher = EmbeddingPrefetcher(make, 3)
+    prefetcher.prefetch(range(10))
+    wait_until(lambda: not prefetcher.is_busy)
     assert make.made == [0, 1, 2]
-    ahead.take(0)
-    wait_until(lambda: not ahead.is_busy)
+    prefetcher.take(0)
+    wait_until(lambda: not prefetcher.is_busy)
     assert make.made == [0, 1, 2, 3]
 
 
 def test_an_unreadable_frame_is_an_error_where_it_is_taken_and_only_there() -> None:
-    ahead = EmbeddingAhead(Maker(frozenset({1})), 2)
-    ahead.expect(range(4))
-    assert ahead.take(0) == "embedding 0"
+    prefetcher = EmbeddingPrefetcher(Maker(frozenset({1})), 2)
+    prefetcher.prefetch(range(4))
+    assert prefetcher.take(0) == "embedding 0"
     with pytest.raises(FrameError, match="broken on purpose"):
-        ahead.take(1)
-    assert ahead.take(2) == "embedding 2"
+        prefetcher.take(1)
+    assert prefetcher.take(2) == "embedding 2"
 
 
 def test_frames_that_were_not_announced_are_made_at_once() -> None:
     make = Maker()
-    ahead = EmbeddingAhead(make, 2)
-    assert ahead.take(8) == "embedding 8"
-    assert not ahead.is_busy
-    assert EmbeddingAhead(make, 0).take(1) == "embedding 1"
+    prefetcher = EmbeddingPrefetcher(make, 2)
+    assert prefetcher.take(8) == "embedding 8"
+    assert not prefetcher.is_busy
+    assert EmbeddingPrefetcher(make, 0).take(1) == "embedding 1"
     assert make.threads == {threading.current_thread().name}
 
 
 def test_passed_over_frames_are_not_waited_for() -> None:
     make = Maker()
-    ahead = EmbeddingAhead(make, 1)
-    ahead.expect(range(10))
-    assert ahead.take(7) == "embedding 7"
-    wait_until(lambda: not ahead.is_busy)
+    prefetcher = EmbeddingPrefetcher(make, 1)
+    prefetcher.prefetch(range(10))
+    assert prefetcher.take(7) == "embedding 7"
+    wait_until(lambda: not prefetcher.is_busy)
     assert make.made in ([7, 8], [0, 7, 8])
 
 
 def test_a_cancelled_round_ends_after_the_frame_at_work() -> None:
     make = Maker(held=True)
-    ahead = EmbeddingAhead(make, 4)
-    ahead.expect(range(10))
-    ahead.expect(())
+    prefetcher = EmbeddingPrefetcher(make, 4)
+    prefetcher.prefetch(range(10))
+    prefetcher.prefetch(())
     make.gate.release(20)
-    wait_until(lambda: not ahead.is_busy)
+    wait_until(lambda: not prefetcher.is_busy)
     assert make.made in ([], [0])
 
 
 def test_a_frame_at_work_serves_a_new_round_that_wants_it() -> None:
     make = Maker(held=True)
-    ahead = EmbeddingAhead(make, 2)
-    ahead.expect(range(10))
-    wait_until(lambda: ahead.is_busy)
-    ahead.expect([3, 0, 2])
+    prefetcher = EmbeddingPrefetcher(make, 2)
+    prefetcher.prefetch(range(10))
+    wait_until(lambda: prefetcher.is_busy)
+    prefetcher.prefetch([3, 0, 2])
     make.gate.release(20)
-    assert [ahead.take(frame) for frame in (3, 0, 2)] == ["embedding 3", "embedding 0", "embedding 2"]
+    assert [prefetcher.take(frame) for frame in (3, 0, 2)] == ["embedding 3", "embedding 0", "embedding 2"]
     assert sorted(make.made) == [0, 2, 3]
 
 
 def test_it_never_keeps_the_process_alive() -> None:
     code = (
         "import time\n"
-        "from pipeline.embeddings.prefetch import EmbeddingAhead\n"
-        "ahead = EmbeddingAhead(lambda frame: time.sleep(600), 2)\n"
-        "ahead.expect(range(5))\n"
-        "assert ahead.is_busy\n"
+        "from pipeline.embeddings.prefetch import EmbeddingPrefetcher\n"
+        "prefetcher = EmbeddingPrefetcher(lambda frame: time.sleep(600), 2)\n"
+        "prefetcher.prefetch(range(5))\n"
+        "assert prefetcher.is_busy\n"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
 
 
 def test_a_negative_number_is_refused() -> None:
     with pytest.raises(ValueError, match="0 or more ahead, but got -1"):
-        EmbeddingAhead(Maker(), -1)
+        EmbeddingPrefetcher(Maker(), -1)

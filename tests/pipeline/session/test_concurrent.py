@@ -120,12 +120,12 @@ def test_ways_end_in_the_middle_between_prompted_frames_and_everything_is_done_a
 def test_an_object_without_new_prompts_is_left_alone(method: WritingMethod) -> None:
     session = opened(method)
     play(session, click(0, 1))
-    before = session.own_results(1)
+    before = session.raw_results(1)
     method.video.steps.clear()
     play(session, click(3, 2))
     assert {objects for _, objects in method.video.steps} == {(2,)}
     # Who else is on a frame changes how uncertain it is whose pixels these are, and nothing else.
-    assert [replace(each, uncertainty=None) for each in session.own_results(1)] == [
+    assert [replace(each, uncertainty=None) for each in session.raw_results(1)] == [
         replace(each, uncertainty=None) for each in before
     ]
 

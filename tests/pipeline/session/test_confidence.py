@@ -1,4 +1,4 @@
-"""Confidence falls on the way from a prompted frame, and rises again towards the next one."""
+"""Confidence falls with the distance from a prompted frame, and rises again towards the next one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from pipeline.methods.base import Estimate, Method
-from pipeline.session.confidence import CARRIED_SHARE, Doubt, agreement
-from pipeline.session.frame_mask import Known
-from pipeline.session.object_state import ObjectState
+from pipeline.session.object_state import FrameMask, ObjectState
+from pipeline.session.per_object import agreement
+from pipeline.session.propagation import CARRIED_SHARE, AccumulatedUncertainty
 from pipeline.session.session import Session
 from pipeline.types import MaskPrompt, RunLengthMask
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
@@ -27,26 +27,26 @@ def estimate(strength: float, score: float = 0.9) -> Estimate:
     return Estimate(0, np.where(MASKS[0], strength, -strength).astype(np.float32), score)
 
 
-def test_uncertainty_lowers_the_confidence_and_what_gathered_lowers_it_further() -> None:
-    doubt = Doubt()
-    first, second = doubt.met(estimate(1.0)), doubt.met(estimate(1.0))
+def test_uncertainty_lowers_the_confidence_and_that_of_earlier_frames_lowers_it_further() -> None:
+    accumulated = AccumulatedUncertainty()
+    first, second = accumulated.next_mask(estimate(1.0)), accumulated.next_mask(estimate(1.0))
     uncertainty = first.uncertainty
     assert uncertainty is not None
     assert 0.2 < uncertainty < 1.0
     assert first.score == pytest.approx(0.9 * (1 - uncertainty) * math.exp(-CARRIED_SHARE * uncertainty))
     assert second.score == pytest.approx(0.9 * (1 - uncertainty) * math.exp(-CARRIED_SHARE * 2 * uncertainty))
-    sure = Known.found(estimate(20.0).logits, 1.7)
+    sure = FrameMask.from_logits(estimate(20.0).logits, 1.7)
     assert sure.uncertainty == pytest.approx(0.0, abs=1e-6)
     assert sure.score == pytest.approx(1.0)
 
 
-def test_a_way_goes_on_with_the_doubt_it_had() -> None:
-    state = ObjectState(1, N_FRAMES)
-    doubt = Doubt()
+def test_a_resumed_pass_continues_with_the_sum_it_had() -> None:
+    state = ObjectState(1)
+    accumulated = AccumulatedUncertainty()
     for frame_index in range(1, 5):
-        state.known[frame_index] = doubt.met(estimate(1.5))
-    assert Doubt.along(state, range(1, 5)).gathered == pytest.approx(doubt.gathered)
-    assert Doubt.along(state, range(5, 9)).gathered == 0.0
+        state.masks[frame_index] = accumulated.next_mask(estimate(1.5))
+    assert AccumulatedUncertainty.of_frames(state, range(1, 5)).total == pytest.approx(accumulated.total)
+    assert AccumulatedUncertainty.of_frames(state, range(5, 9)).total == 0.0
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.session.next_frame import FRAMES_APART, GOOD_SCORE, REACH_FRAMES, Outlook, gains, ranked
+from pipeline.session.next_frame import FRAMES_APART, GOOD_SCORE, REACH_FRAMES, ObjectScores, gains, ranked
 
 
-def outlook(scores: list[float], *prompted: int) -> Outlook:
-    return Outlook(np.array(scores), np.isin(np.arange(len(scores)), prompted))
+def object_scores(scores: list[float], *prompted: int) -> ObjectScores:
+    return ObjectScores(np.array(scores), np.isin(np.arange(len(scores)), prompted))
 
 
 @given(
@@ -23,8 +23,8 @@ def outlook(scores: list[float], *prompted: int) -> Outlook:
 def test_gains_are_what_a_correction_adds_up_to_the_next_prompted_frames(
     scores: list[float], prompted: set[int]
 ) -> None:
-    given_outlook = outlook(scores, *prompted)
-    found = gains(given_outlook)
+    known = object_scores(scores, *prompted)
+    found = gains(known)
     for frame in range(len(scores)):
         expected = 0.0
         if frame not in prompted and not np.isnan(scores[frame]):
@@ -39,13 +39,13 @@ def test_a_long_uncertain_stretch_comes_before_one_bad_frame() -> None:
     scores = [0.95] * 60
     scores[10] = 0.0
     scores[35:50] = [0.7] * 15
-    frame_index, object_id, _ = ranked({7: outlook(scores, 0)}, 1)[0]
+    frame_index, object_id, _ = ranked({7: object_scores(scores, 0)}, 1)[0]
     assert 38 <= frame_index <= 46
     assert object_id == 7
 
 
 def test_where_all_frames_look_alike_the_middle_of_the_widest_gap_comes_first() -> None:
-    frames = [frame for frame, _, _ in ranked({1: outlook([0.9] * 61, 0, 20, 60)}, 3)]
+    frames = [frame for frame, _, _ in ranked({1: object_scores([0.9] * 61, 0, 20, 60)}, 3)]
     assert frames[0] == 40
     assert frames[1] in (10, 30, 50)
 
@@ -56,8 +56,11 @@ def test_where_all_frames_look_alike_the_middle_of_the_widest_gap_comes_first() 
     st.sets(st.integers(0, 59), max_size=4),
 )
 def test_suggestions_are_fresh_and_apart(first: list[float], second: list[float], prompted: set[int]) -> None:
-    outlooks = {1: outlook(first + [float("nan")] * (60 - len(first)), *prompted), 2: outlook(second, *prompted)}
-    found = ranked(outlooks, 6)
+    by_object = {
+        1: object_scores(first + [float("nan")] * (60 - len(first)), *prompted),
+        2: object_scores(second, *prompted),
+    }
+    found = ranked(by_object, 6)
     frames = sorted(frame for frame, _, _ in found)
     assert not prompted & set(frames)
     assert all(b - a >= FRAMES_APART for a, b in itertools.pairwise(frames))
@@ -67,11 +70,11 @@ def test_suggestions_are_fresh_and_apart(first: list[float], second: list[float]
 def test_of_several_objects_the_frame_that_serves_them_together_wins_and_names_the_one_that_gains_most() -> None:
     one, two = [0.9] * 40, [0.9] * 40
     one[5:10], two[28:34], one[28:34] = [0.5] * 5, [0.5] * 6, [0.7] * 6
-    frame_index, object_id, _ = ranked({1: outlook(one, 0), 2: outlook(two, 0)}, 1)[0]
+    frame_index, object_id, _ = ranked({1: object_scores(one, 0), 2: object_scores(two, 0)}, 1)[0]
     assert 28 <= frame_index < 34
     assert object_id == 2
 
 
 def test_nothing_is_suggested_where_everything_is_prompted_or_nothing_is_known() -> None:
     assert ranked({}, 3) == []
-    assert ranked({1: outlook([0.5, 0.5], 0, 1), 2: outlook([float("nan")] * 2)}, 3) == []
+    assert ranked({1: object_scores([0.5, 0.5], 0, 1), 2: object_scores([float("nan")] * 2)}, 3) == []

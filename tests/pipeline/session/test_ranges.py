@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.session import ranges
+from pipeline.session.propagation import (
+    all_unprompted_frames,
+    frames_around_changes,
+    restricted_ranges,
+    truncated_ranges,
+)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +32,7 @@ def test_restricted_ends_before_the_nearest_other_prompted_frame(
     backward: tuple[list[int], int | None],
     forward: tuple[list[int], int | None],
 ) -> None:
-    back, ahead = ranges.restricted(interaction, others, n_frames)
+    back, ahead = restricted_ranges(interaction, others, n_frames)
     assert (list(back.frame_indices), back.opposite) == backward
     assert (list(ahead.frame_indices), ahead.opposite) == forward
 
@@ -35,7 +40,7 @@ def test_restricted_ends_before_the_nearest_other_prompted_frame(
 @pytest.mark.parametrize("interaction", [-1, 5, 99])
 def test_an_interaction_outside_the_clip_is_refused(interaction: int) -> None:
     with pytest.raises(ValueError, match="0 to 4"):
-        ranges.restricted(interaction, [], 5)
+        restricted_ranges(interaction, [], 5)
 
 
 @given(st.integers(1, 60).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1), min_size=1))))
@@ -45,7 +50,7 @@ def test_the_ranges_of_all_prompted_frames_cover_the_rest_and_never_touch_each_o
     n_frames, prompted = case
     covered: set[int] = set()
     for frame in prompted:
-        for side in ranges.restricted(frame, prompted - {frame}, n_frames):
+        for side in restricted_ranges(frame, prompted - {frame}, n_frames):
             assert prompted.isdisjoint(side.frame_indices)
             distances = [abs(index - frame) for index in side.frame_indices]
             assert distances == list(range(1, len(distances) + 1))
@@ -69,7 +74,7 @@ def test_the_ranges_of_all_prompted_frames_cover_the_rest_and_never_touch_each_o
 def test_truncated_ends_in_the_middle(
     interaction: int, others: list[int], backward: list[int], forward: list[int]
 ) -> None:
-    back, ahead = ranges.truncated(interaction, others, 10)
+    back, ahead = truncated_ranges(interaction, others, 10)
     assert (list(back.frame_indices), list(ahead.frame_indices)) == (backward, forward)
 
 
@@ -78,7 +83,7 @@ def test_truncated_ranges_cover_the_rest_once_and_lead_from_the_nearest_frame(ca
     n_frames, prompted = case
     covered: list[int] = []
     for frame in prompted:
-        for side in ranges.truncated(frame, prompted - {frame}, n_frames):
+        for side in truncated_ranges(frame, prompted - {frame}, n_frames):
             covered += side.frame_indices
             for index in side.frame_indices:
                 assert abs(index - frame) == min(abs(index - other) for other in prompted)
@@ -86,11 +91,11 @@ def test_truncated_ranges_cover_the_rest_once_and_lead_from_the_nearest_frame(ca
 
 
 @given(st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), *[st.sets(st.integers(0, n - 1))] * 2)))
-def test_no_reach_touches_a_prompted_frame(case: tuple[int, set[int], set[int]]) -> None:
+def test_affected_frames_are_never_prompted_ones(case: tuple[int, set[int], set[int]]) -> None:
     n_frames, changed, prompted = case
     prompted = prompted or {0}
-    narrow = ranges.around_changes(changed, prompted, n_frames)
-    whole = ranges.everything(changed, prompted, n_frames)
+    narrow = frames_around_changes(changed, prompted, n_frames)
+    whole = all_unprompted_frames(changed, prompted, n_frames)
     assert whole == set(range(n_frames)) - prompted
     assert narrow <= whole
     assert changed - prompted <= narrow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline import sampling
+from pipeline.trackers.points import sampling
 from pipeline.trackers.points.base import PointQueries
 from pipeline.trackers.points.lucas_kanade import LucasKanade
 from tests.pipeline.frame_sources import ArrayFrames, moving_square

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.embeddings.cache import EmbeddingCache
-from pipeline.masks import known_logits
+from pipeline.masks import saturated_logits
 from pipeline.methods.base import Anchor, Estimate, ObjectRound
 from pipeline.segmenters.base import FloatMap, ObjectPrompts, PromptBatch, Segmentation
 from pipeline.types import FrameRGB
@@ -85,7 +85,7 @@ class BoxVideo:
     def propagate(self, anchor: Anchor, frame_indices: range, memory: None) -> Iterator[Estimate]:  # noqa: ARG002
         for frame_index in frame_indices:
             self.method.segmenter.segment(self._embedding(frame_index), PromptBatch((anchor.prompts,)))
-            yield Estimate(frame_index, known_logits(anchor.mask), 1.0)
+            yield Estimate(frame_index, saturated_logits(anchor.mask), 1.0)
 
     def _embedding(self, frame_index: int) -> Any:
         key = self.key, frame_index

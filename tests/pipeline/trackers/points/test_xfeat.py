@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model_zoo.xfeat import XFeat, load_xfeat
-from pipeline import sampling
+from pipeline.trackers.points import sampling
 from pipeline.trackers.points.base import PointQueries, PointTracker
 from pipeline.trackers.points.lucas_kanade import LucasKanade
 from pipeline.trackers.points.xfeat import XFeatTracker, best_match, sampled

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from pipeline import sampling
+from pipeline.trackers.points import sampling
 
 GREY = np.random.default_rng(0).integers(0, 255, (40, 50), dtype=np.uint8)
 
