@@ -27,11 +27,11 @@ def demo(
 
     from ls_backend.demo.local_server import DemoError
     from ls_backend.demo.run import DemoOptions, Screen, default_data_dir, run_demo
-    from pipeline.cli.stopping import Stopped, StopSignals
+    from pipeline.cli.stopping import Stopped, StopRequest
 
     folder = (data_dir or default_data_dir()).expanduser().absolute()
     options = DemoOptions(folder, port, backend_port, video, frames, tuple(label or ()))
-    with StopSignals() as stop:
+    with StopRequest() as stop:
         screen = Screen(Console(), stop.check)
         try:
             run_demo(options, screen, stop)

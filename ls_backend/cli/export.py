@@ -24,7 +24,7 @@ from ls_backend.export.tasks import AnnotationChoice, Notice, ReadTasks, read_ta
 from ls_backend.label_studio.api import LabelStudioAPI, LabelStudioError
 from ls_backend.protocol.label_config import LabelConfig, parse_label_config
 from ls_backend.settings import ClientSettings
-from pipeline.cli.errors import failed
+from pipeline.cli.console import error_exit
 from pipeline.export.coco import coco_dataset
 from pipeline.export.davis import write_davis
 
@@ -83,7 +83,7 @@ def export(
             raise ExportError(f"none of the {read.n_tasks} tasks has a submitted mask; nothing was written")
         overlap_px = write(read, output, formats)
     except (ExportError, LabelStudioError) as error:
-        raise failed(error) from error
+        raise error_exit(error) from error
     show_summary(read, overlap_px, output)
     show_notices(read.notices)
 

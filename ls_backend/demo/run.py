@@ -22,7 +22,7 @@ from ls_backend.demo.project import DemoProject, demo_label_config, prepare_proj
 from ls_backend.demo.servers import BackendServer, LabelStudioServer, require_valid_settings
 from ls_backend.label_studio.api import LabelStudioAPI
 from model_zoo.files import atomic_path
-from pipeline.cli.stopping import StopSignals
+from pipeline.cli.stopping import StopRequest
 
 SECRETS_NAME = "secrets.json"
 MANY_FRAMES = 300
@@ -148,7 +148,7 @@ class Screen:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def run_demo(options: DemoOptions, screen: Screen, stop: StopSignals) -> None:
+def run_demo(options: DemoOptions, screen: Screen, stop: StopRequest) -> None:
     """Start everything, print where to click, and serve until a signal arrives. No process outlives this call.
 
     Raises:

@@ -21,7 +21,7 @@ class SegmentError(Exception):
 
 
 @dataclass(frozen=True)
-class Options:
+class SegmentOptions:
     """What the command line says."""
 
     video: Path

@@ -5,19 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-from pipeline.batch.options import Options, SegmentError
+from pipeline.batch.options import SegmentError, SegmentOptions
 from pipeline.batch.prompt_file import PromptFile, pipeline_prompts, read_prompt_file
 from pipeline.batch.run_folder import RunFolder
 from pipeline.batch.summary import PromptsSummary, RunFolderError, RunInputs, Summary, VideoSummary, read_summary
-from pipeline.cli.stopping import StopSignals
+from pipeline.cli.console import print_note, progress_bar
+from pipeline.cli.stopping import StopRequest
 from pipeline.embeddings.cache import embedding_cache
 from pipeline.methods import build_method
 from pipeline.settings import ModelSettings
@@ -31,27 +29,25 @@ if TYPE_CHECKING:
 SUMMARY_EVERY_S = 5.0
 """A killed run loses the masks that are newer than its summary."""
 
-console = Console(stderr=True)
 
-
-class Run:
+class SegmentRun:
     """One run of the command."""
 
-    def __init__(self, options: Options, stop: StopSignals) -> None:
+    def __init__(self, options: SegmentOptions, stop: StopRequest) -> None:
         self._options, self._stop = options, stop
         self._started_s = time.monotonic()
         self._segment_from_s: float | None = None
         self._folder: RunFolder | None = None
         self._n_frames = 0
 
-    def standing(self) -> str:
+    def progress_line(self) -> str:
         """How far the run came and how to go on, in one line."""
         done = "nothing new was written"
         if self._folder is not None:
             done = f"{len(self._folder.done_frames)} of {self._n_frames} frames are done"
         return f"{done}; continue with: {self._options.command_to_continue(self._folder is not None)}"
 
-    def go(self) -> None:
+    def run(self) -> None:
         """Check everything, then segment.
 
         Raises:
@@ -70,7 +66,7 @@ class Run:
             folder = self._run_folder(file, prompts, frames)
             restored = folder.restore(earlier) if earlier is not None else []
             if folder.is_complete:
-                say(f"{options.output} is complete already; nothing to do")
+                print_note(f"{options.output} is complete already; nothing to do")
                 return
             session = self._session(frames, resources)
             if earlier is None:
@@ -102,7 +98,7 @@ class Run:
                 return ImageFileFrames.from_folder(video)
             except OSError as error:
                 raise SegmentError(f"{error.strerror}: {video}" if error.strerror else str(error)) from error
-        with _progress() as progress:
+        with progress_bar() as progress:
             bar = progress.add_task("reading the video", total=None)
 
             def on_frame(n_frames: int, announced: int) -> None:
@@ -116,9 +112,9 @@ class Run:
             progress.update(bar, total=len(frames))
         if len(frames) < frames.announced_frames:
             announced = frames.announced_frames
-            say(f"note: {video} announces {announced} frames, but only {len(frames)} can be decoded")
+            print_note(f"note: {video} announces {announced} frames, but only {len(frames)} can be decoded")
         if frames.kept_frames < len(frames):
-            say(
+            print_note(
                 f"note: {frames.kept_frames} of {len(frames)} frames fit into --frame-disk-mib "
                 f"{self._options.frame_disk_mib}; the others are decoded again when needed"
             )
@@ -178,7 +174,7 @@ class Run:
         session.restore(prompts, restored, unreadable=folder.failed_frames)
         self._write_summary(folder)
         written_s = time.monotonic()
-        with _progress() as progress:
+        with progress_bar() as progress:
             bar = progress.add_task("segmenting", total=self._n_frames * len(object_ids), completed=folder.n_masks)
             try:
                 for result in session.run_round(prompts, object_ids=object_ids, cancelled=lambda: self._stop.requested):
@@ -203,14 +199,14 @@ class Run:
     def _finish(self, folder: RunFolder) -> None:
         summary = self._write_summary(folder)
         for frame_index, reason in sorted(folder.failed_frames.items()):
-            say(f"warning: frame {frame_index} has no mask: {reason}")
+            print_note(f"warning: frame {frame_index} has no mask: {reason}")
         if not folder.is_complete:
-            say("warning: some frames have no mask of some objects, see the summary's scores")
+            print_note("warning: some frames have no mask of some objects, see the summary's scores")
         if summary.next_frames:
             places = (f"{each.frame_index} (object {each.object_id})" for each in summary.next_frames)
-            say(f"frames to correct next, the most useful first: {', '.join(places)}")
+            print_note(f"frames to correct next, the most useful first: {', '.join(places)}")
         objects = "1 object" if len(summary.objects) == 1 else f"{len(summary.objects)} objects"
-        say(
+        print_note(
             f"{len(folder.done_frames)} frames, {objects} in {summary.seconds:.1f} s "
             f"({summary.seconds_per_frame or 0:.3f} s a frame), written to {self._options.output}"
         )
@@ -254,15 +250,3 @@ def _by_object(prompt: Prompt) -> tuple[int, int]:
 def _shown(path: Path) -> str:
     """A path as text that any JSON reader takes, also where its bytes are no UTF-8."""
     return os.fsencode(path).decode(errors="replace")
-
-
-def say(text: str) -> None:
-    """One line on stderr, unwrapped, so that it can be copied."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-        yield progress

@@ -1,10 +1,11 @@
-"""`ivos models`: which weights can be had, which are on this machine, and how they get there."""
+"""`ivos models`: which weights exist, which are on this machine, how to download them, and how fast they run."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,12 +15,9 @@ from rich.table import Table
 from model_zoo.download import DownloadError
 from model_zoo.registry import SHA256_DIGITS, UNVERIFIED, Model, find, load_registry
 from model_zoo.store import ModelStore, Pulled
-from pipeline.cli.errors import failed
-from pipeline.cli.models_speed import speed
-from pipeline.cli.transfer_progress import transfer_progress
+from pipeline.cli.console import error_exit, print_error, spinner, transfer_progress
+from pipeline.cli.stopping import EXIT_INTERRUPTED
 from pipeline.settings import ModelSettings
-
-EXIT_INTERRUPTED = 130
 
 models = typer.Typer(
     name="models",
@@ -27,7 +25,6 @@ models = typer.Typer(
     add_completion=False,
     help="Weights of segmenters and trackers: what there is, and bringing it to this machine.",
 )
-models.command()(speed)
 
 
 @models.command("list")
@@ -54,7 +51,7 @@ def pull(names: Annotated[list[str], typer.Argument(help="Names of models, see `
         try:
             _pull(model, store)
         except DownloadError as exception:
-            error = failed(exception)
+            error = error_exit(exception)
     if error is not None:
         raise error
 
@@ -75,7 +72,7 @@ def verify(
         problems = store.verify(model)
         bad = bad or bool(problems)
         for problem in problems:
-            failed(ValueError(f"{model.name}: {problem}; get it again with: ivos models pull {model.name}"))
+            print_error(ValueError(f"{model.name}: {problem}; get it again with: ivos models pull {model.name}"))
         if not problems:
             typer.echo(f"{model.name}: {_as_wanted(model)}")
     if bad:
@@ -94,6 +91,47 @@ def where(name: Annotated[str, typer.Argument(help="A model; without it, the fol
     typer.echo(str(store.folder_of(model)))
     if not store.has(model):
         typer.echo(f"It is not (all) here; get it with: ivos models pull {model.name}", err=True)
+
+
+@models.command()
+def speed(
+    names: Annotated[list[str] | None, typer.Argument(help="Segmenters and trackers; all where none is named.")] = None,
+    frames: Annotated[int, typer.Option(min=3, help="Frames of the rendered 854x480 clip.")] = 16,
+    budget_s: Annotated[float, typer.Option(min=0, help="A segmenter takes fewer frames when they need longer.")] = 30,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the networks; 0: as the backend.")] = 0,
+    json: Annotated[Path | None, typer.Option(help="Write the figures into this file.")] = None,
+) -> None:
+    """Time segmenters and trackers on this machine; random weights stand in for those that are not here."""
+    import torch
+
+    from pipeline.evaluation.results import machine, write_json
+    from pipeline.evaluation.speed.models import TASK_BY_NAME, ModelSpeed, SampleFrames, time_model
+    from pipeline.methods import limit_torch_threads, resolve_device
+
+    unknown = sorted(set(names or ()) - set(TASK_BY_NAME))
+    try:
+        if unknown:
+            raise ValueError(f"unknown model {', '.join(unknown)}; known are {', '.join(TASK_BY_NAME)}")
+        used = resolve_device(device)
+        store = ModelSettings().model_store
+    except ValueError as error:
+        raise error_exit(error) from error
+    if threads:
+        torch.set_num_threads(threads)
+    else:
+        limit_torch_threads()
+    clip = SampleFrames.render(frames)
+    rows: list[ModelSpeed] = []
+    conditions: dict[str, Any] = {"machine": machine(used), "threads": torch.get_num_threads()}
+    with spinner() as progress:
+        for name in names or TASK_BY_NAME:
+            bar = progress.add_task(name, total=None)
+            rows.append(time_model(name, clip, store, device=used, budget_s=budget_s))
+            progress.remove_task(bar)
+            if json is not None:  # After each, so that stopping a long run loses nothing.
+                write_json(conditions | {"models": [row.document() for row in rows]}, json)
+    Console().print(_speed_table(rows))
 
 
 def _pull(model: Model, store: ModelStore) -> None:
@@ -162,6 +200,14 @@ def _size(model: Model) -> str:
     return ("" if model.size_bytes else "> ") + f"{known_bytes / 2**20:,.0f} MiB"
 
 
+def _speed_table(rows: list[Any]) -> Table:
+    table = Table("model", "task", "weights", "s per frame", "", box=None)
+    for row in rows:
+        shown = "" if row.seconds_per_frame is None else f"{row.seconds_per_frame:.3f}"
+        table.add_row(row.name, row.task, row.weights, shown, row.problem)
+    return table
+
+
 def _entry(model: Model, store: ModelStore) -> dict[str, Any]:
     return {
         "name": model.name,
@@ -197,7 +243,7 @@ def _one_line_errors() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise failed(error) from error
+        raise error_exit(error) from error
 
 
 def _store() -> ModelStore:

@@ -10,34 +10,32 @@ from typing import Annotated
 
 import typer
 
-from pipeline.batch.options import DEVICE, EMBEDDING_DISK_MIB, EMBEDDING_RAM_MIB, Options, SegmentError
+from pipeline.batch.options import DEVICE, EMBEDDING_DISK_MIB, EMBEDDING_RAM_MIB, SegmentError, SegmentOptions
 from pipeline.batch.prompt_file import PromptFileError, json_schema
-from pipeline.batch.run import Run, say
+from pipeline.batch.run import SegmentRun
 from pipeline.batch.summary import RunFolderError
-from pipeline.cli.errors import failed
-from pipeline.cli.interrupts import Interrupts
-from pipeline.cli.parts import (
-    DEFAULT,
+from pipeline.cli.console import error_exit, print_note
+from pipeline.cli.options import (
+    DEFAULT_CHOICE,
     BoxTrackerName,
     Checkpoint,
     MethodName,
     MethodOptions,
     PointTrackerName,
     SegmenterName,
-    chosen,
-    concrete_choice,
+    method_choice,
+    resolved_choice,
 )
-from pipeline.cli.stopping import Stopped
+from pipeline.cli.stopping import EXIT_INTERRUPTED, Stopped, StopRequest
 from pipeline.methods import ONLINE_METHODS, MethodChoice
 from pipeline.parts.auto import AUTO, DOWNLOAD_FREE, SMALL
-from pipeline.streaming.click_means import ClickMeans
 from pipeline.streaming.options import END_NAME, IDLE_S, RECONNECTS, OnlineOptions
 from pipeline.streaming.protocol import protocol_schema
 from pipeline.streaming.run import OnlineRun
+from pipeline.streaming.session import ClickMeans
 from pipeline.video.frames import FrameError
 from pipeline.video.video_file import FRAME_DISK_MIB, VideoError
 
-EXIT_INTERRUPTED = 130
 ONLINE_ONLY = ("answers", "answer_timeout_s", "drop_late", "idle_s", "end_file", "reconnects", "click_means")
 OFFLINE_ONLY = ("resume", "frame_disk_mib", "embedding_disk_mib")
 
@@ -68,10 +66,10 @@ def segment(
         Path | None,
         typer.Option("--prompts", "-p", help="JSON file of clicks, boxes and masks; may be left out with --online."),
     ] = None,
-    method: MethodName = DEFAULT.method,
-    segmenter: SegmenterName = DEFAULT.segmenter,
-    point_tracker: PointTrackerName = DEFAULT.point_tracker,
-    box_tracker: BoxTrackerName = DEFAULT.box_tracker,
+    method: MethodName = DEFAULT_CHOICE.method,
+    segmenter: SegmenterName = DEFAULT_CHOICE.segmenter,
+    point_tracker: PointTrackerName = DEFAULT_CHOICE.point_tracker,
+    box_tracker: BoxTrackerName = DEFAULT_CHOICE.box_tracker,
     checkpoint: Checkpoint = None,
     option: MethodOptions = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = DEVICE,
@@ -140,9 +138,11 @@ def segment(
     if online and not _given(context, "method"):
         method = ONLINE_METHODS[0]
     try:
-        choice, store = concrete_choice(chosen(method, segmenter, point_tracker, box_tracker, checkpoint, option))
+        choice, store = resolved_choice(
+            method_choice(method, segmenter, point_tracker, box_tracker, checkpoint, option)
+        )
     except ValueError as error:
-        raise failed(error) from error
+        raise error_exit(error) from error
     if online:
         _run_online(
             OnlineOptions(
@@ -167,7 +167,7 @@ def segment(
         return
     if prompts is None:
         raise typer.BadParameter("missing; expected a JSON file", ctx=context, param_hint="--prompts / -p")
-    options = Options(
+    options = SegmentOptions(
         Path(video).expanduser(),
         prompts.expanduser(),
         output.expanduser(),
@@ -180,31 +180,31 @@ def segment(
         overwrite,
         embedding_disk_mib,
     )
-    with Interrupts() as stop:
-        run = Run(options, stop)
+    with StopRequest(repeat_aborts=True) as stop:
+        run = SegmentRun(options, stop)
         try:
-            run.go()
+            run.run()
             _say_what_would_be_better(segmenter, choice)
         except (Stopped, KeyboardInterrupt):
-            say(f"interrupted: {run.standing()}")
+            print_note(f"interrupted: {run.progress_line()}")
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except (SegmentError, PromptFileError, RunFolderError, VideoError, FrameError) as error:
-            raise failed(error) from error
+            raise error_exit(error) from error
 
 
 def _run_online(options: OnlineOptions) -> None:
-    with Interrupts() as stop:
+    with StopRequest(repeat_aborts=True) as stop:
         try:
             run = OnlineRun(options, stop)
             try:
-                run.go()
+                run.run()
             except KeyboardInterrupt:
-                say(f"interrupted: {run.standing()}")
+                print_note(f"interrupted: {run.progress_line()}")
                 raise typer.Exit(EXIT_INTERRUPTED) from None
         except (SegmentError, PromptFileError, RunFolderError) as error:
-            raise failed(error) from error
+            raise error_exit(error) from error
     if run.interrupted:
-        say(f"interrupted: {run.standing()}")
+        print_note(f"interrupted: {run.progress_line()}")
         if run.reads_on:
             _leave_at_once(EXIT_INTERRUPTED)
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -219,7 +219,7 @@ def _leave_at_once(exit_code: int) -> None:
 
 def _say_what_would_be_better(asked_segmenter: str, choice: MethodChoice) -> None:
     if asked_segmenter == AUTO and choice.segmenter == DOWNLOAD_FREE:
-        say(f"segmented with {DOWNLOAD_FREE}, which needs no download; a learned one: ivos models pull {SMALL}")
+        print_note(f"segmented with {DOWNLOAD_FREE}, which needs no download; a learned one: ivos models pull {SMALL}")
 
 
 def _given(context: typer.Context, name: str) -> bool:

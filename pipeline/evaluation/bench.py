@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from pipeline.cli.errors import failed
-from pipeline.cli.interrupts import Interrupts
-from pipeline.cli.parts import (
-    DEFAULT,
+from pipeline.cli.console import error_exit, print_note, progress_bar
+from pipeline.cli.options import (
+    DEFAULT_CHOICE,
     BoxTrackerName,
     Checkpoint,
     MethodName,
     MethodOptions,
     PointTrackerName,
     SegmenterName,
-    chosen,
-    concrete_choice,
+    method_choice,
+    resolved_choice,
 )
-from pipeline.cli.stopping import Stopped, StopSignals
+from pipeline.cli.stopping import EXIT_INTERRUPTED, Stopped, StopRequest
 from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.evaluation.annotator import AnnotatorSettings, NextFrame, Start
 from pipeline.evaluation.clicks import ClickStrategy
@@ -62,13 +58,11 @@ from pipeline.methods import build_method, resolve_device
 from pipeline.methods.base import Method
 from pipeline.methods.options import option_words
 from pipeline.parts.auto import DOWNLOAD_FREE
-from pipeline.streaming.click_means import ClickMeans
+from pipeline.streaming.session import ClickMeans
 from pipeline.video.frames import FrameError
 
 EMBEDDING_RAM_MIB = 1024
-INTERRUPTED = 130
 
-console = Console(stderr=True)
 bench = typer.Typer(name="bench", invoke_without_command=True, add_completion=False)
 bench.command()(speed)
 bench.command()(memory)
@@ -116,10 +110,10 @@ def rounds_on_clips(
     ] = None,
     frames_per_round: Annotated[int, typer.Option(min=1, help="Frames that a round prompts together.")] = 1,
     click_strategy: Annotated[ClickStrategy, typer.Option(help="Where --start clicks clicks.")] = ClickStrategy.A3,
-    method: MethodName = DEFAULT.method,
+    method: MethodName = DEFAULT_CHOICE.method,
     segmenter: SegmenterName = DOWNLOAD_FREE,
-    point_tracker: PointTrackerName = DEFAULT.point_tracker,
-    box_tracker: BoxTrackerName = DEFAULT.box_tracker,
+    point_tracker: PointTrackerName = DEFAULT_CHOICE.point_tracker,
+    box_tracker: BoxTrackerName = DEFAULT_CHOICE.box_tracker,
     checkpoint: Checkpoint = None,
     option: MethodOptions = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
@@ -158,7 +152,7 @@ def rounds_on_clips(
         check_protocol(context, protocol)
         if protocol is Protocol.ZIVOS:
             online_method = method if given(context, "method") else ONLINE_METHOD
-            asked = chosen(online_method, segmenter, point_tracker, box_tracker, checkpoint, option)
+            asked = method_choice(online_method, segmenter, point_tracker, box_tracker, checkpoint, option)
             run_zivos(
                 ZivosOptions(
                     data=data,
@@ -177,7 +171,9 @@ def rounds_on_clips(
                 )
             )
             return
-        choice, store = concrete_choice(chosen(method, segmenter, point_tracker, box_tracker, checkpoint, option))
+        choice, store = resolved_choice(
+            method_choice(method, segmenter, point_tracker, box_tracker, checkpoint, option)
+        )
         folder = data_folder(data)
         single = frame_numbers(single_frames)
         check_request(annotator, rounds, single)
@@ -201,7 +197,7 @@ def rounds_on_clips(
         built = build_method(choice, store=store, device=device, embeddings=EmbeddingCache(EMBEDDING_RAM_MIB))
         plan = Plan(clips, objects, annotator, rounds, single, settings, resolve_device(device), json, plot, masks)
     except (BenchError, DatasetError, ValueError, OSError) as error:
-        raise failed(error) from error
+        raise error_exit(error) from error
     finish(plan, built)
 
 
@@ -210,7 +206,7 @@ def finish(plan: Plan, method: Method) -> None:
     finished = Finished()
     ended: BaseException | None = None
     try:
-        with Interrupts() as stop:
+        with StopRequest(repeat_aborts=True) as stop:
             run(plan, method, finished, stop)
     except (Stopped, KeyboardInterrupt, BenchError, DatasetError, FrameError) as error:
         ended = error
@@ -221,15 +217,13 @@ def finish(plan: Plan, method: Method) -> None:
     if plan.plot is not None and finished.entries:
         plot_report(document, plan.plot)
     if isinstance(ended, (Stopped, KeyboardInterrupt)):
-        console.print(
-            f"stopped; {len(finished.entries)} of {len(plan.clips)} clips are finished and kept", highlight=False
-        )
-        raise typer.Exit(INTERRUPTED)
+        print_note(f"stopped; {len(finished.entries)} of {len(plan.clips)} clips are finished and kept")
+        raise typer.Exit(EXIT_INTERRUPTED)
     if ended is not None:
-        raise failed(ended) from ended
+        raise error_exit(ended) from ended
 
 
-def run(plan: Plan, method: Method, finished: Finished, stop: StopSignals) -> None:
+def run(plan: Plan, method: Method, finished: Finished, stop: StopRequest) -> None:
     """Run all clips into ``finished``; the JSON is brought up to date after each.
 
     Raises:
@@ -238,7 +232,7 @@ def run(plan: Plan, method: Method, finished: Finished, stop: StopSignals) -> No
         FrameError: a frame cannot be read.
         Stopped: a signal arrived.
     """
-    with _progress() as progress:
+    with progress_bar() as progress:
         bar = progress.add_task("", total=len(plan.clips) * (plan.n_rounds + bool(plan.single_frames)))
         for clip in plan.clips:
             stop.check()
@@ -294,10 +288,3 @@ def _annotator_settings(annotator: AnnotatorSettings) -> dict[str, Any]:
         "box_noise_px": annotator.box_noise_px,
         "scribble_width_px": annotator.scribble_width_px,
     }
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        yield progress

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.errors import failed
+from pipeline.cli.console import error_exit
 from pipeline.evaluation.annotator import AnnotatorSettings, Start
 from pipeline.evaluation.plot import supported_suffixes
 
@@ -35,7 +35,7 @@ def refuse_options(context: typer.Context) -> None:
     named = [name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
     if named:
         options, command = ", ".join(f"--{name.replace('_', '-')}" for name in named), context.invoked_subcommand
-        raise failed(BenchError(f"{options} must not come before {command}; its options are those after its name"))
+        raise error_exit(BenchError(f"{options} must not come before {command}; its options are those after its name"))
 
 
 def data_folder(given: Path | None) -> Path:

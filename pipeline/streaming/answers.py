@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.batch.options import SegmentError
+from pipeline.streaming.input_queue import MAX_LINES, InputQueue
 from pipeline.streaming.protocol import (
     Answer,
     AnswerRefusedEvent,
@@ -19,23 +25,104 @@ from pipeline.streaming.protocol import (
     read_answer,
     shortened,
 )
-from pipeline.streaming.queue import MAX_LINES, Inbox
 
 if TYPE_CHECKING:
     from pipeline.streaming.session import OnlineFrame, OnlineSession
 
 _POLL_S = 0.1
+_READ_BYTES = 1 << 16
+MAX_LINE_BYTES = 1 << 16
 MAX_KEPT = 10_000
 """Answers kept for frames that have not come yet."""
 _KEPT_BYTES = 256
 """Of their lines, in case that they are refused."""
 
 
-class AnswerDesk:
+def open_answers(path: Path) -> tuple[int, bool]:
+    """A file or named pipe of answers: its descriptor, and whether it is a file that is followed as it grows.
+
+    A named pipe stays open when a writer closes it, so that writers may come and go.
+
+    Raises:
+        SegmentError: it cannot be opened.
+    """
+    try:
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
+            raise SegmentError(f"{path} is a folder; --answers needs a file or a named pipe")
+        return os.open(path, os.O_RDWR if stat.S_ISFIFO(kind) else os.O_RDONLY), stat.S_ISREG(kind)
+    except OSError as error:
+        raise SegmentError(
+            f"{path} cannot be read: {error.strerror}; --answers needs a file, or a pipe made by mkfifo"
+        ) from error
+
+
+def in_background_of_terminal(descriptor: int) -> bool:
+    """Whether reading would stop this process, as a terminal does to programs in its background."""
+    try:
+        return os.isatty(descriptor) and os.tcgetpgrp(descriptor) != os.getpgrp()
+    except OSError:
+        return False
+
+
+class AnswerLines:
+    """The lines of a descriptor as they come, without their ends; empty ones are left out.
+
+    Of a line longer than `MAX_LINE_BYTES` only so much comes, which is no JSON any more.
+
+    Args:
+        descriptor: to read from; not closed.
+        follow: its end is not the end of the answers.
+        stopping: set when nobody wants more lines.
+    """
+
+    def __init__(self, descriptor: int, *, follow: bool, stopping: threading.Event) -> None:
+        self._descriptor, self._follow, self._stopping = descriptor, follow, stopping
+        self._caught_up = threading.Event()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a file holds lines that were not read yet, so that they are not late."""
+        return not self._caught_up.is_set() and stat.S_ISREG(os.fstat(self._descriptor).st_mode)
+
+    def __iter__(self) -> Iterator[bytes]:
+        rest, too_long = b"", False
+        try:
+            for data in self._pieces():
+                *whole, rest = (rest + data).split(b"\n")
+                for line in whole:
+                    if line.strip() and not too_long:
+                        yield line[:MAX_LINE_BYTES]
+                    too_long = False
+                if len(rest) > MAX_LINE_BYTES:
+                    if not too_long:
+                        yield rest[:MAX_LINE_BYTES]
+                    rest, too_long = b"", True
+            if rest.strip() and not too_long:
+                yield rest
+        finally:
+            self._caught_up.set()
+
+    def _pieces(self) -> Iterator[bytes]:
+        while not self._stopping.is_set():
+            try:
+                data = os.read(self._descriptor, _READ_BYTES)
+            except OSError:
+                return
+            if data:
+                yield data
+            elif not self._follow:
+                return
+            else:
+                self._caught_up.set()
+                self._stopping.wait(_POLL_S)
+
+
+class AnswerHandler:
     """Takes answers into a session.
 
     Args:
-        inbox: where lines come from.
+        input_queue: where lines come from.
         session: what is corrected.
         emit: told what became of every line.
         rewrite: writes the newest frame's masks anew and gives them in numbers.
@@ -43,12 +130,12 @@ class AnswerDesk:
 
     def __init__(
         self,
-        inbox: Inbox,
+        input_queue: InputQueue,
         session: OnlineSession,
         emit: Callable[[Event], None],
         rewrite: Callable[[OnlineFrame], list[ObjectOnFrame]],
     ) -> None:
-        self._inbox, self._session, self._emit, self._rewrite = inbox, session, emit, rewrite
+        self._input_queue, self._session, self._emit, self._rewrite = input_queue, session, emit, rewrite
         self._kept: dict[int, list[tuple[Answer, bytes]]] = {}
         self.n_taken, self.n_refused = 0, 0
 
@@ -63,7 +150,7 @@ class AnswerDesk:
                 else:
                     self._refuse(line, f"frame {frame_index} was dropped")
         for _ in range(MAX_LINES):
-            line_or_none = self._inbox.next_line()
+            line_or_none = self._input_queue.next_line()
             if line_or_none is None:
                 break
             taken |= self._take_line(line_or_none)
@@ -73,11 +160,11 @@ class AnswerDesk:
         """Take answers until each of some objects has one, the time is over, or nobody can answer any more."""
         until_s = time.monotonic() + timeout_s
         waiting = set(object_ids) - self.take()
-        while waiting and not stopped() and not self._inbox.lines_ended:
+        while waiting and not stopped() and not self._input_queue.lines_ended:
             left_s = until_s - time.monotonic()
             if left_s <= 0:
                 return
-            self._inbox.wait_for_line(min(left_s, _POLL_S))
+            self._input_queue.wait_for_line(min(left_s, _POLL_S))
             waiting -= self.take()
 
     def close(self) -> None:

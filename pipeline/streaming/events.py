@@ -6,9 +6,9 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from pipeline.batch.run import say
+from pipeline.cli.console import print_note
 from pipeline.streaming.protocol import Event, ObjectOnFrame
-from pipeline.streaming.run_folder import OnlineFolder
+from pipeline.streaming.run_folder import OnlineRunFolder
 
 if TYPE_CHECKING:
     from pipeline.streaming.session import OnlineFrame
@@ -20,7 +20,7 @@ class EventWriter:
     A listener that goes away does not end the run.
     """
 
-    def __init__(self, folder: OnlineFolder) -> None:
+    def __init__(self, folder: OnlineRunFolder) -> None:
         self._folder, self._listened = folder, True
 
     def emit(self, event: Event) -> None:
@@ -40,7 +40,7 @@ class EventWriter:
             self._listened = False
             # What is still buffered would fail again when the process ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            say(f"note: standard output: {error.strerror}; the events go on in the output folder")
+            print_note(f"note: standard output: {error.strerror}; the events go on in the output folder")
 
 
 def in_numbers(frame: OnlineFrame) -> list[ObjectOnFrame]:

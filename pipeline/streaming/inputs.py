@@ -13,9 +13,17 @@ from pipeline.batch.options import SegmentError
 from pipeline.batch.summary import PromptsSummary, RunInputs, VideoSummary
 from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.methods import build_method
-from pipeline.streaming.folder_source import GrowingFolderSource
 from pipeline.streaming.options import OnlineOptions
-from pipeline.streaming.sources import STDIN, PipeSource, Source, StreamSource, VideoFileSource, is_url, shown_url
+from pipeline.streaming.sources import (
+    STDIN,
+    GrowingFolderSource,
+    PipeSource,
+    Source,
+    StreamSource,
+    VideoFileSource,
+    is_url,
+    shown_url,
+)
 from pipeline.types import Prompt
 
 if TYPE_CHECKING:

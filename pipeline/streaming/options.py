@@ -10,7 +10,7 @@ from pathlib import Path
 from model_zoo.store import ModelStore
 from pipeline.batch.options import DEVICE, EMBEDDING_RAM_MIB, SegmentError
 from pipeline.methods import ONLINE_METHODS, MethodChoice
-from pipeline.streaming.click_means import ClickMeans
+from pipeline.streaming.session import ClickMeans
 from pipeline.streaming.sources import STDIN, is_url
 
 IDLE_S = 10.0

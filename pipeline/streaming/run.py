@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Literal
 
 from pipeline.batch.options import SegmentError
 from pipeline.batch.prompt_file import PromptFile, PromptFileError, pipeline_prompts, read_prompt_file
-from pipeline.batch.run import say
 from pipeline.batch.summary import OnlineSummary, Summary
-from pipeline.cli.stopping import StopSignals
-from pipeline.streaming.answer_lines import AnswerLines, in_background_of_terminal, open_answers
-from pipeline.streaming.answers import AnswerDesk
+from pipeline.cli.console import print_note
+from pipeline.cli.stopping import StopRequest
+from pipeline.streaming.answers import AnswerHandler, AnswerLines, in_background_of_terminal, open_answers
 from pipeline.streaming.events import EventWriter, in_numbers
+from pipeline.streaming.input_queue import InputQueue
 from pipeline.streaming.inputs import STDIN_DESCRIPTOR, inputs_of, open_session, open_source, shown_source
 from pipeline.streaming.options import OnlineOptions
 from pipeline.streaming.protocol import EndEvent, FrameEvent, ObjectOnFrame, RequestEvent, StartEvent
-from pipeline.streaming.queue import Inbox
-from pipeline.streaming.run_folder import OnlineFolder
+from pipeline.streaming.run_folder import OnlineRunFolder
 from pipeline.streaming.sources import STDIN, SourceFrame
 from pipeline.types import FrameRGB, Prompt
 
@@ -48,7 +47,7 @@ class OnlineRun:
         SegmentError, PromptFileError, RunFolderError: something given cannot be used.
     """
 
-    def __init__(self, options: OnlineOptions, stop: StopSignals) -> None:
+    def __init__(self, options: OnlineOptions, stop: StopRequest) -> None:
         options.check()
         self._options, self._stop = options, stop
         self._started_s, self._segment_s, self._summary_due_s = time.monotonic(), 0.0, 0.0
@@ -59,15 +58,15 @@ class OnlineRun:
         self._begun, self._n_requests, self._n_lost = False, 0, 0
         self._ended: Ended = "running"
         self._started: list[threading.Thread] = []
-        self._folder = OnlineFolder(options.output, _names(self._file))
+        self._folder = OnlineRunFolder(options.output, _names(self._file))
         self._folder.check(overwrite=options.overwrite)
         self._stopping = threading.Event()
         self._answers = _answers(options.answers_from, self._stopping)
         self._session = open_session(options)
-        self._source = open_source(options, self._stopping, say)
-        self._inbox = Inbox(self._drops_late, _prompted_frames(self._file))
+        self._source = open_source(options, self._stopping, print_note)
+        self._input_queue = InputQueue(self._drops_late, _prompted_frames(self._file))
         self._events = EventWriter(self._folder)
-        self._desk = AnswerDesk(self._inbox, self._session, self._events.emit, self._rewrite)
+        self._answer_handler = AnswerHandler(self._input_queue, self._session, self._events.emit, self._rewrite)
 
     @property
     def interrupted(self) -> bool:
@@ -79,13 +78,13 @@ class OnlineRun:
         """Whether the source is still being read after the end: a stream that stalled does not come back at once."""
         return any(reader.is_alive() for reader in self._started if reader.name == "frames")
 
-    def standing(self) -> str:
+    def progress_line(self) -> str:
         """How far the run came, in one line."""
         if not self._begun:
             return "no frame had come, nothing was written"
         return f"{self._folder.n_done} frames are done and written to {self._options.output}"
 
-    def go(self) -> None:
+    def run(self) -> None:
         """Take every frame, until the source ends or a signal arrives; what is done is written in any case.
 
         Raises:
@@ -104,7 +103,7 @@ class OnlineRun:
             self._ended, failure = "source_failed", error
         finally:
             self._stopping.set()
-            self._inbox.close()
+            self._input_queue.close()
             if self._begun:
                 self._finish(failure)
             # A reader that waits for bytes never ends by itself; it goes with the process.
@@ -120,24 +119,26 @@ class OnlineRun:
         """The threads that read frames and answers."""
 
         def read_frames() -> None:
-            self._inbox.read_frames(self._source.frames())
+            self._input_queue.read_frames(self._source.frames())
 
         return [
             threading.Thread(target=read_frames, name="frames", daemon=True),
-            threading.Thread(target=self._inbox.read_lines, args=(self._answers or (),), name="answers", daemon=True),
+            threading.Thread(
+                target=self._input_queue.read_lines, args=(self._answers or (),), name="answers", daemon=True
+            ),
         ]
 
     def _take_frames(self) -> None:
         while not self._stop.requested:
             if self._begun:
-                self._desk.take()
-            frame = self._inbox.next_frame()
+                self._answer_handler.take()
+            frame = self._input_queue.next_frame()
             if frame is not None:
                 self._take_frame(frame)
-            elif self._inbox.frames_ended:
+            elif self._input_queue.frames_ended:
                 return
             else:
-                self._inbox.wait_for_anything(_POLL_S)
+                self._input_queue.wait_for_anything(_POLL_S)
 
     def _take_frame(self, frame: SourceFrame) -> None:
         image, reason = frame.image, frame.reason
@@ -194,8 +195,8 @@ class OnlineRun:
         )
         # Answers written beforehand come with their frames, however fast those are.
         while self._answers is not None and self._answers.is_behind and not self._stop.requested:
-            self._inbox.wait_for_line(_POLL_S)
-            self._desk.take()
+            self._input_queue.wait_for_line(_POLL_S)
+            self._answer_handler.take()
 
     def _miss(self, frame_index: int, reason: str, dropped: int) -> None:
         self._session.feed(None)
@@ -239,7 +240,7 @@ class OnlineRun:
                 )
             )
         asked = [request.object_id for request in requests]
-        self._desk.wait(asked, self._options.answer_timeout_s, lambda: self._stop.requested)
+        self._answer_handler.wait(asked, self._options.answer_timeout_s, lambda: self._stop.requested)
 
     def _rewrite(self, corrected: OnlineFrame) -> list[ObjectOnFrame]:
         self._folder.write(corrected.frame_index, corrected.results)
@@ -247,11 +248,11 @@ class OnlineRun:
 
     def _finish(self, failure: SegmentError | PromptFileError | None) -> None:
         """Write what is left to write."""
-        self._desk.close()
+        self._answer_handler.close()
         lost = sorted(self._prompts or {}) if self._ended == "source_ended" else []
         self._n_lost = len(lost)
         for frame_index in lost:
-            say(f"warning: frame {frame_index} has prompts, but it never came or could not be read")
+            print_note(f"warning: frame {frame_index} has prompts, but it never came or could not be read")
         summary = self._write_summary()
         self._events.emit(
             EndEvent(
@@ -262,14 +263,15 @@ class OnlineRun:
                 dropped=self._folder.n_dropped,
                 missing=self._folder.n_missing,
                 requests=self._n_requests,
-                answers_taken=self._desk.n_taken,
-                answers_refused=self._desk.n_refused,
+                answers_taken=self._answer_handler.n_taken,
+                answers_refused=self._answer_handler.n_refused,
             )
         )
-        say(
+        print_note(
             f"{self._folder.n_done} frames segmented, {self._folder.n_dropped} dropped, {self._folder.n_missing} "
-            f"missing; {self._n_requests} requests, {self._desk.n_taken} answers taken; {summary.seconds:.1f} s "
-            f"({summary.seconds_per_frame or 0:.3f} s a frame), written to {self._options.output}"
+            f"missing; {self._n_requests} requests, {self._answer_handler.n_taken} answers taken; "
+            f"{summary.seconds:.1f} s ({summary.seconds_per_frame or 0:.3f} s a frame), "
+            f"written to {self._options.output}"
         )
 
     def _write_summary(self) -> Summary:
@@ -280,8 +282,8 @@ class OnlineRun:
                 ended=self._ended,
                 dropped=[],
                 requests=self._n_requests,
-                answers_taken=self._desk.n_taken,
-                answers_refused=self._desk.n_refused,
+                answers_taken=self._answer_handler.n_taken,
+                answers_refused=self._answer_handler.n_refused,
             ),
             complete=self._ended == "source_ended" and not self._n_lost,
             run_s=began_s - self._started_s,

@@ -35,7 +35,7 @@ REQUEST_IMAGES_MIB = 64
 """Bound of the images of frames on which help was asked for; the oldest go first."""
 
 
-class OnlineFolder:
+class OnlineRunFolder:
     """Writes one run. A frame may be written again until the next one is begun.
 
     Args:

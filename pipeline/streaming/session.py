@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,26 @@ from pipeline.prompting import check_prompts, merge_prompts, split_at_last_mask
 from pipeline.segmenters.base import FloatMap
 from pipeline.session.object_state import FrameMask
 from pipeline.session.propagation import AccumulatedUncertainty
-from pipeline.streaming.click_means import ClickMeans
 from pipeline.streaming.frames import OnlineFrames
 from pipeline.streaming.newest_frame import HelpRequest, NewestFrame, OnlineFrame
 from pipeline.streaming.objects import OnlineObjects
 from pipeline.types import BoolMask, FrameRGB, PointPrompt, Prompt, RunLengthMask
 
-__all__ = ["HelpRequest", "OnlineFrame", "OnlineSession"]
+__all__ = ["ClickMeans", "HelpRequest", "OnlineFrame", "OnlineSession"]
+
+
+class ClickMeans(str, Enum):
+    """How a single positive click on an object that already has a mask is interpreted.
+
+    ``WHERE``: the click says where the object is. On the current mask it confirms that mask. Beside it, the last mask
+    found without a request for help is moved to the click, and the method searches for the object from there.
+
+    ``NEW_MASK``: the current mask is wrong. The segmenter makes a new mask from the click alone (thesis, 6.4.4). Use
+    it with segmenters that make good masks from single clicks.
+    """
+
+    WHERE = "where"
+    NEW_MASK = "new-mask"
 
 
 class OnlineSession:

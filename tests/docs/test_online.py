@@ -10,12 +10,12 @@ from ls_backend.cli.main import LazyGroup
 from pipeline.batch.summary import OnlineSummary
 from pipeline.methods import ONLINE_METHODS
 from pipeline.streaming.answers import MAX_KEPT
-from pipeline.streaming.folder_source import MAX_GAP
 from pipeline.streaming.image_pipe import MAX_IMAGE_MIB
+from pipeline.streaming.input_queue import FRAMES_MIB
 from pipeline.streaming.options import END_NAME, IDLE_S, RECONNECTS
 from pipeline.streaming.protocol import Event, ObjectOnFrame, kind_of, read_answer
-from pipeline.streaming.queue import FRAMES_MIB
 from pipeline.streaming.run_folder import REQUEST_IMAGES_MIB
+from pipeline.streaming.sources import MAX_GAP
 from tests.clips import REPOSITORY
 
 DOCUMENT = (REPOSITORY / "docs" / "online.md").read_text()

@@ -16,9 +16,16 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from pipeline.cli.errors import failed
-from pipeline.cli.interrupts import measure
-from pipeline.cli.parts import DEFAULT, MethodName, MethodOptions, SegmenterName, chosen, concrete_choice
+from pipeline.cli.console import error_exit, progress_bar
+from pipeline.cli.options import (
+    DEFAULT_CHOICE,
+    MethodName,
+    MethodOptions,
+    SegmenterName,
+    method_choice,
+    resolved_choice,
+)
+from pipeline.cli.stopping import run_and_report
 from pipeline.evaluation.datasets import DatasetError
 from pipeline.evaluation.options import (
     BenchError,
@@ -28,7 +35,6 @@ from pipeline.evaluation.options import (
     data_folder,
     names_in,
 )
-from pipeline.evaluation.progress import frame_progress
 from pipeline.parts.auto import DOWNLOAD_FREE
 
 if TYPE_CHECKING:
@@ -86,7 +92,7 @@ def long(
     data: DataFolder = None,
     sequences: LongSequences = SEQUENCES,
     frames: Annotated[str, typer.Option(help="Lengths to compare, in frames.")] = "300,3000",
-    method: MethodName = DEFAULT.method,
+    method: MethodName = DEFAULT_CHOICE.method,
     segmenter: SegmenterName = DOWNLOAD_FREE,
     option: MethodOptions = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
@@ -107,7 +113,7 @@ def long(
     try:
         plan = _plan(data, names_in(sequences), frames, (method, segmenter, option), bounds, device, json)
     except (BenchError, DatasetError, ValueError, OSError) as error:
-        raise failed(error) from error
+        raise error_exit(error) from error
     finish(plan)
 
 
@@ -122,11 +128,11 @@ def finish(plan: LongPlan) -> None:
     finished = Finished()
 
     def run() -> None:
-        with frame_progress() as progress:
+        with progress_bar() as progress:
             for n_frames in plan.lengths:
                 _measure(plan, n_frames, finished, progress)
 
-    measure(
+    run_and_report(
         run,
         lambda complete: _show(finished.write(plan, complete=complete), Console()),
         lambda: f"{len(finished.entries)} of {len(plan.lengths)} lengths are kept",
@@ -213,7 +219,7 @@ def _plan(
         raise BenchError(f"--embedding-disk-mib must be 0, or {LEAST_MIB} or more")
     check_files(json, None, None)
     method, segmenter, option = parts
-    choice, store = concrete_choice(chosen(method, segmenter, DEFAULT.point_tracker, DEFAULT.box_tracker, None, option))
+    choice, store = resolved_choice(method_choice(method, segmenter, option=option))
     require_here(choice, store)
     folder = data_folder(data)
     clip = LongClip.of(find_clips(folder, names), lengths[-1], counted=names[0])

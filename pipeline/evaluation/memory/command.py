@@ -11,9 +11,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.cli.errors import failed
-from pipeline.cli.interrupts import measure
-from pipeline.cli.parts import DEFAULT, MethodName, MethodOptions, SegmenterName, chosen, concrete_choice
+from pipeline.cli.console import error_exit, progress_bar
+from pipeline.cli.options import (
+    MethodName,
+    MethodOptions,
+    SegmenterName,
+    method_choice,
+    resolved_choice,
+)
+from pipeline.cli.stopping import run_and_report
 from pipeline.evaluation.datasets import DatasetError
 from pipeline.evaluation.options import (
     BenchError,
@@ -23,7 +29,6 @@ from pipeline.evaluation.options import (
     data_folder,
     names_in,
 )
-from pipeline.evaluation.progress import frame_progress
 from pipeline.parts.auto import DOWNLOAD_FREE
 
 if TYPE_CHECKING:
@@ -87,7 +92,7 @@ def memory(
         own = {"memory_slots": slots, _interval_of(method): interval}
         plan = _plan(data, names_in(sequences), frames, (method, segmenter, option), own, device, json, plot)
     except (BenchError, DatasetError, ValueError, OSError) as error:
-        raise failed(error) from error
+        raise error_exit(error) from error
     finish(plan)
 
 
@@ -103,7 +108,7 @@ def finish(plan: MemoryPlan) -> None:
     finished = Finished()
 
     def run() -> None:
-        with frame_progress() as progress:
+        with progress_bar() as progress:
             for name, build in plan.methods.items():
                 bar = progress.add_task(name, total=len(plan.clip))
 
@@ -113,7 +118,7 @@ def finish(plan: MemoryPlan) -> None:
                 finished.runs[name] = run_memory(plan.clip, build(), on_frame)
                 finished.write(plan, complete=False)
 
-    measure(
+    run_and_report(
         run,
         lambda complete: _show(finished.write(plan, complete=complete), Console()),
         lambda: f"{', '.join(finished.runs) or 'nothing'} is finished and kept",
@@ -146,7 +151,7 @@ def _plan(
     if not names:
         raise BenchError("--sequences needs a clip at least: the one whose objects count")
     method, segmenter, option = parts
-    choice, store = concrete_choice(chosen(method, segmenter, DEFAULT.point_tracker, DEFAULT.box_tracker, None, option))
+    choice, store = resolved_choice(method_choice(method, segmenter, option=option))
     twice = sorted({*own, "memory_policy"} & set(choice.options))
     if twice:
         raise BenchError(

@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from pipeline.cli.errors import failed
-from pipeline.cli.parts import DEFAULT, MethodName, MethodOptions, SegmenterName, chosen, concrete_choice
+from pipeline.cli.console import error_exit, print_note, spinner
+from pipeline.cli.options import (
+    MethodName,
+    MethodOptions,
+    SegmenterName,
+    method_choice,
+    resolved_choice,
+)
+from pipeline.cli.stopping import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from pipeline.evaluation.speed.baselines import Compared
@@ -21,7 +27,6 @@ if TYPE_CHECKING:
     from pipeline.evaluation.speed.report import SpeedRun
 
 METHOD, SEGMENTER = "idpro", "mobile_sam"
-INTERRUPTED = 130
 
 
 def speed(
@@ -52,9 +57,7 @@ def speed(
 
     try:
         check_file(json)
-        choice, store = concrete_choice(
-            chosen(method, segmenter, DEFAULT.point_tracker, DEFAULT.box_tracker, None, option)
-        )
+        choice, store = resolved_choice(method_choice(method, segmenter, option=option))
         shown, name = speed_clip(frames, clip)
         torch.manual_seed(0)  # The same random weights in every run.
         built = build_method(
@@ -62,7 +65,7 @@ def speed(
         )
         used = resolve_device(device)
     except (ValueError, OSError, FrameError) as error:
-        raise failed(error) from error
+        raise error_exit(error) from error
     weights = weights_used(choice.segmenter, store)
     # Who mounts this command may say how large a stored session is.
     bench = SpeedBench(shown, built, objects, used, context.obj)
@@ -123,10 +126,10 @@ def finish(progress: _Progress, others: list[tuple[Compared, Callable[[], Compar
     document = progress.write(complete=not stopped)
     show_speed(document, Console())
     if stopped:
-        Console(stderr=True).print("stopped; what was measured before is kept", highlight=False)
-        raise typer.Exit(INTERRUPTED)
+        print_note("stopped; what was measured before is kept")
+        raise typer.Exit(EXIT_INTERRUPTED)
     if progress.problems:
-        raise failed(RuntimeError("; ".join(f"{part}: {problem}" for part, problem in progress.problems.items())))
+        raise error_exit(RuntimeError("; ".join(f"{part}: {problem}" for part, problem in progress.problems.items())))
 
 
 def suspicious(document: dict[str, Any]) -> dict[str, str]:
@@ -144,8 +147,7 @@ def suspicious(document: dict[str, Any]) -> dict[str, str]:
 
 
 def _measure(progress: _Progress, others: list[tuple[Compared, Callable[[], Compared]]]) -> None:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    with spinner() as bars:
         for name, step in progress.bench.steps(progress.asked.repeats):
             bar = bars.add_task(name, total=None)
             try:

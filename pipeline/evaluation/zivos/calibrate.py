@@ -12,12 +12,17 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.cli.errors import failed
-from pipeline.cli.interrupts import measure
-from pipeline.cli.parts import DEFAULT, Checkpoint, MethodOptions, SegmenterName, chosen, concrete_choice
+from pipeline.cli.console import error_exit, progress_bar
+from pipeline.cli.options import (
+    Checkpoint,
+    MethodOptions,
+    SegmenterName,
+    method_choice,
+    resolved_choice,
+)
+from pipeline.cli.stopping import run_and_report
 from pipeline.evaluation.datasets import ClipFiles, DatasetError, Objects, find_clips
 from pipeline.evaluation.options import BenchError, DataFolder, check_files, data_folder, names_in
-from pipeline.evaluation.progress import frame_progress
 from pipeline.evaluation.zivos.annotator import Corrections, GivenBy
 from pipeline.evaluation.zivos.calibration import CalibrationSettings
 from pipeline.evaluation.zivos.command import EMBEDDING_RAM_MIB
@@ -96,9 +101,9 @@ def calibrate(
         calibration = CalibrationSettings(
             iou_bound, fall, fall_frames, horizon_frames, least_events, calls_per_100_frames
         )
-        asked = chosen(METHOD, segmenter, DEFAULT.point_tracker, DEFAULT.box_tracker, checkpoint, option)
+        asked = method_choice(METHOD, segmenter, checkpoint=checkpoint, option=option)
         check_options(asked.options)
-        choice, store = concrete_choice(asked)
+        choice, store = resolved_choice(asked)
         folder = data_folder(data)
         settings = {
             "method": choice.method,
@@ -117,7 +122,7 @@ def calibrate(
         method = build_method(replace(choice, options=watching), store=store, device=device, embeddings=cache)
         run = _Run(clips, objects, start, calibration, settings, resolve_device(device), json)
     except (BenchError, DatasetError, ValueError, OSError) as error:
-        raise failed(error) from error
+        raise error_exit(error) from error
     finish(run, method)
 
 
@@ -138,7 +143,7 @@ def finish(run: _Run, method: Method) -> None:
     Raises:
         typer.Exit: it was stopped, or a clip cannot be measured on.
     """
-    measure(
+    run_and_report(
         lambda: watch(run, method),
         lambda complete: show(run.write(complete=complete), Console()),
         lambda: f"{len(run.passes)} of {len(run.clips)} clips are finished and kept",
@@ -155,7 +160,7 @@ def watch(run: _Run, method: Method) -> None:
     from pipeline.evaluation.long_clip import LongClip
     from pipeline.evaluation.zivos.single_pass import run_pass
 
-    with frame_progress() as progress:
+    with progress_bar() as progress:
         bar = progress.add_task("", total=len(run.clips))
         for files in run.clips:
             clip = LongClip.of([files], len(files.image_paths), meaning=run.objects)

@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 
-from pipeline.cli.errors import failed
-from pipeline.cli.interrupts import measure
-from pipeline.cli.parts import concrete_choice
+from pipeline.cli.console import error_exit, progress_bar
+from pipeline.cli.options import resolved_choice
+from pipeline.cli.stopping import run_and_report
 from pipeline.evaluation.datasets import ClipFiles, DatasetError, Objects, find_clips
 from pipeline.evaluation.options import BenchError, check_files, data_folder, names_in
-from pipeline.evaluation.progress import frame_progress
 from pipeline.evaluation.zivos.annotator import Corrections, GivenBy
 from pipeline.methods import ONLINE_METHODS, build_method, resolve_device
 from pipeline.methods.options import option_words
-from pipeline.streaming.click_means import ClickMeans
+from pipeline.streaming.session import ClickMeans
 from pipeline.video.frames import FrameError
 
 if TYPE_CHECKING:
@@ -133,7 +132,7 @@ def run_zivos(options: ZivosOptions) -> None:
     try:
         require_online(options.choice.method)
         start = given_by(options.start)
-        choice, store = concrete_choice(options.choice)
+        choice, store = resolved_choice(options.choice)
         folder = data_folder(options.data)
         clips = find_clips(folder, names_in(options.sequences))
         check_files(options.json, None, None)
@@ -141,7 +140,7 @@ def run_zivos(options: ZivosOptions) -> None:
         method = build_method(choice, store=store, device=options.device, embeddings=cache)
         device = resolve_device(options.device)
     except (BenchError, DatasetError, ValueError, OSError) as error:
-        raise failed(error) from error
+        raise error_exit(error) from error
     settings = {
         "method": choice.method,
         "segmenter": choice.segmenter,
@@ -188,7 +187,7 @@ def finish(
             write_json(document, options.json)
         return document
 
-    measure(
+    run_and_report(
         lambda: run(options, clips, method, finished, lambda: write(complete=False)),
         lambda complete: show_zivos(write(complete=complete), Console()),
         lambda: f"{len(finished.entries)} of {len(clips)} clips are finished and kept",
@@ -212,7 +211,7 @@ def run(
     from pipeline.evaluation.long_clip import LongClip
     from pipeline.evaluation.zivos.report import clip_entry
 
-    with frame_progress() as progress:
+    with progress_bar() as progress:
         bar = progress.add_task("", total=len(clips) * len(options.kinds))
         for files in clips:
             n_frames = options.long_frames or len(files.image_paths)

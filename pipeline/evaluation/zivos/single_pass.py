@@ -16,8 +16,7 @@ from pipeline.evaluation.timing import Stopwatch, TimedFrames, timed_method
 from pipeline.evaluation.zivos.annotator import Agent, Corrections, GivenBy, Schedule, TrueMasks, random_schedule
 from pipeline.evaluation.zivos.metrics import Workload
 from pipeline.methods.base import Method
-from pipeline.streaming.click_means import ClickMeans
-from pipeline.streaming.session import OnlineFrame, OnlineSession
+from pipeline.streaming.session import ClickMeans, OnlineFrame, OnlineSession
 from pipeline.types import BoolMask, FrameResult, FrameRGB
 from pipeline.video.frames import FrameError, FrameSource
 

@@ -206,7 +206,7 @@ def test_folder_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 
 
 SCRIPT = """
-from pipeline.cli.transfer_progress import transfer_progress
+from pipeline.cli.console import transfer_progress
 with transfer_progress() as report:
     report("weights.pth", 0, 2**21)
     report("weights.pth", 2**21, 2**21)

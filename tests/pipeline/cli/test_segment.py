@@ -20,7 +20,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from ls_backend.cli.main import app
-from pipeline.batch.options import Options
+from pipeline.batch.options import SegmentOptions
 from pipeline.batch.prompt_file import json_schema
 from pipeline.batch.summary import Summary
 from pipeline.methods import METHODS, MethodChoice
@@ -316,7 +316,7 @@ def test_wrong_prompts_are_refused_before_any_work(
 
 
 def test_the_line_to_continue_says_what_was_chosen() -> None:
-    options = Options(
+    options = SegmentOptions(
         Path("a clip.mp4"), Path("p.json"), Path("out"), MethodChoice(box_tracker="mask_box"), NOWHERE, "cpu", 64
     )
     chosen = "ivos segment 'a clip.mp4' --prompts p.json --output out --box-tracker mask_box --device cpu"

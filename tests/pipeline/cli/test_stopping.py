@@ -7,13 +7,13 @@ import signal
 
 import pytest
 
-from pipeline.cli.stopping import SIGNALS, Stopped, StopSignals
+from pipeline.cli.stopping import SIGNALS, Stopped, StopRequest
 
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_noted_and_granted_at_the_next_check(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with StopSignals() as stop:
+    with StopRequest() as stop:
         stop.check()
         os.kill(os.getpid(), number)
         os.kill(os.getpid(), number)

@@ -17,7 +17,7 @@ from pipeline.batch.summary import (
     VideoSummary,
     read_summary,
 )
-from pipeline.streaming.run_folder import OnlineFolder
+from pipeline.streaming.run_folder import OnlineRunFolder
 from pipeline.streaming.scores import FrameRanges
 from pipeline.types import FrameResult, RunLengthMask
 
@@ -42,18 +42,18 @@ def result(
     return FrameResult(object_id, frame_index, RunLengthMask.encode(mask), score, prompted)
 
 
-def summary(folder: OnlineFolder, *, complete: bool = True) -> Summary:
+def summary(folder: OnlineRunFolder, *, complete: bool = True) -> Summary:
     return folder.write_summary(INPUTS, ONLINE, complete=complete, run_s=4, segment_s=2)
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> OnlineFolder:
-    made = OnlineFolder(tmp_path / "out", {1: "first"})
+def folder(tmp_path: Path) -> OnlineRunFolder:
+    made = OnlineRunFolder(tmp_path / "out", {1: "first"})
     made.clear()
     return made
 
 
-def test_what_a_run_leaves(folder: OnlineFolder, tmp_path: Path) -> None:
+def test_what_a_run_leaves(folder: OnlineRunFolder, tmp_path: Path) -> None:
     assert folder.add(0, IMAGE, ()) is None, "no object has begun"
     folder.drop(1)
     assert folder.add(2, IMAGE, [result(1, 2, prompted=True)]) == "masks/00002.png"
@@ -79,7 +79,7 @@ def test_what_a_run_leaves(folder: OnlineFolder, tmp_path: Path) -> None:
         assert sorted(np.unique(np.asarray(image))) == [0, 1]
 
 
-def test_a_frame_may_be_written_again(folder: OnlineFolder, tmp_path: Path) -> None:
+def test_a_frame_may_be_written_again(folder: OnlineRunFolder, tmp_path: Path) -> None:
     folder.add(0, IMAGE, [result(1, 0, score=0.1)])
     folder.write(0, [result(1, 0, score=0.9, area_px=0, prompted=True), result(2, 0)])
     first, second = summary(folder).objects
@@ -90,7 +90,7 @@ def test_a_frame_may_be_written_again(folder: OnlineFolder, tmp_path: Path) -> N
     assert sorted(path.name for path in (tmp_path / "out" / "masks").iterdir()) == ["00000.png"]
 
 
-def test_complete_needs_every_object_from_its_first_frame_on(folder: OnlineFolder) -> None:
+def test_complete_needs_every_object_from_its_first_frame_on(folder: OnlineRunFolder) -> None:
     folder.add(0, IMAGE, ())
     assert not summary(folder).complete, "object 1 never began"
     folder.add(1, IMAGE, [result(1, 1)])
@@ -103,7 +103,7 @@ def test_complete_needs_every_object_from_its_first_frame_on(folder: OnlineFolde
 
 def test_only_an_earlier_run_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     for _ in range(2):
-        run = OnlineFolder(tmp_path, {})
+        run = OnlineRunFolder(tmp_path, {})
         run.check(overwrite=True)
         run.clear()
         run.log('{"event":"start"}')
@@ -112,9 +112,9 @@ def test_only_an_earlier_run_is_replaced_and_nothing_else(tmp_path: Path) -> Non
         summary(run)
         assert (tmp_path / "events.jsonl").read_text() == '{"event":"start"}\n'
     with pytest.raises(RunFolderError, match="holds an earlier run; --overwrite replaces it"):
-        OnlineFolder(tmp_path, {}).check(overwrite=False)
+        OnlineRunFolder(tmp_path, {}).check(overwrite=False)
     (tmp_path / "masks" / "mine.png").touch()
-    OnlineFolder(tmp_path, {}).clear()
+    OnlineRunFolder(tmp_path, {}).clear()
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == [
         "events.jsonl",
         "masks/mine.png",
@@ -122,11 +122,11 @@ def test_only_an_earlier_run_is_replaced_and_nothing_else(tmp_path: Path) -> Non
     ]
     (tmp_path / "summary.json").unlink()
     with pytest.raises(RunFolderError, match="is not empty, and not from an earlier run"):
-        OnlineFolder(tmp_path, {}).check(overwrite=True)
+        OnlineRunFolder(tmp_path, {}).check(overwrite=True)
 
 
 def test_images_of_requests_stay_within_their_bound(
-    folder: OnlineFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: OnlineRunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.streaming.run_folder.REQUEST_IMAGES_MIB", 1)
     image = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)

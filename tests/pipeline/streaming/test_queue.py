@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from pipeline.batch.options import SegmentError
-from pipeline.streaming.answer_lines import MAX_LINE_BYTES, AnswerLines, open_answers
-from pipeline.streaming.queue import MAX_LINES, Inbox
+from pipeline.streaming.answers import MAX_LINE_BYTES, AnswerLines, open_answers
+from pipeline.streaming.input_queue import MAX_LINES, InputQueue
 from pipeline.streaming.sources import SourceFrame
 
 SIZE_HW_PX = (256, 256)
@@ -25,21 +25,21 @@ def frames(n_frames: int) -> Iterator[SourceFrame]:
         yield SourceFrame(frame_index, np.zeros((*SIZE_HW_PX, 3), np.uint8))
 
 
-def reading(inbox: Inbox, source: Iterator[SourceFrame]) -> threading.Thread:
-    thread = threading.Thread(target=inbox.read_frames, args=(source,), daemon=True)
+def reading(input_queue: InputQueue, source: Iterator[SourceFrame]) -> threading.Thread:
+    thread = threading.Thread(target=input_queue.read_frames, args=(source,), daemon=True)
     thread.start()
     return thread
 
 
-def taken(inbox: Inbox) -> list[int]:
+def taken(input_queue: InputQueue) -> list[int]:
     """All frames that wait now, and those that come into their room."""
     found = []
-    while not inbox.frames_ended:
-        frame = inbox.next_frame()
+    while not input_queue.frames_ended:
+        frame = input_queue.next_frame()
         if frame is not None:
             found.append(frame.frame_index)
         else:
-            inbox.wait_for_anything(5)
+            input_queue.wait_for_anything(5)
     return found
 
 
@@ -51,26 +51,26 @@ def test_every_frame_comes_through_a_small_room() -> None:
             made.append(frame.frame_index)
             yield frame
 
-    inbox = Inbox(lambda: False, frames_mib=FRAME_MIB * 4.5)
-    thread = reading(inbox, source())
+    input_queue = InputQueue(lambda: False, frames_mib=FRAME_MIB * 4.5)
+    thread = reading(input_queue, source())
     time.sleep(0.2)
     assert len(made) == 5, "four wait and one is held up"
-    assert taken(inbox) == list(range(60))
+    assert taken(input_queue) == list(range(60))
     thread.join(5)
     assert not thread.is_alive()
 
 
 def test_a_frame_larger_than_the_room_still_comes() -> None:
-    inbox = Inbox(lambda: False, frames_mib=0)
-    reading(inbox, frames(3))
-    assert taken(inbox) == [0, 1, 2]
+    input_queue = InputQueue(lambda: False, frames_mib=0)
+    reading(input_queue, frames(3))
+    assert taken(input_queue) == [0, 1, 2]
 
 
 def test_late_frames_give_way_but_prompted_ones_wait() -> None:
-    inbox = Inbox(lambda: True, never_dropped=[3, 7, 50])
-    thread = reading(inbox, frames(12))
+    input_queue = InputQueue(lambda: True, never_dropped=[3, 7, 50])
+    thread = reading(input_queue, frames(12))
     thread.join(5)
-    assert taken(inbox) == [3, 7, 11]
+    assert taken(input_queue) == [3, 7, 11]
 
 
 def test_frames_before_a_failure_come_first() -> None:
@@ -78,38 +78,40 @@ def test_frames_before_a_failure_come_first() -> None:
         yield from frames(2)
         raise SegmentError("the camera is gone")
 
-    inbox = Inbox(lambda: False)
-    reading(inbox, source()).join(5)
-    assert [inbox.next_frame().frame_index for _ in range(2)] == [0, 1]
+    input_queue = InputQueue(lambda: False)
+    reading(input_queue, source()).join(5)
+    assert [input_queue.next_frame().frame_index for _ in range(2)] == [0, 1]
     with pytest.raises(SegmentError, match="the camera is gone"):
-        inbox.next_frame()
+        input_queue.next_frame()
 
 
 def test_readers_are_let_go_of() -> None:
-    inbox = Inbox(lambda: False, frames_mib=0)
+    input_queue = InputQueue(lambda: False, frames_mib=0)
     readers = [
-        reading(inbox, frames(10**9)),
-        threading.Thread(target=inbox.read_lines, args=((b"x" for _ in range(10**9)),), daemon=True),
+        reading(input_queue, frames(10**9)),
+        threading.Thread(target=input_queue.read_lines, args=((b"x" for _ in range(10**9)),), daemon=True),
     ]
     readers[1].start()
     time.sleep(0.1)
-    inbox.close()
+    input_queue.close()
     for reader in readers:
         reader.join(5)
         assert not reader.is_alive()
 
 
 def test_lines_wait_within_a_bound() -> None:
-    inbox = Inbox(lambda: False)
-    thread = threading.Thread(target=inbox.read_lines, args=([b"%d" % k for k in range(MAX_LINES * 2)],), daemon=True)
+    input_queue = InputQueue(lambda: False)
+    thread = threading.Thread(
+        target=input_queue.read_lines, args=([b"%d" % k for k in range(MAX_LINES * 2)],), daemon=True
+    )
     thread.start()
     time.sleep(0.2)
     assert thread.is_alive(), "the writer is held up"
     found = []
-    while not inbox.lines_ended:
-        line = inbox.next_line()
+    while not input_queue.lines_ended:
+        line = input_queue.next_line()
         if line is None:
-            inbox.wait_for_line(1)
+            input_queue.wait_for_line(1)
         else:
             found.append(int(line))
     assert found == list(range(MAX_LINES * 2))

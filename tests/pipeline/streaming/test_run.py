@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from pipeline.batch.summary import Summary
-from pipeline.cli.stopping import StopSignals
+from pipeline.cli.stopping import StopRequest
 from pipeline.methods import MethodChoice
 from pipeline.streaming.options import OnlineOptions
 from pipeline.streaming.run import OnlineRun
-from pipeline.streaming.run_folder import OnlineFolder
+from pipeline.streaming.run_folder import OnlineRunFolder
 from pipeline.types import FrameResult, RunLengthMask
 from pipeline.video.sample_clip import SampleClip
 from tests.built_methods import NOWHERE
@@ -66,7 +66,7 @@ def answers(options: OnlineOptions, lines: Iterable[dict[str, Any] | str]) -> No
 
 def run(options: OnlineOptions) -> list[dict[str, Any]]:
     """All events of a run."""
-    OnlineRun(options, StopSignals()).go()
+    OnlineRun(options, StopRequest()).run()
     return events_of(options)
 
 
@@ -164,7 +164,7 @@ def test_a_method_that_never_asks_goes_online_too(options: OnlineOptions, clip: 
 
 def test_a_signal_ends_the_run_after_the_frame_at_hand(options: OnlineOptions) -> None:
     os.mkfifo(Path(options.output.parent) / "never")
-    stop = StopSignals()
+    stop = StopRequest()
     asking = replace(options, choice=ASKING, answer_timeout_s=600, answers=str(options.output.parent / "never"))
     online = OnlineRun(asking, stop)
     thread = threading.Thread(target=online.go, daemon=True)
@@ -204,7 +204,7 @@ def test_frames_of_another_size_and_prompts_on_them_are_said(
 def test_masks_of_frames_that_are_done_do_not_stay_in_memory(tmp_path: Path) -> None:
     mask = RunLengthMask.encode(np.random.default_rng(0).random((24, 32)) > 0.5)
     image = np.zeros((24, 32, 3), np.uint8)
-    folder = OnlineFolder(tmp_path, {})
+    folder = OnlineRunFolder(tmp_path, {})
     folder.clear()
 
     def write(frames: range) -> None:

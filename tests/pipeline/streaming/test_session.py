@@ -21,8 +21,7 @@ from pipeline.methods.lazy import Lazy
 from pipeline.methods.lazy_video import LazySettings
 from pipeline.segmenters.classical import ClassicalSegmenter
 from pipeline.session.session import Session
-from pipeline.streaming.click_means import ClickMeans
-from pipeline.streaming.session import OnlineFrame, OnlineSession
+from pipeline.streaming.session import ClickMeans, OnlineFrame, OnlineSession
 from pipeline.types import BoolMask, BoxPrompt, FrameRGB, MaskPrompt, PointPrompt, Prompt, RunLengthMask
 from pipeline.uncertainty import dilated
 from tests.clips import real_or_rendered

@@ -13,8 +13,15 @@ import numpy as np
 import pytest
 
 from pipeline.batch.options import SegmentError
-from pipeline.streaming.folder_source import GrowingFolderSource
-from pipeline.streaming.sources import PipeSource, Source, SourceFrame, StreamSource, VideoFileSource, shown_url
+from pipeline.streaming.sources import (
+    GrowingFolderSource,
+    PipeSource,
+    Source,
+    SourceFrame,
+    StreamSource,
+    VideoFileSource,
+    shown_url,
+)
 from tests.pipeline.streaming.rtsp_server import rtsp_camera
 from tests.pipeline.streaming.stream_server import MjpegServer, file_server, serving
 

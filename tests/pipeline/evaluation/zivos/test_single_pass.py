@@ -18,8 +18,7 @@ from pipeline.methods.base import Method
 from pipeline.methods.lazy import Lazy
 from pipeline.methods.lazy_video import LazySettings
 from pipeline.segmenters.base import PromptBatch, Segmentation
-from pipeline.streaming.click_means import ClickMeans
-from pipeline.streaming.session import OnlineSession
+from pipeline.streaming.session import ClickMeans, OnlineSession
 from pipeline.types import BoolMask, FrameRGB, MaskPrompt, Prompt, RunLengthMask
 from tests.built_methods import built
 from tests.pipeline.frame_sources import ArrayFrames

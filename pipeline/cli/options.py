@@ -1,4 +1,4 @@
-"""The options of the command line that choose a method and its parts, the same for every sub-command."""
+"""Command line options that several commands share: the method, its parts, and how they become a `MethodChoice`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.parts.auto import resolve_segmenter
 from pipeline.parts.builtin import BOX_TRACKERS, POINT_TRACKERS, SEGMENTERS
 from pipeline.settings import ModelSettings
 
-DEFAULT = MethodChoice()
+DEFAULT_CHOICE = MethodChoice()
 
 MethodName = Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")]
 SegmenterName = Annotated[
@@ -32,27 +32,27 @@ MethodOptions = Annotated[
 ]
 
 
-def chosen(
+def method_choice(
     method: str,
     segmenter: str,
-    point_tracker: str,
-    box_tracker: str,
-    checkpoint: Path | None,
-    option: list[str] | None,
+    point_tracker: str = DEFAULT_CHOICE.point_tracker,
+    box_tracker: str = DEFAULT_CHOICE.box_tracker,
+    checkpoint: Path | None = None,
+    option: list[str] | None = None,
 ) -> MethodChoice:
-    """The choice, checked.
+    """The method and parts that the options name, checked.
 
     Raises:
         ValueError: a name is unknown, or an option is not of the form NAME=VALUE.
     """
-    file = None if checkpoint is None else checkpoint.expanduser()
-    choice = MethodChoice(method, segmenter, point_tracker, box_tracker, file, parse_options(option or ()))
+    weights = None if checkpoint is None else checkpoint.expanduser()
+    choice = MethodChoice(method, segmenter, point_tracker, box_tracker, weights, parse_options(option or ()))
     choice.check()
     return choice
 
 
-def concrete_choice(choice: MethodChoice) -> tuple[MethodChoice, ModelStore]:
-    """The choice with ``auto`` replaced by what it means on this machine now, and the model zoo here.
+def resolved_choice(choice: MethodChoice) -> tuple[MethodChoice, ModelStore]:
+    """The choice with ``auto`` replaced by the segmenter it means on this machine, and the models of this machine.
 
     Raises:
         ValueError: no model of method sam2 is here, or an ``IVOS_*`` setting is wrong.

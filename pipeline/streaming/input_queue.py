@@ -17,7 +17,7 @@ class Closed(Exception):
     """Nobody takes anything out any more."""
 
 
-class Inbox:
+class InputQueue:
     """Where readers put frames and lines, and the run takes them out.
 
     Args:
