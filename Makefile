@@ -1,7 +1,8 @@
 # make demo       Label Studio and the backend with a clip to click in   (ARGS="--video clip.mp4" goes to `ivos demo`)
 # make test       linters, types and the tests, except those marked `long`; this is what CI runs
 # make test-all   the same with all tests
-# All of them first install what they need into .venv. make lock renews both lock files.
+# All of them first install what they need into .venv. make lock renews both lock files;
+# make docs writes the tables of settings in docs/ from the classes.
 
 PYTHON ?=
 ARGS ?=
@@ -13,11 +14,11 @@ EXTRAS := hq sam2 trackers
 LOCK_OPTIONS := --universal --python-version 3.10 --generate-hashes --no-emit-index-url
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint lock install browser
+.PHONY: help demo test test-all lint docs lock install browser
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '1,4s/^# //p' $(firstword $(MAKEFILE_LIST))
+	@sed -n '1,5s/^# //p' $(firstword $(MAKEFILE_LIST))
 
 demo: install
 	@exec $(BIN)/ivos demo $(ARGS)
@@ -78,6 +79,9 @@ browser:
 	fi; \
 	echo "The tests need Chromium, and it could not be installed. Install it (Debian: apt-get install chromium) and run make test again." >&2; \
 	exit 1
+
+docs: install
+	$(BIN)/python docs/tables.py
 
 # Label Studio's lock is made in an empty folder: the overrides in pyproject.toml are not meant for it.
 lock: install

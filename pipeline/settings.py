@@ -25,9 +25,15 @@ class ModelSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
-    cache_dir: Path = Field(default_factory=lambda: user_cache_path("label-studio-ivos"))
-    model_dir: Path | None = Field(default=None, description="Folder of weights; unset: `models` below the cache.")
-    model_mirror: str = Field(default="", description="Folder or URL to take weights from instead of their addresses.")
+    cache_dir: Path = Field(
+        default_factory=lambda: user_cache_path("label-studio-ivos"),
+        description="Folder of frames, embeddings, stored sessions and `connections.json`, which holds tokens. Empty: "
+        "`label-studio-ivos` in the user's cache folder.",
+    )
+    model_dir: Path | None = Field(default=None, description="Folder of weights. Empty: `models` in the cache folder.")
+    model_mirror: str = Field(
+        default="", description="Folder or URL to take weights from. Empty: their official addresses."
+    )
 
     @property
     def model_store(self) -> ModelStore:

@@ -17,7 +17,11 @@ from pipeline.video.frames import FrameSource
 
 @dataclass(frozen=True)
 class SamPdSettings(DenoisingSettings):
-    """See `DenoisingSettings`; ``refinement_iterations`` are those of prompted frames."""
+    """See `DenoisingSettings`, and one setting of its own.
+
+    Attributes:
+        refinement_iterations: further decoding iterations on prompted frames, after the first two.
+    """
 
     refinement_iterations: int = 0
 
