@@ -15,9 +15,17 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.clicks import ClickStrategy, correcting_clicks, first_click
 from pipeline.evaluation.datasets import Truth
-from pipeline.evaluation.scribbles import correcting_strokes, first_strokes
+from pipeline.evaluation.simulated_prompts import (
+    ClickStrategy,
+    correcting_clicks,
+    correcting_strokes,
+    first_click,
+    first_strokes,
+    grid_points,
+    noisy_box,
+    random_points,
+)
 from pipeline.types import BoolMask, BoxPrompt, MaskPrompt, PointPrompt, Prompt, RunLengthMask, ScribblePrompt
 
 
@@ -216,53 +224,3 @@ def spread_frames(first: int, usable: NDArray[np.bool_], n_frames: int) -> tuple
         nearest = apart[chosen].min(axis=0)
         chosen.append(int(candidates[np.minimum(apart[candidates], nearest).sum(axis=1).argmin()]))
     return tuple(chosen)
-
-
-def exact_box(mask: BoolMask) -> tuple[float, float, float, float]:
-    """The box x0, y0, x1, y1 around a mask that is not empty; its right and lower edges lie behind the last pixel."""
-    rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
-
-
-def noisy_box(mask: BoolMask, noise_px: float, chance: np.random.Generator) -> tuple[float, float, float, float]:
-    """The exact box with every edge moved by a uniform error in [-noise_px, noise_px], clipped to the image.
-
-    Where the error would leave no pixel of width or height, that pair of edges stays exact.
-    """
-    height_px, width_px = mask.shape
-    exact = exact_box(mask)
-    moved = np.add(exact, chance.uniform(-noise_px, noise_px, 4))
-    x0, y0, x1, y1 = (float(v) for v in np.clip(moved, 0, (width_px, height_px, width_px, height_px)))
-    if x1 - x0 < 1:
-        x0, x1 = exact[0], exact[2]
-    if y1 - y0 < 1:
-        y0, y1 = exact[1], exact[3]
-    return x0, y0, x1, y1
-
-
-def grid_points(mask: BoolMask, n_points: int) -> list[tuple[float, float]]:
-    """``n_points`` pixel centres x, y inside the mask on a square grid, or all of its pixels where there are fewer.
-
-    The grid is the widest one with enough of its points inside; of more than enough, an even selection is taken.
-    """
-    ys, xs = np.nonzero(mask)
-    n_points = min(n_points, len(xs))
-    if n_points <= 0:
-        return []
-    for step_px in range(max(1, int(np.sqrt(len(xs) / n_points)) + 1), 0, -1):
-        offset_px = step_px // 2
-        on_grid = ((ys - ys.min()) % step_px == offset_px) & ((xs - xs.min()) % step_px == offset_px)
-        if on_grid.sum() >= n_points:
-            break
-    xs, ys = xs[on_grid], ys[on_grid]
-    chosen = np.linspace(0, len(xs) - 1, n_points).round().astype(int)
-    return [(float(xs[i]) + 0.5, float(ys[i]) + 0.5) for i in chosen]
-
-
-def random_points(mask: BoolMask, n_points: int, chance: np.random.Generator) -> list[tuple[float, float]]:
-    """``n_points`` centres x, y of different pixels inside the mask, at random; all of them where there are fewer."""
-    ys, xs = np.nonzero(mask)
-    if not len(xs):
-        return []
-    chosen = chance.choice(len(xs), size=min(n_points, len(xs)), replace=False)
-    return [(float(xs[i]) + 0.5, float(ys[i]) + 0.5) for i in chosen]

@@ -24,7 +24,6 @@ from pipeline.cli.options import (
 from pipeline.cli.stopping import EXIT_INTERRUPTED, Stopped, StopRequest
 from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.evaluation.annotator import AnnotatorSettings, NextFrame, Start
-from pipeline.evaluation.clicks import ClickStrategy
 from pipeline.evaluation.datasets import ClipFiles, DatasetError, Objects, find_clips, read_truth
 from pipeline.evaluation.long.command import long
 from pipeline.evaluation.memory.command import memory
@@ -37,13 +36,11 @@ from pipeline.evaluation.options import (
     frame_numbers,
     refuse_options,
 )
-from pipeline.evaluation.plot import plot_report
-from pipeline.evaluation.report import clip_entry, report
+from pipeline.evaluation.report import clip_entry, plot_report, report, show_tables
 from pipeline.evaluation.results import write_json
-from pipeline.evaluation.runner import ClipScore, run_clip
-from pipeline.evaluation.single_frames import SingleFrameScore, score_single_frames
+from pipeline.evaluation.runner import ClipScore, SingleFrameScore, run_clip, score_single_frames
+from pipeline.evaluation.simulated_prompts import ClickStrategy
 from pipeline.evaluation.speed.command import speed
-from pipeline.evaluation.table import show_tables
 from pipeline.evaluation.zivos.command import (
     DEFAULT_START,
     ONLINE_METHOD,

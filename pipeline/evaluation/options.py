@@ -9,7 +9,7 @@ import typer
 
 from pipeline.cli.console import error_exit
 from pipeline.evaluation.annotator import AnnotatorSettings, Start
-from pipeline.evaluation.plot import supported_suffixes
+from pipeline.evaluation.report import supported_suffixes
 
 DEFAULT_DATA = Path("../shared/data/davis")
 DataFolder = Annotated[

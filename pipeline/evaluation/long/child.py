@@ -1,13 +1,138 @@
-"""The process in which `ivos bench long` measures one length: a task file in, a result file out, progress on stdout."""
+"""The process in which `ivos bench long` measures one length: a task file in, a result file out, progress on stdout.
+
+It runs one round over the video and measures what the round holds, on disk and in memory, and how fast it is.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.evaluation.long.run import LongTask, run_long
+import cv2
+import psutil
+
+from pipeline.embeddings.cache import EmbeddingCache
+from pipeline.evaluation.datasets import LongClip
+from pipeline.evaluation.results import peak_rss_mib
+from pipeline.methods.base import Method
+from pipeline.session.session import Session
+from pipeline.types import MaskPrompt, RunLengthMask
+from pipeline.video.video_file import VideoFileFrames
+
+FRAMES_PER_SECOND = 25
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class LongTask:
+    """What a process is asked for: masks of objects on frame 0 as COCO run lengths, and the bounds in MiB."""
+
+    video: str
+    objects: dict[int, str]
+    size_hw_px: tuple[int, int]
+    frame_disk_mib: float
+
+    def prompts(self) -> list[MaskPrompt]:
+        """The masks as prompts."""
+        height_px, width_px = self.size_hw_px
+        return [
+            MaskPrompt(object_id, 0, RunLengthMask(height_px, width_px, counts.encode()))
+            for object_id, counts in self.objects.items()
+        ]
+
+
+def write_long_video(clip: LongClip, path: Path, n_frames: int, on_frame: Callable[[int], None]) -> None:
+    """Render the beginning of a long clip as an MP4.
+
+    Raises:
+        OSError: it cannot be written.
+        FrameError: a frame cannot be read.
+    """
+    height_px, width_px = clip.size_hw_px
+    fourcc = cv2.VideoWriter.fourcc(*"mp4v")
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, fourcc, FRAMES_PER_SECOND, (width_px, height_px))
+    if not writer.isOpened():
+        raise OSError(f"OpenCV cannot write the video {path}")
+    frames = clip.frames
+    for frame_index in range(n_frames):
+        writer.write(cv2.cvtColor(frames.frame(frame_index), cv2.COLOR_RGB2BGR))
+        on_frame(frame_index + 1)
+    writer.release()
+
+
+def long_task(clip: LongClip, video: Path, frame_disk_mib: float) -> LongTask:
+    """The round that starts with the true masks of the objects that frame 0 shows.
+
+    Raises:
+        ValueError: it shows none of those that count.
+    """
+    masks = {object_id: clip.mask(0, object_id) for object_id in clip.object_ids}
+    shown = {object_id: RunLengthMask.encode(mask).counts.decode() for object_id, mask in masks.items() if mask.any()}
+    if not shown:
+        raise ValueError(f"{clip.name}: frame 0 shows none of the objects that count; name another clip first")
+    return LongTask(str(video), shown, clip.size_hw_px, frame_disk_mib)
+
+
+def run_long(
+    task: LongTask, method: Method, embeddings: EmbeddingCache[Any], on_frame: Callable[[int], None]
+) -> dict[str, Any]:
+    """Segment every frame of the video, and measure. Nothing but the masks is kept of what was found on the way.
+
+    Returns:
+        what JSON can say; ``masks`` are COCO run lengths by object and frame.
+    """
+    prompts = task.prompts()
+    process = psutil.Process()
+    with VideoFileFrames(Path(task.video), disk_mib=task.frame_disk_mib) as frames:
+        session = Session(frames, method)
+        before_mib = process.memory_info().rss / MIB
+        n_missing = dict.fromkeys(range(len(frames)), len(prompts))
+        seconds, rss_mib, disk_mib = [], [], 0.0
+        last_s = time.perf_counter()
+        for result in session.run_round(prompts, object_ids=task.objects.keys()):
+            n_missing[result.frame_index] -= 1
+            if n_missing[result.frame_index]:
+                continue
+            now_s = time.perf_counter()
+            seconds.append(round(now_s - last_s, 5))
+            last_s = now_s
+            disk = 0 if embeddings.disk is None else embeddings.disk.held_bytes
+            disk_mib = max(disk_mib, disk / MIB)
+            if len(seconds) % max(1, len(frames) // 20) == 0:
+                rss_mib.append([len(seconds), round(process.memory_info().rss / MIB, 1)])
+            on_frame(len(seconds))
+        peak_mib = peak_own_rss_mib()
+        return {
+            "frames": len(frames),
+            "frames_kept_on_disk": frames.kept_frames,
+            "decode_seconds": round(frames.decode_s, 3),
+            "seconds": seconds,
+            "rss_mib_before": round(before_mib, 1),
+            "rss_mib": rss_mib,
+            "peak_rss_mib": round(peak_mib, 1),
+            "session_mib": round(session.held_bytes / MIB, 2),
+            "embedding_ram_mib": round(embeddings.held_bytes / MIB, 1),
+            "frame_disk_mib": round(frames.peak_disk_bytes / MIB, 2),
+            "embedding_disk_mib": round(disk_mib, 2),
+            "masks": {
+                object_id: {r.frame_index: r.mask.counts.decode() for r in session.results(object_id)}
+                for object_id in task.objects
+            },
+        }
+
+
+def peak_own_rss_mib() -> float:
+    """The most memory this program ever held, in MiB, without what the process held before it became this program."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+    except (OSError, StopIteration):
+        return peak_rss_mib()
 
 
 def main(task_file: Path, result_file: Path) -> None:

@@ -38,7 +38,7 @@ from pipeline.evaluation.options import (
 from pipeline.parts.auto import DOWNLOAD_FREE
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.long_clip import LongClip
+    from pipeline.evaluation.datasets import LongClip
 
 SEQUENCES = "blackswan"
 LEAST_FRAMES = 20
@@ -141,8 +141,8 @@ def finish(plan: LongPlan) -> None:
 
 
 def _measure(plan: LongPlan, n_frames: int, finished: Finished, progress: Progress) -> None:
+    from pipeline.evaluation.long.child import long_task, write_long_video
     from pipeline.evaluation.long.report import length_entry
-    from pipeline.evaluation.long.run import long_task, write_long_video
 
     bar = progress.add_task(f"{n_frames} frames, writing the video", total=n_frames)
 
@@ -203,8 +203,7 @@ def _plan(
         BenchError, DatasetError, ValueError, OSError: it does not fit.
     """
     from pipeline.embeddings.disk import LEAST_MIB
-    from pipeline.evaluation.datasets import find_clips
-    from pipeline.evaluation.long_clip import LongClip
+    from pipeline.evaluation.datasets import LongClip, find_clips
     from pipeline.methods import require_here, resolve_device
 
     words = names_in(frames)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
 
-from pipeline.evaluation.long_clip import LongClip
+from pipeline.evaluation.datasets import LongClip
 from pipeline.evaluation.metrics import region_similarity
 from pipeline.evaluation.results import machine, versions
 from pipeline.types import RunLengthMask

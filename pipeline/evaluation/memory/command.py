@@ -32,7 +32,7 @@ from pipeline.evaluation.options import (
 from pipeline.parts.auto import DOWNLOAD_FREE
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.long_clip import LongClip
+    from pipeline.evaluation.datasets import LongClip
     from pipeline.evaluation.memory.measurement import MemoryRun
     from pipeline.methods.base import Method
 
@@ -62,8 +62,7 @@ class Finished:
 
     def write(self, plan: MemoryPlan, *, complete: bool) -> dict[str, Any]:
         """Bring the files up to date, and give the JSON document."""
-        from pipeline.evaluation.memory.measurement import memory_report
-        from pipeline.evaluation.memory.plot import plot_memory
+        from pipeline.evaluation.memory.report import memory_report, plot_memory
         from pipeline.evaluation.results import write_json
 
         document = memory_report(plan.clip, self.runs, plan.settings, device=plan.device, complete=complete)
@@ -142,8 +141,7 @@ def _plan(
         BenchError, DatasetError, ValueError, OSError: it does not fit.
     """
     from pipeline.embeddings.cache import EmbeddingCache
-    from pipeline.evaluation.datasets import find_clips
-    from pipeline.evaluation.long_clip import LongClip
+    from pipeline.evaluation.datasets import LongClip, find_clips
     from pipeline.memory.policies import POLICIES
     from pipeline.methods import build_method, resolve_device
     from pipeline.methods.options import option_words

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.datasets import DatasetError
-from pipeline.evaluation.long_clip import LongClip
+from pipeline.evaluation.datasets import DatasetError, LongClip
 from pipeline.evaluation.metrics import boundary_accuracy, region_similarity
 from pipeline.memory.policy import MemoryPolicy
 from pipeline.methods.base import ConcurrentVideo, Method, PerObjectVideo
@@ -19,7 +18,6 @@ from pipeline.session.session import Session
 from pipeline.types import MaskPrompt, RunLengthMask
 from pipeline.video.frames import FrameSource
 
-SCHEMA_VERSION = 1
 DIVERSITY_EVERY_FRAMES = 10
 """Every how many frames the Gram determinant is taken; a first-in-first-out memory has no other use for it."""
 
@@ -149,84 +147,3 @@ class _Curves:
         changes = tuple(self._n_changes[i] for i in self._object_ids)
         absences = np.array(absent, np.bool_)
         return MemoryRun(self._object_ids, self._jf, absences, self._log_dets, self._kept, changes, self.seconds)
-
-
-def summary(run: MemoryRun) -> dict[str, Any]:
-    """Figures of one pass; means over frames, then over objects.
-
-    ``jf`` is over all frames but the first, ``jf_present`` over those on which the object's own clip is shown,
-    ``jf_absent`` over the others (a mask there counts 0, none 1), ``jf_present_last_quarter`` over the last quarter of
-    the clip. ``log_det`` is the mean of all that were taken.
-    """
-    late = np.zeros_like(run.absent)
-    late[-(len(late) // 4) or None :] = True
-    tenth = max(1, len(run.seconds) // 10)
-    return {
-        "jf": _mean(run.jf),
-        "jf_present": _mean(run.jf, ~run.absent),
-        "jf_present_last_quarter": _mean(run.jf, ~run.absent & late),
-        "jf_absent": _mean(run.jf, run.absent),
-        "log_det": _mean(run.log_dets),
-        "log_det_last": _last(run.log_dets),
-        "changes": sum(run.n_changes),
-        "kept": {str(i): list(frames) for i, frames in run.kept.items()},
-        "seconds_per_frame": float(run.seconds.mean()),
-        "seconds_per_frame_first_tenth": float(run.seconds[1 : tenth + 1].mean()),
-        "seconds_per_frame_last_tenth": float(run.seconds[-tenth:].mean()),
-    }
-
-
-def curves(run: MemoryRun) -> dict[str, list[float | None]]:
-    """By frame the means over objects of ``jf`` and ``log_det``; None where there is none."""
-    return {"jf": _by_frame(run.jf), "log_det": _by_frame(run.log_dets)}
-
-
-def memory_report(
-    clip: LongClip, runs: Mapping[str, MemoryRun], settings: Mapping[str, Any], *, device: str, complete: bool
-) -> dict[str, Any]:
-    """The JSON document; ``runs`` by policy, the finished ones."""
-    from pipeline.evaluation.results import machine, peak_rss_mib, versions
-
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "complete": complete,
-        "settings": dict(settings),
-        "clip": {
-            "name": clip.name,
-            "frames": len(clip),
-            "height_px": clip.size_hw_px[0],
-            "width_px": clip.size_hw_px[1],
-            "objects": 0 if not runs else len(next(iter(runs.values())).object_ids),
-            "absent": [bool(all(clip.is_absent(t, i) for i in clip.object_ids)) for t in range(len(clip))],
-        },
-        "policies": {name: {**summary(run), "curves": curves(run)} for name, run in runs.items()},
-        "peak_rss_mib": peak_rss_mib(),
-        "machine": machine(device),
-        "versions": versions(),
-    }
-
-
-def _mean(values: NDArray[np.float64], where: NDArray[np.bool_] | None = None) -> float | None:
-    chosen = np.where(True if where is None else where, values, np.nan)
-    columns = [column[~np.isnan(column)] for column in chosen.T]
-    means = [float(column.mean()) for column in columns if len(column)]
-    return float(np.mean(means)) if means else None
-
-
-def _last(values: NDArray[np.float64]) -> float | None:
-    columns = [column[~np.isnan(column)] for column in values.T]
-    last = [float(column[-1]) for column in columns if len(column)]
-    return float(np.mean(last)) if last else None
-
-
-def _by_frame(values: NDArray[np.float64]) -> list[float | None]:
-    return [None if np.isnan(row).all() else round(float(np.nanmean(row)), 4) for row in values]
-
-
-def running_mean(values: Sequence[float | None], n_frames: int) -> list[float | None]:
-    """The mean of the last ``n_frames`` values, those that are None left out; None where all are."""
-    means: list[float | None] = []
-    for end in range(1, len(values) + 1):
-        part = [value for value in values[max(0, end - n_frames) : end] if value is not None]
-        means.append(sum(part) / len(part) if part else None)
-    return means

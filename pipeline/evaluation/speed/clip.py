@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.evaluation.encoder_watch import fingerprint
+from pipeline.evaluation.timing import fingerprint
 from pipeline.types import FrameRGB
 from pipeline.video.frames import ImageFileFrames, decode_image
 from pipeline.video.sample_clip import render_sample_clip

@@ -22,8 +22,7 @@ from pipeline.cli.options import (
 from pipeline.cli.stopping import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.speed.baselines import Compared
-    from pipeline.evaluation.speed.measurement import SpeedBench
+    from pipeline.evaluation.speed.measurement import Compared, SpeedBench
     from pipeline.evaluation.speed.report import SpeedRun
 
 METHOD, SEGMENTER = "idpro", "mobile_sam"
@@ -48,9 +47,8 @@ def speed(
     import torch
 
     from pipeline.embeddings.cache import EmbeddingCache
-    from pipeline.evaluation.speed.baselines import comparisons, weights_used
     from pipeline.evaluation.speed.clip import speed_clip
-    from pipeline.evaluation.speed.measurement import EMBEDDING_RAM_MIB, SpeedBench
+    from pipeline.evaluation.speed.measurement import EMBEDDING_RAM_MIB, SpeedBench, comparisons, weights_used
     from pipeline.evaluation.speed.report import SpeedRun
     from pipeline.methods import build_method, resolve_device
     from pipeline.video.frames import FrameError
@@ -115,7 +113,7 @@ def finish(progress: _Progress, others: list[tuple[Compared, Callable[[], Compar
     Raises:
         typer.Exit: it was stopped (130), or a part of the method failed (1).
     """
-    from pipeline.evaluation.speed.table import show_speed
+    from pipeline.evaluation.speed.report import show_speed
 
     stopped = False
     try:

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.clicks import innermost
+from pipeline.evaluation.simulated_prompts import innermost
 from pipeline.types import BoolMask, MaskPrompt, PointPrompt, Prompt, RunLengthMask
 
 

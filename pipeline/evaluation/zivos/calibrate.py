@@ -157,7 +157,7 @@ def watch(run: _Run, method: Method) -> None:
     Raises:
         DatasetError: a clip cannot be measured on.
     """
-    from pipeline.evaluation.long_clip import LongClip
+    from pipeline.evaluation.datasets import LongClip
     from pipeline.evaluation.zivos.single_pass import run_pass
 
     with progress_bar() as progress:

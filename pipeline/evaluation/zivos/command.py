@@ -23,7 +23,7 @@ from pipeline.streaming.session import ClickMeans
 from pipeline.video.frames import FrameError
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.long_clip import LongClip
+    from pipeline.evaluation.datasets import LongClip
     from pipeline.evaluation.zivos.single_pass import PassScore
     from pipeline.methods import MethodChoice
     from pipeline.methods.base import Method
@@ -175,8 +175,7 @@ def finish(
 ) -> None:
     """Run everything, then show and write what was measured, also after Ctrl-C or an error."""
     from pipeline.evaluation.results import write_json
-    from pipeline.evaluation.zivos.report import zivos_report
-    from pipeline.evaluation.zivos.table import show_zivos
+    from pipeline.evaluation.zivos.report import show_zivos, zivos_report
 
     finished = Finished()
 
@@ -208,7 +207,7 @@ def run(
         DatasetError: a clip cannot be measured on.
         ValueError: the method cannot work online.
     """
-    from pipeline.evaluation.long_clip import LongClip
+    from pipeline.evaluation.datasets import LongClip
     from pipeline.evaluation.zivos.report import clip_entry
 
     with progress_bar() as progress:

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline.evaluation.annotator import (
@@ -17,27 +15,12 @@ from pipeline.evaluation.annotator import (
     NextFrame,
     Start,
     best_frame,
-    exact_box,
-    grid_points,
-    noisy_box,
-    random_points,
     spread_frames,
 )
-from pipeline.evaluation.clicks import ClickStrategy
 from pipeline.evaluation.datasets import Truth
+from pipeline.evaluation.simulated_prompts import ClickStrategy, exact_box
 from pipeline.types import BoolMask, BoxPrompt, MaskPrompt, PointPrompt, Prompt, ScribblePrompt
 from tests.clips import real_or_rendered
-
-
-@st.composite
-def masks(draw: st.DrawFn) -> BoolMask:
-    """Masks of a few rectangles, at least one pixel, up to the image's edges."""
-    height_px, width_px = draw(st.integers(4, 60)), draw(st.integers(4, 60))
-    mask = np.zeros((height_px, width_px), np.bool_)
-    for _ in range(draw(st.integers(1, 3))):
-        x, y = draw(st.integers(0, width_px - 1)), draw(st.integers(0, height_px - 1))
-        mask[y : y + draw(st.integers(1, 30)), x : x + draw(st.integers(1, 30))] = True
-    return mask
 
 
 def truth_of(areas_px: list[tuple[int, ...]]) -> Truth:
@@ -47,35 +30,6 @@ def truth_of(areas_px: list[tuple[int, ...]]) -> Truth:
         for row, area_px in enumerate(areas):
             labels[frame_index, 2 * row, :area_px] = row + 1
     return Truth(labels, tuple(range(1, len(areas_px[0]) + 1)))
-
-
-@given(masks(), st.integers(0, 12), st.integers(0, 2**32 - 1))
-@settings(max_examples=150, deadline=None)
-def test_positives_lie_inside_and_negatives_outside(mask: BoolMask, n_points: int, seed: int) -> None:
-    inside = grid_points(mask, n_points)
-    assert len(set(inside)) == len(inside) == min(n_points, int(mask.sum()))
-    assert all(mask[int(y), int(x)] for x, y in inside)
-    outside = random_points(~mask, n_points, np.random.default_rng(seed))
-    assert len(set(outside)) == len(outside) == min(n_points, int((~mask).sum()))
-    assert not any(mask[int(y), int(x)] for x, y in outside)
-
-
-@given(masks(), st.floats(0, 20), st.integers(0, 2**32 - 1))
-@settings(max_examples=150, deadline=None)
-def test_every_edge_of_the_box_is_off_by_no_more_than_the_error(mask: BoolMask, noise_px: float, seed: int) -> None:
-    x0, y0, x1, y1 = noisy_box(mask, noise_px, np.random.default_rng(seed))
-    assert np.abs(np.subtract((x0, y0, x1, y1), exact_box(mask))).max() <= noise_px + 1e-9
-    assert 0 <= x0 < x1 <= mask.shape[1]
-    assert 0 <= y0 < y1 <= mask.shape[0]
-
-
-def test_the_positives_spread_over_the_object(tmp_path: Path) -> None:
-    mask = real_or_rendered("dog", tmp_path).mask(0)
-    points = np.array(grid_points(mask, 8))
-    assert len(points) == 8
-    x0, y0, x1, y1 = exact_box(mask)
-    assert np.ptp(points, axis=0)[0] > 0.4 * (x1 - x0)
-    assert np.ptp(points, axis=0)[1] > 0.4 * (y1 - y0)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,7 @@ from pipeline.evaluation.datasets import ClipFiles, DatasetError, Objects, Truth
 from pipeline.evaluation.metrics import boundary_accuracy, region_similarity
 from pipeline.evaluation.report import clip_entry, report
 from pipeline.evaluation.results import write_json
-from pipeline.evaluation.runner import ClipScore, MaskScores, run_clip
-from pipeline.evaluation.single_frames import KINDS, prompts_by_kind, score_single_frames
+from pipeline.evaluation.runner import KINDS, ClipScore, MaskScores, prompts_by_kind, run_clip, score_single_frames
 from pipeline.evaluation.timing import PARTS
 from pipeline.methods import MethodChoice
 from pipeline.methods.base import Method

@@ -1,16 +1,25 @@
-"""Time is counted once, for the innermost part."""
+"""Seconds by part and embeddings by frame, measured from outside."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
-from pipeline.evaluation.timing import PARTS, Stopwatch, TimedFrames, TimedPart, timed_method
+from pipeline.evaluation.timing import (
+    PARTS,
+    EncoderWatch,
+    Stopwatch,
+    TimedFrames,
+    TimedPart,
+    WatchedSegmenter,
+    timed_method,
+)
 from pipeline.methods.base import Method
 from pipeline.session.session import Session
-from pipeline.types import BoxPrompt
+from pipeline.types import BoxPrompt, FrameRGB
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
 
 STEP_S = 0.02
@@ -72,3 +81,51 @@ def test_a_round_of_a_real_method_is_split_into_its_parts(method: Method) -> Non
     assert sum(stopwatch.seconds.values()) == pytest.approx(elapsed_s, abs=0.02)
     plain = Session(ArrayFrames(images), method)
     assert timed == list(plain.run_round([box], object_ids=[1]))
+
+
+FRAMES, _ = moving_square(3)
+
+
+class Encoder:
+    name = "encoder"
+
+    def embed(self, frame_rgb: FrameRGB) -> float:
+        return float(frame_rgb.mean())
+
+
+def test_embeddings_are_counted_by_what_the_frames_show() -> None:
+    watch = EncoderWatch()
+    assert (watch.n_calls, watch.most_per_frame) == (0, 0)
+    for index in (0, 1, 0, 2, 0):
+        watch.add(FRAMES[index].copy(), 0.0, 1.0)
+    assert (watch.n_calls, watch.most_per_frame) == (5, 3)
+
+
+@pytest.mark.parametrize(
+    ("spans_s", "busy_s"),
+    [
+        ([], 0.0),
+        ([(1.0, 2.0), (3.0, 5.0)], 3.0),
+        ([(3.0, 5.0), (1.0, 4.0)], 4.0),
+        ([(1.0, 9.0), (2.0, 3.0)], 8.0),
+        ([(-5.0, 1.0), (9.0, 12.0), (20.0, 30.0)], 2.0),
+    ],
+    ids=["none", "one after the other", "overlapping threads", "one inside another", "cut at both ends"],
+)
+def test_time_in_which_any_embedding_was_made_counts_once(spans_s: list[tuple[float, float]], busy_s: float) -> None:
+    watch = EncoderWatch()
+    for begin_s, end_s in spans_s:
+        watch.add(FRAMES[0], begin_s, end_s)
+    assert watch.busy_s(0.0, 10.0) == pytest.approx(busy_s)
+
+
+def test_a_watched_segmenter_behaves_as_the_segmenter_itself() -> None:
+    watch = EncoderWatch()
+    segmenter = WatchedSegmenter(Encoder(), watch)
+    assert isinstance(segmenter, Encoder)
+    assert segmenter.name == "encoder"
+    assert segmenter.embed(FRAMES[0]) == pytest.approx(np.mean(FRAMES[0]))
+    assert watch.n_calls == 1
+    assert 0.0 < watch.busy_s(0.0, 1e9) < 1.0
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = segmenter.nothing

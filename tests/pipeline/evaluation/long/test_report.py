@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.evaluation.datasets import find_clips
+from pipeline.evaluation.datasets import LongClip, find_clips
+from pipeline.evaluation.long.child import peak_own_rss_mib
 from pipeline.evaluation.long.report import length_entry, long_report, pace_s
-from pipeline.evaluation.long.run import peak_own_rss_mib
-from pipeline.evaluation.long_clip import LongClip
 from pipeline.types import RunLengthMask
 from tests.pipeline.evaluation.davis_folder import write_clip
 

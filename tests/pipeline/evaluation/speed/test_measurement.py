@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from pipeline.embeddings.cache import EmbeddingCache
-from pipeline.evaluation.speed.baselines import NAIVE, NAIVE_FRAMES, naive_loop
 from pipeline.evaluation.speed.clip import EncodedFrames
-from pipeline.evaluation.speed.measurement import RoundTimes, SpeedBench, SpeedPass
+from pipeline.evaluation.speed.measurement import NAIVE, NAIVE_FRAMES, RoundTimes, SpeedBench, SpeedPass, naive_loop
 from pipeline.evaluation.speed.report import SpeedRun, is_met, ratios_of, speed_report, targets
 from pipeline.methods import MethodChoice, build_method
 from pipeline.video.frames import FrameSource
