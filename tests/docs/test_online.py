@@ -1,4 +1,4 @@
-"""docs/online.md says what `ivos segment --online` does: events, answers, options, defaults."""
+"""docs/online.md says what `ivos segment --online` does: events, answers, options."""
 
 from __future__ import annotations
 
@@ -8,14 +8,7 @@ from typing import get_args
 
 from ls_backend.cli.main import LazyGroup
 from pipeline.batch.summary import OnlineSummary
-from pipeline.methods import ONLINE_METHODS
-from pipeline.streaming.answers import MAX_KEPT
-from pipeline.streaming.image_pipe import MAX_IMAGE_MIB
-from pipeline.streaming.input_queue import FRAMES_MIB
-from pipeline.streaming.options import END_NAME, IDLE_S, RECONNECTS
 from pipeline.streaming.protocol import Event, ObjectOnFrame, kind_of, read_answer
-from pipeline.streaming.run_folder import REQUEST_IMAGES_MIB
-from pipeline.streaming.sources import MAX_GAP
 from tests.clips import REPOSITORY
 
 DOCUMENT = (REPOSITORY / "docs" / "online.md").read_text()
@@ -46,19 +39,3 @@ def test_the_commands_and_options_exist() -> None:
     options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     named = {word for line in lines for word in shlex.split(line)} | set(re.findall(r"`(--[a-z-]+)`", DOCUMENT))
     assert {word for word in named if word.startswith("--")} <= options
-
-
-def test_the_defaults_are_those_of_the_code() -> None:
-    for said in (
-        f"`--idle-s` ({IDLE_S:g} s)",
-        f"a file named `{END_NAME}`",
-        f"`--reconnects` times ({RECONNECTS})",
-        f"{MAX_IMAGE_MIB} MiB each at most",
-        f"steps up to {MAX_GAP};",
-        f"the newest {REQUEST_IMAGES_MIB} MiB are kept",
-        f"({MAX_KEPT} of them at most)",
-        f"Frames that wait take {FRAMES_MIB} MiB at most",
-        f"`{ONLINE_METHODS[0]}` is the method where none is named",
-    ):
-        assert said in FLAT, said
-    assert all(f"`{name}`" in FLAT for name in ONLINE_METHODS)
