@@ -17,8 +17,8 @@ from PIL import Image, UnidentifiedImageError
 
 from ls_backend.demo.local_server import DemoError, Progress, silent
 from pipeline.video.frames import IMAGE_SUFFIXES, natural_order
+from pipeline.video.reader import VideoError, VideoReader
 from pipeline.video.sample_clip import render_sample_clip
-from pipeline.video.video_file import VideoError, VideoReader
 
 CLIPS_FOLDER = "clips"
 """All clips lie below this folder of the media root, so that one storage covers them."""

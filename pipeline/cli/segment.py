@@ -34,7 +34,8 @@ from pipeline.streaming.protocol import protocol_schema
 from pipeline.streaming.run import OnlineRun
 from pipeline.streaming.session import ClickMeans
 from pipeline.video.frames import FrameError
-from pipeline.video.video_file import FRAME_DISK_MIB, VideoError
+from pipeline.video.reader import VideoError
+from pipeline.video.video_file import FRAME_DISK_MIB
 
 ONLINE_ONLY = ("answers", "answer_timeout_s", "drop_late", "idle_s", "end_file", "reconnects", "click_means")
 OFFLINE_ONLY = ("resume", "frame_disk_mib", "embedding_disk_mib")

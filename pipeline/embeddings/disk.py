@@ -1,4 +1,4 @@
-"""Packed embeddings in a folder: bounded in bytes, least recently used out first, shared by processes and restarts."""
+"""Packed embeddings in a folder, bounded in bytes, shared by processes and kept over restarts."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import logging
 import shutil
 import sqlite3
 import threading
-import time
 import zlib
 from pathlib import Path
 from typing import Any
 
+from cachetools import TTLCache
 from diskcache import Cache, Disk, Timeout
 from diskcache.core import MODE_PICKLE
 
@@ -18,15 +18,16 @@ logger = logging.getLogger(__name__)
 LEAST_MIB = 64
 _FORMAT = "1"
 _FILLED, _LARGEST = 3 / 4, 1 / 8
-"""Shares of the bound: where room is made, and what one value may take. The rest is for the newest and the index."""
-_MADE_ROOM_FOR = 8
-_CHECK_BYTES = 4
+"""Shares of the bound: from where on old values are dropped, and the most that one value may take. What is left between
+the first and the bound is for the newest value, which is written before others are dropped, and for the index."""
+_DROPPED_PER_WRITE = 8
+_CHECKSUM_BYTES = 4
 _PAUSE_S = 60.0
 _FAULTS = (OSError, sqlite3.Error, Timeout)
 
 
 class _PlainDisk(Disk):  # type: ignore[misc]
-    """Never unpickles: what is stored is bytes, and anything else in the index was not put there by this module."""
+    """Never unpickles: this module stores bytes only, so anything else in the index was not written by it."""
 
     def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
         if mode == MODE_PICKLE:
@@ -35,13 +36,14 @@ class _PlainDisk(Disk):  # type: ignore[misc]
 
 
 class EmbeddingDisk:
-    """Bytes by name. Thread-safe, and a fault of the disk (full, damaged, locked) is at worst a value that is missing.
+    """Bytes by name; the least recently used are dropped first. Thread-safe.
 
-    After a fault the disk is left alone for a minute. A value larger than an eighth of the bound is not kept.
+    A fault of the disk (full, damaged, locked) at worst makes a value missing; after one the disk is not used for a
+    minute. A value larger than an eighth of the bound is not kept.
     """
 
     def __init__(self, folder: Path, limit_mib: int) -> None:
-        """Open the folder, which is for this alone; one whose index is damaged starts afresh.
+        """Open the folder, which must hold nothing else; if its index is damaged, it is emptied.
 
         Raises:
             ValueError: the bound is less than `LEAST_MIB`.
@@ -50,14 +52,14 @@ class EmbeddingDisk:
             raise ValueError(f"embeddings on disk need {LEAST_MIB} MiB or more (0 turns them off), but got {limit_mib}")
         self._folder, self._limit_bytes = folder / f"v{_FORMAT}", limit_mib * 2**20
         self._write_lock = threading.Lock()
-        self._left_alone_until_s = 0.0
+        self._recent_fault: TTLCache[str, bool] = TTLCache(1, ttl=_PAUSE_S)
         self._cache: Any = None
         for attempt in range(2):
             try:
                 self._cache = self._opened()
                 return
             except sqlite3.DatabaseError as error:
-                logger.warning("the embeddings in %s are damaged and start afresh: %s", self._folder, error)
+                logger.warning("the embeddings in %s are damaged and are made again: %s", self._folder, error)
                 if attempt == 0:
                     shutil.rmtree(self._folder, ignore_errors=True)
             except _FAULTS as error:
@@ -73,21 +75,21 @@ class EmbeddingDisk:
             return 0
 
     def get(self, name: str) -> bytes | None:
-        """What was put under a name; None if it is not there, or no longer what it was."""
+        """What was put under a name; None if it is missing or damaged."""
         if not self._is_usable():
             return None
         try:
             data = self._cache.get(name)
             if not isinstance(data, bytes):
                 return None
-            if zlib.crc32(data[_CHECK_BYTES:]).to_bytes(_CHECK_BYTES, "big") == data[:_CHECK_BYTES]:
-                return data[_CHECK_BYTES:]
-            logger.warning("an embedding in %s was damaged and is made anew", self._folder)
+            if zlib.crc32(data[_CHECKSUM_BYTES:]).to_bytes(_CHECKSUM_BYTES, "big") == data[:_CHECKSUM_BYTES]:
+                return data[_CHECKSUM_BYTES:]
+            logger.warning("an embedding in %s is damaged and is made again", self._folder)
             del self._cache[name]
         except KeyError:
             pass
         except _FAULTS as error:
-            self._leave_alone(error)
+            self._pause(error)
         return None
 
     def put(self, name: str, data: bytes) -> None:
@@ -95,11 +97,11 @@ class EmbeddingDisk:
         if len(data) > self._limit_bytes * _LARGEST or not self._is_usable():
             return
         try:
-            # One at a time: a value is written before room is made for it.
+            # One at a time: a value is written before old ones are dropped.
             with self._write_lock:
-                self._cache.set(name, zlib.crc32(data).to_bytes(_CHECK_BYTES, "big") + data)
+                self._cache.set(name, zlib.crc32(data).to_bytes(_CHECKSUM_BYTES, "big") + data)
         except _FAULTS as error:
-            self._leave_alone(error)
+            self._pause(error)
 
     def close(self) -> None:
         """Close the index."""
@@ -113,12 +115,13 @@ class EmbeddingDisk:
             timeout=10,
             size_limit=int(self._limit_bytes * _FILLED),
             eviction_policy="least-recently-used",
-            cull_limit=_MADE_ROOM_FOR,
+            cull_limit=_DROPPED_PER_WRITE,
         )
 
     def _is_usable(self) -> bool:
-        return self._cache is not None and time.monotonic() >= self._left_alone_until_s
+        return self._cache is not None and "fault" not in self._recent_fault
 
-    def _leave_alone(self, error: Exception) -> None:
-        self._left_alone_until_s = time.monotonic() + _PAUSE_S
+    def _pause(self, error: Exception) -> None:
+        with self._write_lock:
+            self._recent_fault["fault"] = True
         logger.warning("embeddings are not kept on disk for %.0f s: %s: %s", _PAUSE_S, self._folder, error)

@@ -69,12 +69,12 @@ class Sam2Video:
 
     def forget(self, object_id: int) -> None:
         """Drop the memories of an object's prompted frames."""
-        self._prompted.drop(lambda key: _is_outdated(key, object_id, {}))
+        self._prompted.forget_where(lambda key: _is_outdated(key, object_id, {}))
 
     def begin_round(self, task: ObjectRound) -> Sam2Memory:
         """Take the prompted frames into the object's memory, and forget those that are prompted no more."""
         marks = {anchor.frame_index: digest(anchor.mask) for anchor in task.anchors}
-        self._prompted.drop(lambda key: _is_outdated(key, task.object_id, marks))
+        self._prompted.forget_where(lambda key: _is_outdated(key, task.object_id, marks))
         conditioning = {}
         for anchor in task.anchors:
             key = task.object_id, anchor.frame_index, marks[anchor.frame_index]

@@ -22,7 +22,7 @@ from pipeline.batch.options import SegmentError
 from pipeline.streaming.image_pipe import ImagePipeError, is_whole, split_images
 from pipeline.types import FrameRGB
 from pipeline.video.frames import IMAGE_SUFFIXES, FrameError, decode_image, natural_order
-from pipeline.video.video_file import VideoError, VideoReader
+from pipeline.video.reader import VideoError, VideoReader
 
 STDIN = "-"
 _READ_BYTES = 1 << 20

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import threading
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
+from cachetools import LRUCache
 
 from pipeline.types import FrameRGB
 
@@ -20,7 +20,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 class FrameError(Exception):
-    """One frame cannot be had (not found, not an image, wrong size). The other frames are not affected."""
+    """One frame cannot be read (not found, not an image, wrong size). The other frames are not affected."""
 
     def __init__(self, frame_index: int, reason: str) -> None:
         super().__init__(f"frame {frame_index}: {reason}")
@@ -54,15 +54,15 @@ class FrameSource(Protocol):
 
 @runtime_checkable
 class IdentifiedFrames(Protocol):
-    """A `FrameSource` that can say which frames are the same as ones that were seen before, also by another process."""
+    """A `FrameSource` that can tell which frames are the same as frames seen before, also by another process."""
 
     def identity(self, frame_index: int) -> str | None:
-        """Names the frame's content: equal only for equal images. None where that is not known."""
+        """A name of the frame's content, equal only for equal images; None where that is not known."""
         ...
 
 
 def frame_identity(frames: FrameSource, frame_index: int) -> str | None:
-    """The identity of a frame, None if the source knows none or the frame cannot be had."""
+    """The identity of a frame; None if the source knows none, or the frame cannot be read."""
     if not isinstance(frames, IdentifiedFrames):
         return None
     try:
@@ -100,7 +100,7 @@ def decode_image(data: bytes, frame_index: int) -> FrameRGB:
 
 
 class UniformFrames(ABC):
-    """A `FrameSource` over frames that may differ in size: the first readable one says what the size is."""
+    """A `FrameSource` over frames that may differ in size: all have to have the size of the first readable one."""
 
     _size_hw_px: tuple[int, int] | None = None
 
@@ -190,13 +190,14 @@ class ImageFileFrames(UniformFrames):
 
 
 class RecentFrames:
-    """A `FrameSource` around another. Each step of a round reads two or three neighbours, so few frames are kept."""
+    """A `FrameSource` around another that caches the frames read last, and notes which ones could not be read.
+
+    Every step of a round reads two or three neighbours, so a few frames are enough.
+    """
 
     def __init__(self, frames: FrameSource, limit_mib: float = RECENT_MIB) -> None:
         self._frames = frames
-        self._limit_bytes = int(limit_mib * 2**20)
-        self._kept: OrderedDict[int, FrameRGB] = OrderedDict()
-        self._held_bytes = 0
+        self._cache: LRUCache[int, FrameRGB] = LRUCache(int(limit_mib * 2**20), getsizeof=lambda image: image.nbytes)
         self._lock = threading.Lock()
         self._errors: dict[int, str] = {}
 
@@ -209,13 +210,13 @@ class RecentFrames:
         return self._frames.size_hw_px
 
     def identity(self, frame_index: int) -> str | None:
-        """What the source says, see `pipeline.video.frames.frame_identity`."""
+        """The identity that the source knows, see `frame_identity`."""
         return frame_identity(self._frames, frame_index)
 
     @property
     def held_bytes(self) -> int:
         """Bytes kept now, at most the bound."""
-        return self._held_bytes
+        return int(self._cache.currsize)
 
     @property
     def errors(self) -> dict[int, str]:
@@ -226,9 +227,9 @@ class RecentFrames:
     def frame(self, frame_index: int) -> FrameRGB:
         """One frame, see `FrameSource.frame`."""
         with self._lock:
-            if frame_index in self._kept:
-                self._kept.move_to_end(frame_index)
-                return self._kept[frame_index]
+            cached = self._cache.get(frame_index)
+        if cached is not None:
+            return cached
         try:
             image = self._frames.frame(frame_index)
         except FrameError as error:
@@ -237,9 +238,6 @@ class RecentFrames:
             raise
         with self._lock:
             self._errors.pop(frame_index, None)
-            if frame_index not in self._kept and image.nbytes <= self._limit_bytes:
-                self._kept[frame_index] = image
-                self._held_bytes += image.nbytes
-                while self._held_bytes > self._limit_bytes:
-                    self._held_bytes -= self._kept.popitem(last=False)[1].nbytes
+            if image.nbytes <= self._cache.maxsize:
+                self._cache[frame_index] = image
         return image

@@ -1,8 +1,8 @@
-"""Decoding a video file from its first frame to its last, and again from the middle without trusting any seek.
+"""Decoding a video file from its first frame to its last, and again from any frame, without trusting seeks.
 
-Asking a decoder for frame k is exact only for some files: with B-frames, lying indices or a varying frame rate it may
-answer with a neighbour, or with a frame far off. So the first pass notes a few bytes of every frame's content, and
-whatever is decoded later is compared with them; where a seek misled, everything is decoded again from the start.
+Seeking to frame k is exact only for some files. With B-frames, wrong indices or a varying frame rate a decoder may
+return a neighbour, or a frame far away. So the first decoding notes a fingerprint of every frame, with which all frames
+decoded later are compared. Where a seek went wrong, everything is decoded again from the start.
 """
 
 from __future__ import annotations
@@ -18,28 +18,29 @@ import numpy as np
 from pipeline.types import FrameRGB
 from pipeline.video.frames import IMAGE_SUFFIXES
 
-MARK_BYTES = 8
-_DAMAGED = bytes(MARK_BYTES)
-_MARKED_ROWS = slice(None, None, 4)
+FINGERPRINT_BYTES = 8
+_DAMAGED = bytes(FINGERPRINT_BYTES)
+_HASHED_ROWS = slice(None, None, 4)
 LEAD_FRAMES, SEARCHED_FRAMES = 8, 48
-"""A seek aims so far before the frame it wants, and looks for it among so many."""
+"""A seek aims 8 frames before the wanted one, and looks for it among the next 48."""
 NEAR_FRAMES = 96
-"""Decoding so many frames that nobody wants is about as fast as a seek, which decodes from a key frame."""
-MAX_MISLED = 3
+"""Decoding this many unwanted frames is about as fast as a seek, which decodes from a key frame."""
+MAX_FAILED_SEEKS = 3
+"""After so many seeks that went wrong, the file is decoded from the start."""
 MAX_DAMAGED_FRAMES = 64
-"""A decoder says the same of a damaged frame and of the end. After so many in a row it is the end."""
+"""A decoder reports a damaged frame and the end alike. After this many in a row it is the end."""
 
 
 class VideoError(Exception):
-    """No readable video, or no place for its frames. Says what was expected, what arrived and what to do."""
+    """A video cannot be read, or its frames cannot be kept. Says what was expected, what arrived and what to do."""
 
 
 class VideoReader:
     """The frames of a video file from first to last; use it in a ``with`` statement.
 
-    ``announced_frames`` is what the file says about its length, 0 where it says nothing; truncated and damaged files,
-    and some healthy ones, hold more or fewer, so whoever needs the number counts what `frames` yields. Frames are
-    turned upright as the file's orientation says, like players show them.
+    ``announced_frames`` is the number of frames that the file claims, 0 where it claims none. Truncated and damaged
+    files, and some healthy ones, hold more or fewer, so count what `frames` yields. Frames are turned upright as the
+    file's orientation says, as players show them.
 
     Raises:
         VideoError: there is no such file, or it is not a video OpenCV's decoder knows.
@@ -92,71 +93,71 @@ class VideoReader:
             )
 
     def next_frame(self) -> FrameRGB | None:
-        """The next frame, None where it is damaged, and after the end."""
+        """The next frame, (H, W, 3) RGB uint8; None where it is damaged, and after the end."""
         arrived, bgr = self._capture.read()
         return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8) if arrived else None
 
     def skip_frame(self) -> bool:
-        """Pass over one frame; false where `next_frame` would give None."""
+        """Skip one frame; false where `next_frame` would return None."""
         return bool(self._capture.grab())
 
     def seek(self, frame_index: int) -> bool:
-        """Go to about a frame: which one comes next is for the caller to find out."""
+        """Go near a frame; the caller has to find out which frame comes next."""
         return bool(self._capture.set(cv2.CAP_PROP_POS_FRAMES, frame_index))
 
 
-class FrameMarks:
-    """A few bytes of every frame's content, by which it is known again. A damaged frame is None."""
+class FrameFingerprints:
+    """A few bytes of every frame's content, which tell it from others. A damaged frame is None."""
 
     def __init__(self) -> None:
-        self._marks = bytearray()
+        self._fingerprints = bytearray()
 
     def __len__(self) -> int:
-        return len(self._marks) // MARK_BYTES
+        return len(self._fingerprints) // FINGERPRINT_BYTES
 
     def add(self, image: FrameRGB | None) -> None:
         """Note the next frame."""
-        self._marks += _mark(image)
+        self._fingerprints += _fingerprint(image)
 
-    def fit(self, frame_index: int, image: FrameRGB | None) -> bool:
-        """Whether an image shows what the frame showed."""
-        return self._of(frame_index) == _mark(image)
+    def matches(self, frame_index: int, image: FrameRGB | None) -> bool:
+        """Whether an image is the frame that was added."""
+        return self._of(frame_index) == _fingerprint(image)
 
     def is_damaged(self, frame_index: int) -> bool:
         """Whether the frame could not be decoded."""
         return self._of(frame_index) == _DAMAGED
 
     def _of(self, frame_index: int) -> bytearray:
-        return self._marks[frame_index * MARK_BYTES : (frame_index + 1) * MARK_BYTES]
+        return self._fingerprints[frame_index * FINGERPRINT_BYTES : (frame_index + 1) * FINGERPRINT_BYTES]
 
 
-class KnownVideoReader:
-    """Frames of a video that was read once already, from any place on; not thread-safe. `close` it."""
+class RandomAccessReader:
+    """Frames of a video that was decoded once already, from any frame on. Not thread-safe; `close` it."""
 
-    def __init__(self, path: Path, marks: FrameMarks, check: Callable[[], None]) -> None:
+    def __init__(self, path: Path, fingerprints: FrameFingerprints, check: Callable[[], None]) -> None:
         """Nothing is opened yet.
 
         Args:
             path: the video file.
-            marks: of all its frames.
-            check: called before every decoded frame; may raise to stop, and the next call goes on unharmed.
+            fingerprints: of all its frames.
+            check: called before every decoded frame; may raise to stop, and a later call works again.
         """
-        self._path, self._marks, self._check = path, marks, check
+        self._path, self._fingerprints, self._check = path, fingerprints, check
         self._reader: VideoReader | None = None
         self._position = 0
         self._pending: FrameRGB | None = None
-        self._times_misled = 0
+        self._failed_seeks = 0
 
     def frames(self, start: int, stop: int) -> Iterator[FrameRGB | None]:
-        """Frames ``start`` to ``stop`` - 1, each compared with its mark; ends early where the file has changed."""
+        """Frames ``start`` to ``stop`` - 1, each compared with its fingerprint; ends early if the file has changed."""
         frame_index = start
-        for approach in (self._go_on, self._seek, self._start_over):
+        for approach in (self._continue, self._seek, self._start_over):
             if not approach(frame_index):
                 continue
             while frame_index < stop:
                 image = self._next()
-                if not self._marks.fit(frame_index, image):
-                    self._times_misled += approach == self._seek
+                if not self._fingerprints.matches(frame_index, image):
+                    self._failed_seeks += approach == self._seek
                     self.close()
                     break
                 yield image
@@ -171,9 +172,9 @@ class KnownVideoReader:
             self._reader.close()
             self._reader = None
 
-    def _go_on(self, frame_index: int) -> bool:
+    def _continue(self, frame_index: int) -> bool:
         ahead = frame_index - self._position
-        if self._reader is None or ahead < 0 or (ahead > NEAR_FRAMES and self._times_misled < MAX_MISLED):
+        if self._reader is None or ahead < 0 or (ahead > NEAR_FRAMES and self._failed_seeks < MAX_FAILED_SEEKS):
             return False
         return self._skip_to(frame_index)
 
@@ -182,16 +183,16 @@ class KnownVideoReader:
         return self._skip_to(frame_index)
 
     def _seek(self, frame_index: int) -> bool:
-        if self._times_misled >= MAX_MISLED or frame_index <= NEAR_FRAMES:
+        if self._failed_seeks >= MAX_FAILED_SEEKS or frame_index <= NEAR_FRAMES:
             return False
         self._position, self._pending = frame_index, None
         self._opened().seek(frame_index - LEAD_FRAMES)
         for _ in range(SEARCHED_FRAMES):
             image = self._decoded()
-            if image is not None and self._marks.fit(frame_index, image):
+            if image is not None and self._fingerprints.matches(frame_index, image):
                 self._pending = image
                 return True
-        self._times_misled += 1
+        self._failed_seeks += 1
         self.close()
         return False
 
@@ -199,7 +200,7 @@ class KnownVideoReader:
         reader = self._opened()
         while self._position < frame_index:
             self._check()
-            if self._pending is None and reader.skip_frame() == self._marks.is_damaged(self._position):
+            if self._pending is None and reader.skip_frame() == self._fingerprints.is_damaged(self._position):
                 self.close()
                 return False
             self._pending = None
@@ -227,7 +228,7 @@ class KnownVideoReader:
         return self._reader
 
 
-def _mark(image: FrameRGB | None) -> bytes:
+def _fingerprint(image: FrameRGB | None) -> bytes:
     if image is None:
         return _DAMAGED
-    return blake2b(np.ascontiguousarray(image[_MARKED_ROWS]).tobytes(), digest_size=MARK_BYTES).digest()
+    return blake2b(np.ascontiguousarray(image[_HASHED_ROWS]).tobytes(), digest_size=FINGERPRINT_BYTES).digest()

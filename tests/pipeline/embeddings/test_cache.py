@@ -54,7 +54,7 @@ def test_drop_forgets_one_video() -> None:
     cache: EmbeddingCache[Block] = EmbeddingCache(1)
     for key in (("v", 0), ("w", 0)):
         cache.get_or_make(key, lambda: Block(10))
-    cache.drop(lambda key: isinstance(key, tuple) and key[0] == "v")
+    cache.forget_where(lambda key: isinstance(key, tuple) and key[0] == "v")
     assert (len(cache), cache.held_bytes) == (1, 10)
 
 

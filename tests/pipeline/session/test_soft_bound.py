@@ -42,7 +42,7 @@ def test_the_oldest_go_first_and_nothing_else_changes(store: MaskStore) -> None:
     assert 0 < one < 3 * two < 9 * one
     for (object_id, frame_index), mask in found.items():
         kept = store.objects[object_id].masks[frame_index]
-        assert (kept.own, kept.score, kept.prompted) == (mask.raw, mask.score, mask.prompted)
+        assert (kept.raw, kept.score, kept.prompted) == (mask.raw, mask.score, mask.prompted)
     for state in store.objects.values():
         has_soft = [state.masks[frame_index].soft is not None for frame_index in range(30)]
         assert has_soft == sorted(has_soft)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.video.frames import FrameError, ImageFileFrames, decode_image
+from pipeline.types import FrameRGB
+from pipeline.video.frames import FrameError, ImageFileFrames, RecentFrames, decode_image
 
 
 def write(path: Path, value: int, size_hw_px: tuple[int, int] = (6, 8)) -> Path:
@@ -77,3 +78,45 @@ def test_grey_and_transparent_images_become_rgb(channels: int) -> None:
     shape = (6, 8) if channels == 1 else (6, 8, channels)
     data = bytes(cv2.imencode(".png", np.full(shape, 7, np.uint8))[1])
     assert decode_image(data, 0).shape == (6, 8, 3)
+
+
+class CountedFrames(ImageFileFrames):
+    """Image files that count how often each frame is read."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        super().__init__(paths)
+        self.reads = [0] * len(paths)
+
+    def read(self, frame_index: int) -> FrameRGB:
+        self.reads[frame_index] += 1
+        return super().read(frame_index)
+
+
+@pytest.mark.parametrize(
+    ("room_frames", "reads"),
+    [(2, [1, 2, 1]), (3, [1, 1, 1]), (1, [2, 2, 1]), (0, [2, 2, 1])],
+    ids=["two", "three", "one", "none"],
+)
+def test_recent_frames_stay_within_their_bound_and_the_least_recently_used_goes_first(
+    room_frames: int, reads: list[int], tmp_path: Path
+) -> None:
+    source = CountedFrames([write(tmp_path / f"{k}.png", k) for k in range(3)])
+    source.size_hw_px  # noqa: B018
+    source.reads = [0, 0, 0]
+    frame_bytes = 6 * 8 * 3
+    frames = RecentFrames(source, limit_mib=room_frames * frame_bytes / 2**20)
+    for frame_index in (0, 1, 0, 2, 1):
+        assert frames.frame(frame_index)[0, 0, 0] == frame_index
+        assert frames.held_bytes <= room_frames * frame_bytes
+    assert source.reads == reads
+
+
+def test_recent_frames_note_errors_until_the_frame_can_be_read(tmp_path: Path) -> None:
+    paths = [write(tmp_path / "0.png", 0), tmp_path / "1.png"]
+    frames = RecentFrames(ImageFileFrames(paths))
+    with pytest.raises(FrameError):
+        frames.frame(1)
+    assert list(frames.errors) == [1]
+    write(paths[1], 1)
+    frames.frame(1)
+    assert frames.errors == {}

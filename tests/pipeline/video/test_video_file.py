@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.video.video_file import VideoError, VideoFileFrames, VideoReader
+from pipeline.video.reader import VideoError, VideoReader
+from pipeline.video.video_file import VideoFileFrames
 from tests.pipeline.video.numbered_video import turn
 
 pytestmark = pytest.mark.usefixtures("temporary_folder")
