@@ -17,11 +17,6 @@ N_FRAMES = 9
 IMAGES, MASKS = moving_square(N_FRAMES)
 
 
-@pytest.fixture(scope="module")
-def method() -> Method:
-    return built(embedding_ram_mib=64)
-
-
 @dataclass
 class Played:
     """A session with the counts of frames it read."""
@@ -41,6 +36,13 @@ class Played:
 def played(method: Method) -> Played:
     frames = ArrayFrames(IMAGES)
     return Played(Session(frames, method), frames)
+
+
+@pytest.fixture
+def learning() -> Played:
+    """With the segmenter that learns from every prompt."""
+    frames = ArrayFrames(IMAGES)
+    return Played(Session(frames, built(embedding_ram_mib=64)), frames)
 
 
 def truth(frame_index: int, object_id: int = 1, mask: BoolMask | None = None) -> Prompt:
@@ -87,36 +89,36 @@ def test_a_new_prompt_after_undo_builds_on_the_earlier_masks(played: Played, met
     assert played.masks() == straight.masks()
 
 
-def test_a_click_taken_away_on_the_same_frame_gives_that_frame_its_earlier_mask(played: Played) -> None:
+def test_a_click_taken_away_on_the_same_frame_gives_that_frame_its_earlier_mask(learning: Played) -> None:
     box = BoxPrompt(1, 3, (27.0, 38.0, 72.0, 82.0))
-    played.round(box)
-    before = played.masks()
-    played.round(box, PointPrompt(1, 3, 45, 60, positive=False))
-    assert played.masks()[3] != before[3]
-    played.round(box)
-    assert played.masks() == before
+    learning.round(box)
+    before = learning.masks()
+    learning.round(box, PointPrompt(1, 3, 45, 60, positive=False))
+    assert learning.masks()[3] != before[3]
+    learning.round(box)
+    assert learning.masks() == before
 
 
-def test_a_removed_object_comes_back_with_its_prompts(played: Played) -> None:
+def test_a_removed_object_comes_back_with_its_prompts(learning: Played) -> None:
     top = MASKS[0].copy()
     top[60:] = False
-    played.round(truth(0))
-    played.round(truth(0, 2, top), objects=(2,))
-    first, second = played.masks(1), played.masks(2)
-    played.round(objects=(2,))
-    assert not any(mask.area_px for mask in played.masks(2).values())
-    assert played.masks(1) != first
-    played.round(truth(0, 2, top), objects=(2,))
-    assert (played.masks(1), played.masks(2)) == (first, second)
+    learning.round(truth(0))
+    learning.round(truth(0, 2, top), objects=(2,))
+    first, second = learning.masks(1), learning.masks(2)
+    learning.round(objects=(2,))
+    assert not any(mask.area_px for mask in learning.masks(2).values())
+    assert learning.masks(1) != first
+    learning.round(truth(0, 2, top), objects=(2,))
+    assert (learning.masks(1), learning.masks(2)) == (first, second)
 
 
-def test_prompts_of_which_nothing_is_left_leave_no_hint_behind(played: Played, method: Method) -> None:
-    played.round(wrong(0))
+def test_prompts_of_which_nothing_is_left_leave_no_hint_behind(learning: Played) -> None:
+    learning.round(wrong(0))
     box = BoxPrompt(1, 4, (30.0, 38.0, 75.0, 82.0))
-    played.round(box)
-    fresh = Played(Session(ArrayFrames(IMAGES), method), played.frames)
+    learning.round(box)
+    fresh = Played(Session(ArrayFrames(IMAGES), built()), learning.frames)
     fresh.round(box)
-    assert played.masks() == fresh.masks()
+    assert learning.masks() == fresh.masks()
 
 
 def test_prompted_frames_share_no_pixel_and_a_click_settles_who_owns_them(played: Played) -> None:

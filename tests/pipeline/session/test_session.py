@@ -1,4 +1,4 @@
-"""The rules of a session, with the real method on a small moving square."""
+"""The rules of a session, with a real method on a small moving square."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pipeline.segmenters.base import FloatMap, ObjectPrompts
 from pipeline.session.session import Session
 from pipeline.types import BoolMask, BoxPrompt, FrameResult, MaskPrompt, PointPrompt, Prompt, RunLengthMask
 from pipeline.video.frames import FrameSource
+from tests.built_methods import built
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
 
 N_FRAMES = 9
@@ -174,8 +175,8 @@ def test_two_objects_share_no_pixel_and_prompted_masks_win(method: Method) -> No
     assert masks_of(session, 1) == before
 
 
-def test_a_far_away_second_object_leaves_the_first_ones_masks_alone(method: Method) -> None:
-    session = Session(ArrayFrames(IMAGES), method)
+def test_a_far_away_second_object_leaves_the_first_ones_masks_alone() -> None:
+    session = Session(ArrayFrames(IMAGES), built())
     play(session, [truth(0)])
     before = session.results(1)
     corner = np.zeros_like(MASKS[0])

@@ -10,17 +10,11 @@ import pytest
 from pipeline.methods.base import Method
 from pipeline.session.session import Session
 from pipeline.types import BoolMask, FrameResult, MaskPrompt, Prompt, RunLengthMask
-from tests.built_methods import built
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
 
 N_FRAMES = 12
 IMAGES, MASKS = moving_square(N_FRAMES)
 EMPTY = RunLengthMask.encode(np.zeros_like(MASKS[0]))
-
-
-@pytest.fixture(scope="module")
-def method() -> Method:
-    return built(embedding_ram_mib=64)
 
 
 def truth(frame_index: int, object_id: int = 1) -> Prompt:
