@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ls_backend.settings import Settings
+from tests.colour_segmenter import use_it
 from tests.ls_backend.label_studio.media_server import MediaServer, media_server
 from tests.ls_backend.postgres_server import postgres_server
 
@@ -30,7 +31,8 @@ def postgres_url() -> Iterator[str]:
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Settings of a backend with credentials, its caches below the test's folder."""
+    """Settings of a backend with credentials, its caches below the test's folder, and a segmenter that is quick."""
+    use_it(monkeypatch)
     for name, value in {
         "IVOS_BASIC_AUTH_USER": "ivos",
         "IVOS_BASIC_AUTH_PASS": PASSWORD,
