@@ -3,6 +3,8 @@
 The front body is orange, the back one blue, the ground neither. So it needs no training, and a round takes a moment.
 """
 
+# ruff: noqa: ARG002 - most of what a segmenter may be told is nothing to this one.
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -23,7 +25,7 @@ from pipeline.segmenters.base import (
     MemoryReadout,
     ObjectPrompts,
     PromptBatch,
-    Reference,
+    ReferenceFrame,
     Segmentation,
 )
 from pipeline.types import FrameRGB
@@ -59,7 +61,7 @@ class ColourSegmenter:
     """What has the colour of the prompted place, inside the box where there is one, and as the clicks say."""
 
     name = NAME
-    uses_carried_mask = False
+    uses_mask_prior = False
 
     def __init__(self, context: PartContext) -> None:
         pass
@@ -75,7 +77,7 @@ class ColourSegmenter:
     def key_features(self, embedding: Difference) -> torch.Tensor:
         return self.features(embedding)
 
-    def learn(self, references: Sequence[Reference], previous: Any = None) -> None:
+    def learn(self, references: Sequence[ReferenceFrame], previous: Any = None) -> None:
         return None
 
     def adapt(self, appearance: Any, embedding: Difference, low_res_logits: FloatMap) -> None:
@@ -87,7 +89,7 @@ class ColourSegmenter:
         prompts: PromptBatch,
         *,
         mask_input: Sequence[FloatMap | None] | None = None,
-        carried: Sequence[FloatMap | None] | None = None,
+        mask_prior: Sequence[FloatMap | None] | None = None,
         appearance: Sequence[Any] | None = None,
         readout: Sequence[MemoryReadout | None] | None = None,
         multimask: bool = False,
@@ -111,7 +113,8 @@ class ColourSegmenter:
 
 def _logits(difference: FloatMap, prompts: ObjectPrompts, earlier: FloatMap | None) -> FloatMap:
     """(h, w) float32 of one object."""
-    columns, rows = (np.clip(prompts.points_xy_px.T / SHRINK, 0, np.array(difference.shape)[::-1, None] - 1)).astype(int)
+    last = np.array(difference.shape)[::-1, None] - 1
+    columns, rows = np.clip(prompts.points_xy_px.T / SHRINK, 0, last).astype(int)
     inside = np.ones_like(difference, np.bool_)
     if prompts.box_xyxy_px is not None:
         x0, y0, x1, y1 = (round(side / SHRINK) for side in prompts.box_xyxy_px)

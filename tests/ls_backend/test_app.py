@@ -13,9 +13,11 @@ from flask.testing import FlaskClient
 from ls_backend.app import EXTENSION, create_app
 from ls_backend.protocol.label_config import recommended_label_config
 from ls_backend.settings import Settings
+from tests.colour_segmenter import NAME
 from tests.ls_backend.conftest import PASSWORD
 
 CONFIG = recommended_label_config(["obj1"])
+MODEL_VERSION = f"i_pt+{NAME}"
 AUTH = {"Authorization": "Basic " + base64.b64encode(f"ivos:{PASSWORD}".encode()).decode()}
 
 
@@ -38,7 +40,7 @@ def test_predict_right_after_a_start(client: FlaskClient) -> None:
     assert answer.status_code == 200
     body = answer.get_json()
     assert [item["result"] for item in body["results"]] == [[], []]
-    assert body["model_version"] == "i_pt+classical"
+    assert body["model_version"] == MODEL_VERSION
 
 
 @pytest.mark.parametrize("params", [None, {}, {"context": None}, {"login": None, "password": None}])
@@ -54,9 +56,9 @@ def test_setup_health_and_versions(client: FlaskClient) -> None:
         "access_token": "t",
         "extra_params": None,
     }
-    assert client.post("/setup", json=body, headers=AUTH).get_json() == {"model_version": "i_pt+classical"}
+    assert client.post("/setup", json=body, headers=AUTH).get_json() == {"model_version": MODEL_VERSION}
     assert client.get("/health").get_json()["status"] == "UP"
-    assert client.get("/versions", headers=AUTH).get_json() == {"versions": ["i_pt+classical"]}
+    assert client.get("/versions", headers=AUTH).get_json() == {"versions": [MODEL_VERSION]}
     assert client.get("/metrics", headers=AUTH).status_code == 200
 
 

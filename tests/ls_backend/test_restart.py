@@ -26,6 +26,7 @@ from ls_backend.settings import Settings, current
 from ls_backend.store.database import FILE_NAME, Database, StoreError, store_address
 from ls_backend.store.tables import SCHEMA_VERSION
 from pipeline.video.sample_clip import SampleClip
+from tests.colour_segmenter import NAME
 from tests.ls_backend.drawing import changed_by_hand, drawn, erased, touch
 from tests.ls_backend.label_studio.media_server import LEGACY_TOKEN, MediaServer
 from tests.ls_backend.postgres_server import empty
@@ -93,7 +94,7 @@ def backend(
     if url:
         empty(store_address(url, settings.cache_dir))
     urls = [media.put(f"{index}", frame) for index, frame in enumerate(clip.frames)]
-    backend = Backend(settings.model_copy(update={"store_url": SecretStr(url), "segmenter": "classical"}), media, urls)
+    backend = Backend(settings.model_copy(update={"store_url": SecretStr(url)}), media, urls)
     yield backend
     for service in backend.started:
         service.close()
@@ -103,7 +104,7 @@ def backend(
 def in_file(settings: Settings, media: MediaServer, clip: SampleClip) -> Iterator[Backend]:
     """A backend with SQLite, where the kind of database makes no difference."""
     urls = [media.put(f"{index}", frame) for index, frame in enumerate(clip.frames)]
-    backend = Backend(settings.model_copy(update={"segmenter": "classical"}), media, urls)
+    backend = Backend(settings, media, urls)
     yield backend
     for service in backend.started:
         service.close()
@@ -137,7 +138,7 @@ def test_a_restart_changes_no_answer(in_file: Backend, clip: SampleClip) -> None
         box_around(clip, 2, 2, "obj 2", "b2"),
         click_on(clip, 3, 1, "obj1", "p2"),
     ]
-    editor = in_file.editor()
+    editor = in_file.editor(segmenter="classical")
     steady = Editor(editor.service, in_file.urls, task_id=8)
     expected = []
     for click in copy.deepcopy(clicks):
@@ -152,7 +153,7 @@ def test_a_restart_changes_no_answer(in_file: Backend, clip: SampleClip) -> None
             expected_masks = masks(answer["result"], label)
             assert all(iou(mask, expected_masks[i]) > 0.95 for i, mask in masks(again["result"], label).items())
         editor.save()
-        in_file.restart(editor)
+        in_file.restart(editor, segmenter="classical")
     assert expected[-1][1] < N_FRAMES, "the last click changes only its surroundings"
 
 
@@ -296,8 +297,8 @@ def test_another_method_goes_on_with_the_masks(
     in_file.restart(editor, method="sam_pt")
     again = editor.prompt(editor.regions["b1"])
     assert n_segmented(editor) == 0
-    assert again["model_version"] == "sam_pt+classical"
-    assert "its masks were made by i_pt+classical and stay; from now on sam_pt+classical segments" in caplog.text
+    assert again["model_version"] == f"sam_pt+{NAME}"
+    assert f"its masks were made by i_pt+{NAME} and stay; from now on sam_pt+{NAME} segments" in caplog.text
 
 
 def test_frames_that_changed_begin_anew(in_file: Backend, clip: SampleClip, media: MediaServer) -> None:
