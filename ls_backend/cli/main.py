@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
 
-import ls_backend.settings  # noqa: F401  # Every command knows the names of all settings.
+import ls_backend.settings  # noqa: F401  # So that every command knows all IVOS_* names.
+
+if TYPE_CHECKING:
+    from pipeline.session.session import Session
 
 COMMANDS = {
     "demo": "ls_backend.cli.demo",
@@ -19,18 +23,18 @@ COMMANDS = {
     "calibrate": "pipeline.evaluation.zivos.calibrate",
     "models": "pipeline.cli.models",
 }
-"""The module of each sub-command. In it, a function or a group of commands has the sub-command's name."""
+"""The module of each sub-command. It holds a function or a group of commands with the sub-command's name."""
 
 
 class LazyGroup(TyperGroup):
-    """Imports a sub-command when it is called by name (or when help lists them all)."""
+    """Imports a sub-command when it is called, or when the help lists all."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names of all sub-commands."""
         return [*COMMANDS, *super().list_commands(ctx)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """One sub-command, or None where there is none of this name."""
+        """The sub-command of this name, or None."""
         if cmd_name not in COMMANDS:
             return super().get_command(ctx, cmd_name)
         module = import_module(COMMANDS[cmd_name])
@@ -48,6 +52,35 @@ app = typer.Typer(name="ivos", cls=LazyGroup, no_args_is_help=True, add_completi
 @app.callback()
 def _root(context: typer.Context) -> None:
     """Interactive video object segmentation inside Label Studio."""
-    from ls_backend.store.size import stored_bytes
-
     context.obj = stored_bytes
+
+
+def stored_bytes(session: Session) -> int:
+    """How many bytes a store with only this session takes on disk. `ivos bench` measures it."""
+    import tempfile
+
+    from ls_backend.store.database import Database, store_address
+    from ls_backend.store.records import EditorRecord, SessionRecord
+    from ls_backend.store.session_store import SessionStore
+
+    saved = session.saved()
+    record = SessionRecord(
+        project="1",
+        task="1",
+        urls_digest="",
+        model_version="",
+        opened_at_s=0.0,
+        used_at_s=0.0,
+        newest_round=1,
+        labels={f"object {object_id}": object_id for object_id in saved},
+        prompts=(),
+        editor=EditorRecord(),
+        objects=saved,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        store = SessionStore(Database(store_address("", Path(folder))), limit_mib=4096)
+        try:
+            store.write(None, record, None)
+        finally:
+            store.close()
+        return sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())

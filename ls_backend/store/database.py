@@ -1,16 +1,16 @@
-"""The database behind the store: SQLite in a file, or PostgreSQL; opened when first used, and again after trouble."""
+"""The database of the store: a SQLite file, or PostgreSQL. It is opened at first use, and again after an error."""
 
 from __future__ import annotations
 
 import logging
 import os
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cachetools import TTLCache
 from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, make_url, select, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -22,12 +22,12 @@ DRIVER = "postgresql+pg8000"
 BUSY_TIMEOUT_S = 5.0
 """How long SQLite waits for another process that writes."""
 SOCKET_TIMEOUT_S = 10.0
-"""How long PostgreSQL may be silent."""
-REST_S = 5.0
-"""So long is a database left alone that could not be reached: requests must not wait for it one after the other."""
+"""How long PostgreSQL may take to answer."""
+RETRY_AFTER_S = 5.0
+"""A database that could not be reached is not tried again for this long, so that not every request waits for it."""
 _JOURNAL_BYTES = 2**20
 _DAMAGED = ("not a database", "malformed", "no such table", "no such column")
-"""What SQLite says of a file that it will not read later either."""
+"""What SQLite says of a file that it will never be able to read."""
 
 
 class StoreError(Exception):
@@ -39,7 +39,7 @@ class StoreVersionError(StoreError):
 
 
 def store_address(store_url: str, cache_dir: Path) -> URL:
-    """Where sessions are kept: what ``IVOS_STORE_URL`` says, or a file below the cache."""
+    """Address of the store: ``IVOS_STORE_URL``, or a file in the cache folder if that is empty."""
     if not store_url:
         return URL.create("sqlite", database=str(cache_dir.expanduser().resolve() / FILE_NAME))
     url = make_url(store_url)
@@ -47,18 +47,18 @@ def store_address(store_url: str, cache_dir: Path) -> URL:
 
 
 class Database:
-    """Hands out transactions. Thread-safe; ``reset_count`` is how often an empty file replaced a damaged one."""
+    """Opens transactions. Thread-safe; ``reset_count`` is how often an empty file replaced a damaged one."""
 
     def __init__(self, address: URL) -> None:
         self._address = address
         self._lock = threading.Lock()
         self._engine: Engine | None = None
-        self._rests_until_s = 0.0
+        self._unreachable: TTLCache[str, bool] = TTLCache(maxsize=1, ttl=RETRY_AFTER_S)
         self.reset_count = 0
 
     @property
     def is_file(self) -> bool:
-        """Whether it is SQLite."""
+        """Whether this is a SQLite file."""
         return self._address.get_backend_name() == "sqlite"
 
     @property
@@ -67,26 +67,26 @@ class Database:
         return self._address.render_as_string(hide_password=True)
 
     def open(self) -> None:
-        """Open it now, rather than when it is first used. A file that cannot be read is moved aside.
+        """Open it now instead of at first use. A file that cannot be read is renamed.
 
         Raises:
             StoreVersionError: a newer version of the backend wrote it.
             StoreError: it cannot be reached or written.
         """
-        with self._translated(), self._lock:
-            self._opened()
+        with self._store_errors(), self._lock:
+            self._open_engine()
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """One transaction. In SQLite, one that writes must begin with writing.
+        """One transaction. In SQLite, a transaction that writes must start with a write.
 
         Raises:
             StoreVersionError: a newer version of the backend wrote it.
-            StoreError: it cannot be used; a file that turned out to be damaged was moved aside.
+            StoreError: it cannot be used; a damaged file was renamed.
         """
-        with self._translated():
+        with self._store_errors():
             with self._lock:
-                engine = self._opened()
+                engine = self._open_engine()
             with engine.begin() as connection:
                 yield connection
 
@@ -95,7 +95,7 @@ class Database:
         """One transaction in which every query sees the same state; see `transaction`."""
         with self.transaction() as connection:
             if self.is_file:
-                # The driver begins transactions only before writing.
+                # The driver starts a transaction only before a write.
                 connection.exec_driver_sql("BEGIN")
             yield connection
 
@@ -105,7 +105,7 @@ class Database:
             self._dispose()
 
     def used_bytes(self, connection: Connection) -> int | None:
-        """How much of a SQLite file holds rows; None for PostgreSQL, where it shows only after its own cleaning."""
+        """Bytes of a SQLite file that hold rows; None for PostgreSQL, which frees the space of deleted rows later."""
         if not self.is_file:
             return None
         pages, free, page_bytes = (
@@ -115,13 +115,13 @@ class Database:
         return (pages - free) * page_bytes
 
     def shrink(self) -> None:
-        """Give what deleted rows left behind in a SQLite file back to the file system."""
+        """Give the space of deleted rows in a SQLite file back to the file system."""
         if self.is_file:
             with self.transaction() as connection:
                 connection.exec_driver_sql("PRAGMA incremental_vacuum").close()
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _store_errors(self) -> Iterator[None]:
         reset_count = self.reset_count
         try:
             yield
@@ -129,27 +129,26 @@ class Database:
             reason = _first_line(error)
             with self._lock:
                 if self.is_file and _is_damaged(reason) and reset_count == self.reset_count:
-                    self._move_damaged_file_aside(reason)
+                    self._rename_damaged_file(reason)
                 elif not self.is_file:
-                    self._rests_until_s = time.monotonic() + REST_S
+                    self._unreachable[self.name] = True
             raise StoreError(f"{self.name}: {reason}") from error
 
-    def _opened(self) -> Engine:
-        rest_s = self._rests_until_s - time.monotonic()
-        if rest_s > 0:
-            raise StoreError(f"{self.name} could not be reached; it is tried again in {rest_s:.0f} s")
+    def _open_engine(self) -> Engine:
+        if self.name in self._unreachable:
+            raise StoreError(f"{self.name} could not be reached; it is tried again in {RETRY_AFTER_S:.0f} s at most")
         if self._engine is None:
             try:
-                self._engine = self._made()
+                self._engine = self._new_engine()
             except (SQLAlchemyError, OSError) as error:
                 reason = _first_line(error)
                 if not self._is_unreadable(reason):
                     raise
-                self._move_damaged_file_aside(reason)
-                self._engine = self._made()
+                self._rename_damaged_file(reason)
+                self._engine = self._new_engine()
         return self._engine
 
-    def _made(self) -> Engine:
+    def _new_engine(self) -> Engine:
         if self.is_file and self._address.database:
             Path(self._address.database).parent.mkdir(parents=True, exist_ok=True)
             engine = create_engine(self._address, connect_args={"timeout": BUSY_TIMEOUT_S})
@@ -173,20 +172,20 @@ class Database:
         usable = not file.exists() or (file.is_file() and os.access(file, os.R_OK | os.W_OK))
         return self.is_file and (_is_damaged(reason) or not usable)
 
-    def _move_damaged_file_aside(self, reason: str) -> None:
-        """Move a file aside that cannot be read; the next use makes a new one. Only the latest such file is kept."""
+    def _rename_damaged_file(self, reason: str) -> None:
+        """Rename a file that cannot be read; the next use creates a new one. Only the latest damaged file is kept."""
         self._dispose()
         file = Path(str(self._address.database))
-        aside = file.with_name(f"{file.name}.damaged")
+        renamed = file.with_name(f"{file.name}.damaged")
         try:
             for suffix in ("", "-wal", "-shm"):
                 part = file.with_name(file.name + suffix)
                 if part.exists():
-                    part.replace(aside.with_name(aside.name + suffix))
+                    part.replace(renamed.with_name(renamed.name + suffix))
         except OSError as error:
-            raise StoreError(f"{file} cannot be read ({reason}) nor moved aside ({error})") from error
+            raise StoreError(f"{file} cannot be read ({reason}) and cannot be renamed ({error})") from error
         self.reset_count += 1
-        logger.error("%s cannot be read (%s). It was moved to %s; a new one is begun", file, reason, aside)
+        logger.error("%s cannot be read (%s). It was moved to %s, and a new one is created", file, reason, renamed)
 
     def _dispose(self) -> None:
         if self._engine is not None:
@@ -195,10 +194,10 @@ class Database:
 
 
 def _prepare(engine: Engine, name: str) -> None:
-    """Make the tables, or bring those of an earlier version up to date, and check that they can be read.
+    """Create the tables, or upgrade those of an earlier version, and check that they can be read.
 
     Raises:
-        StoreVersionError: they are of a later version.
+        StoreVersionError: they have a later version.
     """
     with engine.begin() as connection:
         version = None
@@ -220,12 +219,12 @@ def _prepare(engine: Engine, name: str) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
-    """Add the columns that came since an earlier version; they are empty in what is stored. May be repeated."""
+    """Add the columns that are new since an earlier version; they are null in stored rows. May be repeated."""
     inspector = inspect(connection)
     for table in filter(lambda table: inspector.has_table(table.name), Base.metadata.sorted_tables):
-        there = {column["name"] for column in inspector.get_columns(table.name)}
+        existing = {column["name"] for column in inspector.get_columns(table.name)}
         for column in table.columns:
-            if column.name not in there and column.nullable:
+            if column.name not in existing and column.nullable:
                 kind = column.type.compile(connection.dialect)
                 connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
     connection.execute(update(SchemaRow).values(version=SCHEMA_VERSION))
@@ -250,6 +249,6 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    """The driver's own words."""
+    """The first line of the driver's message."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     return (str(cause).strip() or type(cause).__name__).splitlines()[0]

@@ -1,4 +1,4 @@
-"""What the store keeps of a session, as plain frozen data. Times are seconds since 1970."""
+"""What is stored of a session, as frozen dataclasses. Times are in seconds since 1970."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.session.object_state import ObjectState
 
 @dataclass(frozen=True)
 class PromptRecord:
-    """A prompt in the form it is read from: the region as Label Studio sent it, or this backend's note of a stroke."""
+    """A prompt as it was received: the region that Label Studio sent, or what this backend recorded of a stroke."""
 
     label: str
     kind: str
@@ -22,7 +22,7 @@ class PromptRecord:
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """One round: when it began, what it was asked, how many masks it made so far, whether it ran to its end."""
+    """One round: its start, its objects and prompts, how many masks it has made so far, and whether it finished."""
 
     number: int
     started_at_s: float
@@ -34,12 +34,12 @@ class RoundRecord:
 
 @dataclass(frozen=True)
 class EditorCopy:
-    """What is known of the editor's copy of one mask; see `ls_backend.sessions.editor_state`.
+    """The editor's copy of one mask, as far as it is known; see `ls_backend.sessions.editor_state`.
 
     Attributes:
-        present: whether the editor has the mask that is in the same record.
-        delivered_in: the round whose answer brought the newest version; 0 for none.
-        saved_in: per digest of a version that draft or annotation held, the round before which it was seen.
+        present: whether the editor has the mask of the same record.
+        delivered_in: the round whose answer contained the newest version; 0 for none.
+        saved_in: for each version that a draft or annotation contained, by digest, the round before which it was seen.
     """
 
     present: bool
@@ -49,7 +49,7 @@ class EditorCopy:
 
 @dataclass(frozen=True)
 class EditorRecord:
-    """What is known of the annotator's editor: prompt ids by label and round, and its copies of the masks by id."""
+    """The annotator's editor, as far as it is known: prompt ids by label, their rounds, and copies of masks by id."""
 
     echoed: Mapping[str, frozenset[str]] = field(default_factory=dict)
     answered_in: Mapping[str, int] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class EditorRecord:
 
 @dataclass(frozen=True)
 class SessionRecord:
-    """A session between two moments. ``labels`` gives object ids; an object without prompts yet has no entry."""
+    """A session at one moment. ``labels`` maps labels to object ids; ``objects`` lacks those without a round yet."""
 
     project: str
     task: str
@@ -76,7 +76,7 @@ class SessionRecord:
 
 
 def urls_digest(urls: Iterable[str]) -> str:
-    """Tells apart the frames of tasks: the same addresses in the same order have the same digest."""
+    """A digest of a task's frames: the same addresses in the same order give the same digest."""
     digest = hashlib.blake2b(digest_size=16)
     for url in urls:
         digest.update(url.encode())

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ls_backend.store import codec
+from ls_backend.store import tables
 from ls_backend.store.records import EditorCopy
 from pipeline.masks import SoftMask
 from pipeline.session.object_state import FrameMask, ObjectState, prompts_by_frame
@@ -41,16 +41,16 @@ prompts: st.SearchStrategy[Prompt] = st.one_of(
 
 @given(prompts)
 def test_a_prompt_comes_back_equal(prompt: Prompt) -> None:
-    assert codec.prompt_from_json(3, json.loads(json.dumps(codec.prompt_to_json(prompt)))) == prompt
+    assert tables.prompt_from_json(3, json.loads(json.dumps(tables.prompt_to_json(prompt)))) == prompt
 
 
 @given(st.frozensets(st.integers(0, 60)))
 def test_frames_come_back(frame_indices: frozenset[int]) -> None:
-    assert codec.frames_from_text(codec.frames_to_text(frame_indices)) == frame_indices
+    assert tables.frames_from_text(tables.frames_to_text(frame_indices)) == frame_indices
 
 
 def test_many_frames_are_few_letters() -> None:
-    assert codec.frames_to_text(set(range(3000)) - {7}) == "0-6,8-2999"
+    assert tables.frames_to_text(set(range(3000)) - {7}) == "0-6,8-2999"
 
 
 @given(masks, st.booleans(), st.booleans(), st.booleans(), st.floats(0, 1), frames)
@@ -60,10 +60,10 @@ def test_a_mask_comes_back_equal(
     shown = RunLengthMask.encode(~own.decode()) if is_changed else own
     logits = np.where(own.decode(), 2.0, -2.0).astype(np.float32)
     known = FrameMask(own, shown, score, prompted, SoftMask.pack(logits) if has_soft else None)
-    row = codec.mask_values(1, frame_index, known)
+    row = tables.mask_row(1, frame_index, known)
     assert (row["object_id"], row["frame_index"]) == (1, frame_index)
     assert (row["shown"] is None) == (shown == own)
-    assert codec.read_mask(SimpleNamespace(**row)) == known
+    assert tables.mask_from_row(SimpleNamespace(**row)) == known
 
 
 @given(st.lists(prompts, max_size=4), st.frozensets(frames), st.frozensets(frames), st.integers(0, 99))
@@ -71,7 +71,7 @@ def test_an_object_comes_back_equal(
     given_prompts: list[Prompt], stale: frozenset[int], interactions: frozenset[int], round_index: int
 ) -> None:
     saved = ObjectState(3, prompts_by_frame(given_prompts), {}, set(stale), {}, round_index, set(interactions))
-    assert codec.read_object(3, codec.object_values(3, "obj", saved)["state"], {}, {}) == saved
+    assert tables.object_from_row(3, tables.object_row(3, "obj", saved)["state"], {}, {}) == saved
 
 
 @given(
@@ -79,11 +79,13 @@ def test_an_object_comes_back_equal(
 )
 def test_an_editor_copy_comes_back_equal(present: bool, delivered_in: int, saved_in: dict[bytes, int]) -> None:
     copy = EditorCopy(present, delivered_in, saved_in)
-    assert codec.read_editor_copy(SimpleNamespace(**codec.editor_copy_values("obj-00001", copy))) == copy
+    assert tables.editor_copy_from_row(SimpleNamespace(**tables.editor_copy_row("obj-00001", copy))) == copy
 
 
 def test_what_is_damaged_is_said() -> None:
     with pytest.raises(ValueError, match="'lasso'; expected point, box, scribble or mask"):
-        codec.prompt_from_json(1, {"kind": "lasso", "frame_index": 0})
+        tables.prompt_from_json(1, {"kind": "lasso", "frame_index": 0})
     with pytest.raises(ValueError, match="'obj-00001' is cut off: 19 bytes"):
-        codec.read_editor_copy(SimpleNamespace(mask_id="obj-00001", present=True, delivered_in=1, saved_in=b"x" * 19))
+        tables.editor_copy_from_row(
+            SimpleNamespace(mask_id="obj-00001", present=True, delivered_in=1, saved_in=b"x" * 19)
+        )
