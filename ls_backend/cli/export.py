@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ls_backend.errors import ConfigError
-from ls_backend.export.tasks import AnnotationChoice, Notice, ReadTasks, read_tasks
+from ls_backend.export.tasks import AnnotationChoice, ExportContents, Notice, read_tasks
 from ls_backend.label_studio.api import LabelStudioAPI, LabelStudioError
 from ls_backend.protocol.label_config import LabelConfig, parse_label_config
 from ls_backend.settings import ClientSettings
@@ -29,14 +29,14 @@ from pipeline.export.coco import coco_dataset
 from pipeline.export.davis import write_davis
 
 PAGE_TIMEOUT_S = 300.0
-"""A page of tasks may carry a hundred megabytes of masks."""
+"""A page of tasks may hold a hundred megabytes of masks."""
 TASKS_NAMED = 5
 
 console = Console(stderr=True)
 
 
 class Format(str, Enum):
-    """What to write; each goes into a folder of its own below the output folder."""
+    """What to write. Each format has its own folder in the output folder."""
 
     DAVIS = "davis"
     COCO = "coco"
@@ -48,7 +48,7 @@ class ExportError(Exception):
 
 @dataclass(frozen=True)
 class Source:
-    """Tasks to read, how many there are, and the project's labelling config where it is known and usable."""
+    """Tasks to read, their number, and the project's labelling config (None: unknown or not usable)."""
 
     tasks: Iterable[dict[str, Any]]
     n_tasks: int
@@ -77,22 +77,22 @@ def export(
     try:
         check_output(output, formats, overwrite)
         source = json_source(from_json, project) if from_json else api_source(project, url, token)
-        read = read_with_progress(source, annotation)
-        if not read.clips:
-            show_notices(read.notices)
-            raise ExportError(f"none of the {read.n_tasks} tasks has a submitted mask; nothing was written")
-        overlap_px = write(read, output, formats)
+        contents = read_with_progress(source, annotation)
+        if not contents.clips:
+            show_notices(contents.notices)
+            raise ExportError(f"none of the {contents.n_tasks} tasks has a submitted mask; nothing was written")
+        overlap_px = write(contents, output, formats)
     except (ExportError, LabelStudioError) as error:
         raise error_exit(error) from error
-    show_summary(read, overlap_px, output)
-    show_notices(read.notices)
+    show_summary(contents, overlap_px, output)
+    show_notices(contents.notices)
 
 
 def check_output(output: Path, formats: Sequence[Format], overwrite: bool) -> None:
-    """Refuse to touch what is there already.
+    """Check that the export overwrites nothing by accident.
 
     Raises:
-        ExportError: the folder holds something and ``overwrite`` is off, or it is a file.
+        ExportError: the folder is not empty and ``overwrite`` is off, or it is a file.
     """
     if output.exists() and not output.is_dir():
         raise ExportError(f"{output} is a file; --output needs a folder")
@@ -105,7 +105,7 @@ def json_source(file: Path, project: int | None) -> Source:
     """Tasks of a JSON export.
 
     Raises:
-        ExportError: both a file and a project are named, or the file is not a JSON list.
+        ExportError: both a file and a project are given, or the file is not a JSON list.
     """
     if project is not None:
         raise ExportError("--project reads from Label Studio and --from-json from a file; give one of them")
@@ -152,11 +152,11 @@ def api_source(project: int | None, url: str, token: str) -> Source:
     return Source(api.tasks(project, with_annotations=True), int(body.get("task_number") or 0), config)
 
 
-def read_with_progress(source: Source, choice: AnnotationChoice) -> ReadTasks:
+def read_with_progress(source: Source, choice: AnnotationChoice) -> ExportContents:
     """Read all tasks.
 
     Raises:
-        ExportError: the tasks do not have Label Studio's form.
+        ExportError: the tasks do not have Label Studio's format.
     """
     with _progress() as progress:
         bar = progress.add_task("reading tasks", total=source.n_tasks or None)
@@ -172,8 +172,8 @@ def read_with_progress(source: Source, choice: AnnotationChoice) -> ReadTasks:
             raise ExportError(str(error)) from error
 
 
-def write(read: ReadTasks, output: Path, formats: Sequence[Format]) -> int | None:
-    """Write the formats; each folder appears when it is complete. Returns DAVIS' overlapping pixels.
+def write(contents: ExportContents, output: Path, formats: Sequence[Format]) -> int | None:
+    """Write the formats; each folder appears when it is complete. Returns how many pixels overlap in DAVIS' images.
 
     Raises:
         ExportError: something cannot be written.
@@ -182,12 +182,14 @@ def write(read: ReadTasks, output: Path, formats: Sequence[Format]) -> int | Non
     try:
         if Format.DAVIS in formats:
             with _progress() as progress, _complete_or_absent(output / Format.DAVIS.value) as folder:
-                bar = progress.add_task("writing frames", total=sum(len(clip.frame_names) for clip in read.clips))
-                overlap_px = write_davis(read.clips, folder, lambda: progress.advance(bar)).overlap_px
-                (folder / "objects.json").write_text(json.dumps(dict(read.categories), indent=1, ensure_ascii=False))
+                bar = progress.add_task("writing frames", total=sum(len(clip.frame_names) for clip in contents.clips))
+                overlap_px = write_davis(contents.clips, folder, lambda: progress.advance(bar)).overlap_px
+                (folder / "objects.json").write_text(
+                    json.dumps(dict(contents.categories), indent=1, ensure_ascii=False)
+                )
         if Format.COCO in formats:
             with _complete_or_absent(output / Format.COCO.value) as folder:
-                (folder / "annotations.json").write_text(json.dumps(coco_dataset(read.clips, read.categories)))
+                (folder / "annotations.json").write_text(json.dumps(coco_dataset(contents.clips, contents.categories)))
     except (OSError, ValueError) as error:
         raise ExportError(f"cannot write to {output}: {error}") from error
     return overlap_px
@@ -195,7 +197,7 @@ def write(read: ReadTasks, output: Path, formats: Sequence[Format]) -> int | Non
 
 @contextmanager
 def _complete_or_absent(folder: Path) -> Iterator[Path]:
-    """A folder to write into that takes its name, and an older one's place, only when all went well."""
+    """A folder to write to. It gets its name, and replaces an older folder, only if the block succeeds."""
     draft = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
@@ -213,17 +215,17 @@ def _progress() -> Progress:
     return Progress(*columns, console=console)
 
 
-def show_summary(read: ReadTasks, overlap_px: int | None, output: Path) -> None:
-    """What was written."""
+def show_summary(contents: ExportContents, overlap_px: int | None, output: Path) -> None:
+    """Print what was written."""
     table = Table("clip", "frames", "objects", "masks", title=f"written to {escape(str(output))}")
-    for clip in read.clips:
+    for clip in contents.clips:
         n_objects = sum(1 for by_frame in clip.masks.values() if by_frame)
         table.add_row(escape(clip.name), str(len(clip.frame_names)), str(n_objects), str(clip.n_masks))
-    n_frames = sum(len(clip.frame_names) for clip in read.clips)
-    n_objects = sum(len(clip.masks) for clip in read.clips)
-    n_masks = sum(clip.n_masks for clip in read.clips)
+    n_frames = sum(len(clip.frame_names) for clip in contents.clips)
+    n_objects = sum(len(clip.masks) for clip in contents.clips)
+    n_masks = sum(clip.n_masks for clip in contents.clips)
     table.add_section()
-    table.add_row(f"{len(read.clips)} of {read.n_tasks} tasks", str(n_frames), str(n_objects), str(n_masks))
+    table.add_row(f"{len(contents.clips)} of {contents.n_tasks} tasks", str(n_frames), str(n_objects), str(n_masks))
     console.print(table)
     if overlap_px:
         console.print(
@@ -234,9 +236,9 @@ def show_summary(read: ReadTasks, overlap_px: int | None, output: Path) -> None:
 
 
 def show_notices(notices: Sequence[Notice]) -> None:
-    """What is not in the export and why, the unexpected first."""
+    """Print what is not exported and why, the unexpected first."""
     by_text: dict[str, list[Notice]] = defaultdict(list)
-    for notice in sorted(notices, key=lambda notice: notice.harmless):
+    for notice in sorted(notices, key=lambda notice: notice.is_expected):
         by_text[notice.text].append(notice)
     if not by_text:
         return
@@ -244,7 +246,7 @@ def show_notices(notices: Sequence[Notice]) -> None:
     for text, same in by_text.items():
         task_ids = list(dict.fromkeys(notice.task_id for notice in same))
         more = f" and {len(task_ids) - TASKS_NAMED} more" if len(task_ids) > TASKS_NAMED else ""
-        style = "dim" if same[0].harmless else "yellow"
+        style = "dim" if same[0].is_expected else "yellow"
         count = sum(notice.count for notice in same)
         table.add_row(escape(text), str(count), ", ".join(task_ids[:TASKS_NAMED]) + more, style=style)
     console.print(table)

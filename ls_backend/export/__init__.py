@@ -1,4 +1,4 @@
-"""Tasks with annotations as clips to export.
+"""Turns Label Studio's tasks with annotations into clips to export.
 
-Uses the protocol and `pipeline.export`; needs no running backend.
+Uses `ls_backend.protocol` and `pipeline.export`; needs no running backend.
 """

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ls_backend.export.stored_masks import SCRIBBLE, read_regions
+from ls_backend.export.annotation_masks import SCRIBBLE, read_regions
 from tests.clips import Clip
 from tests.e2e.editor import INTERACTIVE_PATH, Editor
 from tests.e2e.person import BoolMask, box_around, jaccard
@@ -77,7 +77,7 @@ def test_a_scribble_makes_an_object(place: Workplace, task_id: int, editor: Edit
     editor.screenshot(SCREENSHOTS / "scribbles-object.png")
     editor.submit()
     stored = read_regions(place.submitted(task_id), N_FRAMES)
-    assert stored.left_out[SCRIBBLE] == 1
+    assert stored.skipped[SCRIBBLE] == 1
     assert stored.masks["obj2"][0].decode().sum() == second[0].sum()
 
 

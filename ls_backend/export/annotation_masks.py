@@ -1,4 +1,4 @@
-"""The brush masks of one saved annotation, and what in it is not a mask."""
+"""The brush masks of one saved annotation, and a count of everything in it that is not a mask."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ PROMPT = "point or box (a prompt, not a mask)"
 SCRIBBLE = "scribble (a prompt, not a mask)"
 
 SizeHW: TypeAlias = tuple[int, int]
+"""Height and width in pixels."""
 
 
 class _Region(BaseModel):
@@ -42,45 +43,47 @@ class _Size(BaseModel):
 
 
 @dataclass
-class StoredMasks:
-    """Everything read from one annotation.
+class AnnotationMasks:
+    """The masks of one annotation.
 
     Attributes:
-        masks: by label, then by 0-based frame index, none of them empty.
-        sizes_hw_px: height and width by frame index, of every frame that has a readable brush region, empty or not.
-        left_out: what is not among the masks and why, with its number.
+        masks: masks by label, then by 0-based frame index. None is empty.
+        sizes_hw_px: height and width of every frame with a readable brush region, even an empty one, by frame index.
+        skipped: how many regions are not among the masks, by reason.
     """
 
     masks: dict[str, dict[int, RunLengthMask]] = field(default_factory=dict)
     sizes_hw_px: dict[int, SizeHW] = field(default_factory=dict)
-    left_out: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
 
 
-def read_regions(result: Sequence[object], n_frames: int) -> StoredMasks:
+def read_regions(result: Sequence[object], n_frames: int) -> AnnotationMasks:
     """Read the ``result`` list of an annotation or a draft.
 
-    Only ``brushlabels`` regions are masks, with the strokes that Label Studio stored on top of their run lengths where
-    the frame was not shown. Several of one label on one frame are united; a region with several labels counts for each.
-    Thin strokes on a frame where this backend made the label's mask are scribbles and left out. A region without
-    ``item_index`` is on frame 0. Whatever cannot be used is counted.
+    - Only ``brushlabels`` regions are masks. On frames that were not shown, Label Studio stores strokes besides the run
+      lengths; the mask includes them.
+    - Several masks of one label on one frame are united. A region with several labels counts for each label.
+    - Thin strokes are scribbles, not masks, if this backend made the label's mask of that frame.
+    - A region without ``item_index`` is on frame 0.
+    - Everything else is counted in ``skipped``.
     """
-    stored = StoredMasks()
+    found = AnnotationMasks()
     region_ids = {str(entry.get("id")) for entry in result if isinstance(entry, dict)}
     for entry in result:
-        problem = _read_region(entry, n_frames, region_ids, stored)
+        problem = _read_region(entry, n_frames, region_ids, found)
         if problem:
-            stored.left_out[problem] += 1
-    return stored
+            found.skipped[problem] += 1
+    return found
 
 
-def _read_region(entry: object, n_frames: int, region_ids: Collection[str], stored: StoredMasks) -> str:
-    """Add one region; returns why it was left out, or an empty string."""
+def _read_region(entry: object, n_frames: int, region_ids: Collection[str], found: AnnotationMasks) -> str:
+    """Add one region; returns why it is skipped, or an empty string."""
     try:
         region = _Region.model_validate(entry)
     except ValidationError as error:
         return f"damaged region: {_first_problem(error)}"
     if region.id == NEXT_NOTE_ID:
-        return ""  # Nothing that anybody made.
+        return ""  # The backend wrote it; no annotator made it.
     if region.type in PROMPT_TYPES:
         return PROMPT
     if region.type != "brushlabels":
@@ -91,15 +94,15 @@ def _read_region(entry: object, n_frames: int, region_ids: Collection[str], stor
         return f"mask on a frame that the task does not have (it has {n_frames})"
     try:
         size = _Size.model_validate(entry)
-        return _add(region, (size.original_height, size.original_width), region_ids, stored)
+        return _add_mask(region, (size.original_height, size.original_width), region_ids, found)
     except ValidationError as error:
         return f"damaged region: {_first_problem(error)}"
     except ValueError as error:
         return f"damaged region: {error}"
 
 
-def _add(region: _Region, size_hw_px: SizeHW, region_ids: Collection[str], stored: StoredMasks) -> str:
-    """Decode and keep one brush mask.
+def _add_mask(region: _Region, size_hw_px: SizeHW, region_ids: Collection[str], found: AnnotationMasks) -> str:
+    """Decode and add one brush mask; returns why it is skipped, or an empty string.
 
     Raises:
         ValueError: its run lengths or strokes are damaged.
@@ -109,26 +112,26 @@ def _add(region: _Region, size_hw_px: SizeHW, region_ids: Collection[str], store
         return "mask without a label"
     if region.value.get("format", "rle") != "rle":
         return f"mask in the format {region.value['format']!r} (only rle is known)"
-    drawn = _drawn(region.value, size_hw_px)
-    known_size = stored.sizes_hw_px.setdefault(region.item_index, size_hw_px)
+    mask = _region_mask(region.value, size_hw_px)
+    known_size = found.sizes_hw_px.setdefault(region.item_index, size_hw_px)
     if known_size != size_hw_px:
-        return f"mask of {_shown(size_hw_px)} on a frame whose first mask is {_shown(known_size)}"
-    if not drawn.any():
+        return f"mask of {_size_text(size_hw_px)} on a frame whose first mask is {_size_text(known_size)}"
+    if not mask.any():
         return EMPTY
-    masks_made = {region_id(label, region.item_index) for label in labels}
-    is_own = region.origin == "manual" and region.id not in masks_made
-    if is_own and not masks_made.isdisjoint(region_ids) and is_thin(drawn, None):
+    backend_ids = {region_id(label, region.item_index) for label in labels}
+    by_hand = region.origin == "manual" and region.id not in backend_ids
+    if by_hand and not backend_ids.isdisjoint(region_ids) and is_thin(mask, None):
         return SCRIBBLE
-    mask = RunLengthMask.encode(drawn)
+    encoded = RunLengthMask.encode(mask)
     for label in labels:
-        by_frame = stored.masks.setdefault(label, {})
+        by_frame = found.masks.setdefault(label, {})
         earlier = by_frame.get(region.item_index)
-        by_frame[region.item_index] = _united(earlier, mask) if earlier else mask
+        by_frame[region.item_index] = _union(earlier, encoded) if earlier else encoded
     return ""
 
 
-def _drawn(value: Mapping[str, Any], size_hw_px: SizeHW) -> BoolMask:
-    """The pixels of a brush region (H, W), strokes included.
+def _region_mask(value: Mapping[str, Any], size_hw_px: SizeHW) -> BoolMask:
+    """The mask of a brush region (H, W) bool, strokes included.
 
     Raises:
         ValueError: its run lengths or strokes are damaged.
@@ -148,11 +151,11 @@ def _labels(value: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(label for label in labels if isinstance(label, str))) if isinstance(labels, list) else []
 
 
-def _united(first: RunLengthMask, second: RunLengthMask) -> RunLengthMask:
+def _union(first: RunLengthMask, second: RunLengthMask) -> RunLengthMask:
     return RunLengthMask.encode(first.decode() | second.decode())
 
 
-def _shown(size_hw_px: SizeHW) -> str:
+def _size_text(size_hw_px: SizeHW) -> str:
     return f"{size_hw_px[1]}x{size_hw_px[0]} px"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ls_backend.export.stored_masks import EMPTY, SCRIBBLE, read_regions
+from ls_backend.export.annotation_masks import EMPTY, SCRIBBLE, read_regions
 from pipeline.types import BoolMask
 from tests.ls_backend.drawing import drawn, erased, filled, in_pixels, touch
 from tests.ls_backend.stored_tasks import brush_region
@@ -29,13 +29,13 @@ def own(mask: BoolMask, **changes: Any) -> dict[str, Any]:
 
 def test_a_scribble_beside_a_mask_of_the_backend_is_no_mask() -> None:
     stored = read_regions([own(LINE), OURS], 3)
-    assert stored.left_out == {SCRIBBLE: 1}
+    assert stored.skipped == {SCRIBBLE: 1}
     np.testing.assert_array_equal(stored.masks["obj1"][1].decode(), MASK)
 
 
 def test_paint_beside_a_mask_of_the_backend_is_part_of_it() -> None:
     stored = read_regions([own(BLOB), OURS], 3)
-    assert not stored.left_out
+    assert not stored.skipped
     np.testing.assert_array_equal(stored.masks["obj1"][1].decode(), MASK | BLOB)
 
 
@@ -46,14 +46,14 @@ def test_paint_beside_a_mask_of_the_backend_is_part_of_it() -> None:
 )
 def test_a_thin_mask_without_one_of_the_backend_is_a_mask(others: list[dict[str, Any]]) -> None:
     stored = read_regions([own(LINE), *others], 3)
-    assert not stored.left_out
+    assert not stored.skipped
     assert stored.masks["obj1"][1].decode()[LINE].all()
 
 
 def test_a_thin_mask_that_came_from_the_backend_is_a_mask() -> None:
     relabelled = own(LINE, id="obj2-00001", origin="prediction-changed")
     stored = read_regions([relabelled, OURS], 3)
-    assert not stored.left_out
+    assert not stored.skipped
     np.testing.assert_array_equal(stored.masks["obj1"][1].decode(), MASK | LINE)
 
 
@@ -70,16 +70,16 @@ def test_strokes_alone_are_pixels_too() -> None:
     stored = read_regions([drawn("R", "obj1", 1, SIZE_HW_PX, filled(30, 30, 60, 70)), OURS], 3)
     assert stored.masks["obj1"][1].area_px > MASK.sum()
     scribble = drawn("R", "obj1", 1, SIZE_HW_PX, touch((10, 10), (90, 10)))
-    assert read_regions([scribble, OURS], 3).left_out == {SCRIBBLE: 1}
+    assert read_regions([scribble, OURS], 3).skipped == {SCRIBBLE: 1}
 
 
 def test_the_note_of_where_to_look_next_is_nothing_that_was_left_out() -> None:
     note = {"id": "ivos-next", "type": "textarea", "value": {"text": ["Frame 3, obj1"]}}
     stored = read_regions([OURS, note], 3)
     assert list(stored.masks["obj1"]) == [1]
-    assert not stored.left_out
+    assert not stored.skipped
 
 
 def test_an_eraser_on_nothing_is_an_empty_mask() -> None:
     stored = read_regions([drawn("R", "obj1", 1, SIZE_HW_PX, erased((10, 10), (90, 10))), OURS], 3)
-    assert stored.left_out == {EMPTY: 1}
+    assert stored.skipped == {EMPTY: 1}
