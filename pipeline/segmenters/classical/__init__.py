@@ -1,4 +1,7 @@
-"""A segmenter without a learned checkpoint: features made by hand, learning on the prompted frames alone."""
+"""The segmenter without learned weights: hand-made features, and a small network trained on the prompted frames.
+
+README.md tells the whole recipe. These files may use `pipeline.segmenters.base`, `pipeline.types` and `pipeline.masks`.
+"""
 
 from pipeline.segmenters.classical.segmenter import ClassicalSegmenter
 

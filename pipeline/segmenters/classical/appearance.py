@@ -1,170 +1,166 @@
-"""What prompted frames teach about one object: a network that tells its pixels from the others'."""
+"""The appearance model of one object: a small network, trained on the prompted frames, that tells its pixels apart."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from pipeline.masks import bounding_box
-from pipeline.segmenters.classical.features import STRIDE_PX, ClassicalEmbedding, embed_reduced
-from pipeline.segmenters.classical.memory import Projection
-from pipeline.segmenters.classical.pixel_model import PixelModel
+from pipeline.segmenters.classical.features import (
+    ClassicalEmbedding,
+    Projection,
+    Region,
+    pixel_features,
+    pixel_features_at,
+    rescaled,
+)
 from pipeline.types import BoolMask
 
+HIDDEN_UNITS = 48
+"""Width of the network's two hidden layers."""
+TRAINING_RATE = 3e-3
+"""Adam's learning rate on the prompted frames."""
+ADAPTATION_RATE = 1e-3
+"""Adam's learning rate on later frames."""
+FEATURE_NOISE = 0.05
+"""Standard deviation of the noise on standardised features in training."""
+BATCH_PIXELS = 1024
+"""Pixels in a training batch."""
+NOISE_ROLL_ROWS = 7919
+"""Rows by which the noise is rolled from step to step, so that it is drawn only once: a prime."""
+INFERENCE_PIXELS = 4096
+"""Pixels that the network reads at once; larger parts leave the processor's cache."""
+SPREAD_FLOOR = 1e-3
+"""Added to a feature's standard deviation before division."""
+NETWORK_LOGIT_LIMIT = 4.0
+"""The network's logits are clipped to plus or minus this."""
+UNTRAINED_LOGIT = -3.0
+"""Logit of all pixels where no network could be trained."""
+
 TRAINING_PIXELS = 6000
+"""Pixels to learn from on a single prompted frame; twice as many are shared among several frames."""
+TRAINING_SHARES = (0.5, 0.3, 0.2)
+"""Shares of the training pixels on the object, near it and far from it."""
 TRAINING_STEPS = 400
+"""Training batches on the prompted frames."""
 NEAR_PX = 25
-SCALES = (0.67, 1.5)
-"""The prompted object is also shown to the network from farther off and from nearer by."""
-JITTER_LAB = (0.1, 0.05, 0.05)
+"""Background pixels up to this distance from the object are near ones."""
+TRAINING_SCALES = (0.67, 1.5)
+"""The prompted object is also shown to the network at these sizes."""
+RESCALED_PIXEL_DIVISOR = 3
+"""A rescaled frame gives the number of training pixels over this."""
+LIGHT_NOISE_LAB = (0.1, 0.05, 0.05)
+"""Standard deviation of the common shift of L, a and b in training, in scaled colour."""
+
 RECENT_FRAMES = 6
+"""Frames without a prompt whose pixels take part in adaptation."""
 RECENT_PIXELS = 500
+"""Pixels taken from such a frame: at most half of them on the object, and 30 percent near it."""
 ADAPTATION_STEPS = 12
+"""Training batches for every further frame."""
 SURE_INSIDE_PX = 2.0
+"""Object pixels deeper in the mask than this take part in adaptation."""
 SURE_OUTSIDE_PX = 4.0
-FAR_PX, FARTHEST_PX = 20.0, 90.0
-HARD_PIXELS = 100
-"""Of the pixels far from the mask those that the network takes most for the object: a distractor, before they meet."""
+"""Background pixels farther from the mask than this take part in adaptation."""
+FAR_PX = 20.0
+"""Least distance from the mask at which look-alikes are searched."""
+FARTHEST_PX = 90.0
+"""Largest distance from the mask at which look-alikes are searched."""
+LOOK_ALIKE_PIXELS = 100
+"""Far pixels with the highest logits that are taught to be background, so that look-alikes are known early."""
+LOOK_ALIKE_CANDIDATES = 10
+"""Far pixels that are read for every look-alike taken."""
 AREA_RATE = 0.1
+"""Share by which a new frame moves the object's usual area."""
+
+LabelledPixels = tuple[NDArray[np.float32], NDArray[np.bool_]]
+"""Features (N, C) and labels (N,) of pixels to learn from; True is object."""
 
 
 @dataclass(frozen=True)
-class Region:
-    """A rectangle of the work-size frame, aligned to the grid: rows y0:y1, columns x0:x1."""
+class PixelNetwork:
+    """A trained network on standardised features.
 
-    y0: int
-    x0: int
-    y1: int
-    x1: int
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """For indexing work-size maps."""
-        return slice(self.y0, self.y1), slice(self.x0, self.x1)
-
-    @classmethod
-    def around(
-        cls, box_xyxy_px: tuple[float, float, float, float], margin: float, size_hw_px: tuple[int, int]
-    ) -> Region:
-        """The box widened on each side by ``margin`` of its longer side (at least 16 px), cut to the frame."""
-        x0, y0, x1, y1 = box_xyxy_px
-        pad = max(16.0, margin * max(x1 - x0, y1 - y0))
-        h, w = size_hw_px
-        top, left = max(0, int(y0 - pad)) // STRIDE_PX * STRIDE_PX, max(0, int(x0 - pad)) // STRIDE_PX * STRIDE_PX
-        bottom, right = min(h, int(np.ceil(y1 + pad))), min(w, int(np.ceil(x1 + pad)))
-        return cls(min(top, h - 8), min(left, w - 8), max(bottom, min(h, top + 8)), max(right, min(w, left + 8)))
-
-    @classmethod
-    def whole(cls, size_hw_px: tuple[int, ...]) -> Region:
-        """The whole frame."""
-        return cls(0, 0, size_hw_px[0], size_hw_px[1])
-
-
-def pixel_features(
-    embedding: ClassicalEmbedding, projected: NDArray[np.float32], region: Region
-) -> NDArray[np.float32]:
-    """(rows, columns, 35) float32 of a region: colour, local deviation, and the projected grid interpolated."""
-    gh, gw = projected.shape[:2]
-    grid_y = slice(region.y0 // STRIDE_PX, min(gh, -(-region.y1 // STRIDE_PX) + 1))
-    grid_x = slice(region.x0 // STRIDE_PX, min(gw, -(-region.x1 // STRIDE_PX) + 1))
-    part = np.ascontiguousarray(projected[grid_y, grid_x])
-    rows, columns = region.y1 - region.y0, region.x1 - region.x0
-    # Cell k describes pixel k * stride, so this map places it there exactly.
-    place = np.array([[1 / STRIDE_PX, 0, 0], [0, 1 / STRIDE_PX, 0]], np.float32)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    upsampled = [
-        cv2.warpAffine(part[..., k : k + 4], place, (columns, rows), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-        for k in range(0, part.shape[2], 4)
-    ]
-    return np.dstack([embedding.pixels[region.slices].astype(np.float32), *upsampled])
-
-
-def training_rows(mask: BoolMask, rng: np.random.Generator, n_pixels: int = TRAINING_PIXELS) -> NDArray[np.intp]:
-    """Flat indices of pixels to learn from: half on the object, 30 % within `NEAR_PX` of it, 20 % farther off."""
-    reach = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3)
-    groups = ((mask, 0.5), (~mask & (reach <= NEAR_PX), 0.3), (reach > NEAR_PX, 0.2))
-    picked = []
-    for group, share in groups:
-        candidates = np.flatnonzero(group)
-        if len(candidates):
-            picked.append(rng.choice(candidates, int(n_pixels * share), replace=len(candidates) < n_pixels * share))
-    return np.concatenate(picked)
-
-
-def recent_rows(mask: BoolMask, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Flat indices of pixels whose label is safe although nobody vouches for the mask: none close to its border.
-
-    Returns:
-        Pixels of and around the object, and pixels so far from it that what resembles it there must be something else.
+    ``noise_directions`` (K, C) float32 are standardised directions along which pixels were moved in training.
     """
-    reach = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
-    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
-    picked = []
-    for group, limit in (
-        (depth > SURE_INSIDE_PX, RECENT_PIXELS // 2),
-        ((reach > SURE_OUTSIDE_PX) & (reach < NEAR_PX), RECENT_PIXELS * 3 // 10),
-        ((reach > FAR_PX) & (reach < FARTHEST_PX), 10 * HARD_PIXELS),
-    ):
-        candidates = np.flatnonzero(group)
-        picked.append(candidates if len(candidates) <= limit else rng.choice(candidates, limit, replace=False))
-    if not len(picked[0]) or not len(picked[1]):
-        return np.zeros(0, np.intp), np.zeros(0, np.intp)
-    return np.concatenate(picked[:2]), picked[2]
 
+    network: nn.Module
+    mean: NDArray[np.float32]
+    spread: NDArray[np.float32]
+    device: str
+    noise_directions: NDArray[np.float32] | None = None
 
-def features_at(
-    embedding: ClassicalEmbedding, projected: NDArray[np.float32], rows: NDArray[np.intp]
-) -> NDArray[np.float32]:
-    """(N, 35) float32: what `pixel_features` of the whole frame holds at N flat indices."""
-    ys, xs = np.divmod(rows, embedding.work_size_hw_px[1])
-    map_x, map_y = ((v[:, None] / STRIDE_PX).astype(np.float32) for v in (xs, ys))
-    parts = [
-        # OpenCV's remap takes at most 32767 rows.
-        cv2.remap(projected[..., k : k + 4], map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
-        for k in range(0, projected.shape[2], 4)
-    ]
-    return np.concatenate([embedding.pixels[ys, xs].astype(np.float32), *parts], axis=1)
+    @classmethod
+    def train(
+        cls,
+        features: NDArray[np.float32],
+        labels: NDArray[np.bool_],
+        *,
+        steps: int,
+        device: str = "cpu",
+        noise_directions: NDArray[np.float32] | None = None,
+    ) -> PixelNetwork:
+        """Train a new network. Equal pixels give an equal network.
 
+        Args:
+            features: (N, C) float32.
+            labels: (N,) bool; both values must occur.
+            steps: of Adam, on random batches.
+            device: torch device.
+            noise_directions: (K, C) float32; every pixel is moved along each by a normally distributed amount.
+        """
+        generator = torch.Generator().manual_seed(0)
+        mean = features.mean(axis=0)
+        spread = features.std(axis=0) + SPREAD_FLOOR
+        x = torch.from_numpy((features - mean) / spread).to(device)
+        y = torch.from_numpy(labels.astype(np.float32)).to(device)
+        network = _new_network(features.shape[1], generator).to(device)
+        directions = None if noise_directions is None else (noise_directions / spread).astype(np.float32)
+        _fit(network, x, y, steps, TRAINING_RATE, generator, directions)
+        return cls(network.eval(), mean, spread, device, directions)
 
-def rescaled(embedding: ClassicalEmbedding, mask: BoolMask, factor: float) -> tuple[ClassicalEmbedding, BoolMask]:
-    """The surroundings of the object as they would look from another distance."""
-    region = Region.around(bounding_box(mask), 0.5, embedding.work_size_hw_px)
-    interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    h, w = region.y1 - region.y0, region.x1 - region.x0
-    size = max(8, round(w * factor)), max(8, round(h * factor))
-    bgr = cv2.resize(embedding.bgr_u8[region.slices], size, interpolation=interpolation)
-    share = cv2.resize(mask[region.slices].astype(np.float32), size, interpolation=interpolation)
-    return embed_reduced(np.asarray(bgr, np.uint8), embedding.frame_size_hw_px), np.asarray(share > 0.5)
+    def adapted(
+        self, features: NDArray[np.float32], labels: NDArray[np.bool_], *, steps: int, seed: int
+    ) -> PixelNetwork:
+        """Train a copy a little further on other pixels, see `train`."""
+        generator = torch.Generator().manual_seed(seed)
+        x = torch.from_numpy((features - self.mean) / self.spread).to(self.device)
+        y = torch.from_numpy(labels.astype(np.float32)).to(self.device)
+        network = copy.deepcopy(self.network)
+        _fit(network, x, y, steps, ADAPTATION_RATE, generator, self.noise_directions)
+        return replace(self, network=network)
 
-
-def light_changes(n_features: int) -> NDArray[np.float32]:
-    """(3, n_features): how pixel features move when lightness or a chroma changes, in Lab and its blurs alike."""
-    directions = np.zeros((3, n_features), np.float32)
-    for channel, amount in enumerate(JITTER_LAB):
-        directions[channel, channel:12:3] = amount
-    return directions
-
-
-Pixels = tuple[NDArray[np.float32], NDArray[np.bool_]]
-"""Features (N, C) and labels (N,) of pixels to learn from."""
+    def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N,) logits of (N, C) features, within plus or minus `NETWORK_LOGIT_LIMIT`."""
+        out = np.empty(len(features), np.float32)
+        mean, spread = torch.from_numpy(self.mean), torch.from_numpy(self.spread)
+        with torch.inference_mode():
+            for first in range(0, len(features), INFERENCE_PIXELS):
+                x = torch.from_numpy(features[first : first + INFERENCE_PIXELS]).sub(mean).div_(spread).to(self.device)
+                part = self.network(x).squeeze(1).clamp_(-NETWORK_LOGIT_LIMIT, NETWORK_LOGIT_LIMIT)
+                out[first : first + INFERENCE_PIXELS] = part.cpu().numpy()
+        return out
 
 
 @dataclass(frozen=True)
-class Appearance:
+class AppearanceModel:
     """What the prompted frames of one object taught.
 
-    ``area_share`` is the object's usual share of the frame. ``prompted`` and ``recent`` are what `adapt` learns from.
+    ``area_share`` is the share of the frame that the object usually covers. ``prompted`` are the labelled pixels of
+    prompted frames, and ``recent`` those of the last frames without a prompt; `adapt` learns from both.
     """
 
     projection: Projection
-    model: PixelModel | None
+    network: PixelNetwork | None
     area_share: float
-    prompted: Pixels
-    recent: tuple[Pixels, ...] = ()
+    prompted: LabelledPixels
+    recent: tuple[LabelledPixels, ...] = ()
     n_adaptations: int = 0
 
     @classmethod
@@ -174,62 +170,162 @@ class Appearance:
         *,
         device: str,
         projection: Projection | None = None,
-        steps: int = TRAINING_STEPS,
-    ) -> Appearance:
-        """Learn from frames given as (embedding, work-size mask); ``projection`` is kept if there is one."""
+    ) -> AppearanceModel:
+        """Train on prompted frames.
+
+        Args:
+            frames: embedding and mask (h, w) at work size of each.
+            device: where the network trains and runs.
+            projection: of an earlier model of the object, which is then kept; None fits a new one.
+        """
         rng = np.random.default_rng(0)
         projection = projection or Projection.fit([embedding for embedding, _ in frames])
-        triples = [(embedding, mask, projection(embedding)) for embedding, mask in frames]
-        scaled = [rescaled(e, m, factor) for e, m in frames if m.any() for factor in SCALES]
+        scaled = [rescaled(e, m, factor) for e, m in frames if m.any() for factor in TRAINING_SCALES]
         n_pixels = TRAINING_PIXELS if len(frames) == 1 else TRAINING_PIXELS * 2 // len(frames)
         features, labels = [], []
         for k, (embedding, mask) in enumerate([*frames, *scaled]):
-            rows = training_rows(mask, rng, n_pixels if k < len(frames) else n_pixels // 3)
-            grid = triples[k][2] if k < len(frames) else projection(embedding)
-            features.append(features_at(embedding, grid, rows))
-            labels.append(mask.ravel()[rows])
+            indices = training_pixels(mask, rng, n_pixels if k < len(frames) else n_pixels // RESCALED_PIXEL_DIVISOR)
+            features.append(pixel_features_at(embedding, projection(embedding), indices))
+            labels.append(mask.ravel()[indices])
         x, y = np.concatenate(features), np.concatenate(labels)
-        model = None
+        network = None
         if y.any() and not y.all():
-            model = PixelModel.train(x, y, steps=steps, device=device, jitter=light_changes(x.shape[1]))
+            directions = light_directions(x.shape[1])
+            network = PixelNetwork.train(x, y, steps=TRAINING_STEPS, device=device, noise_directions=directions)
         shares = [float(mask.mean()) for _, mask in frames if mask.any()]
-        return cls(projection, model, float(np.mean(shares)) if shares else 0.0, (x, y))
+        return cls(projection, network, float(np.mean(shares)) if shares else 0.0, (x, y))
 
-    def adapt(self, embedding: ClassicalEmbedding, mask: BoolMask) -> Appearance:
-        """This appearance after one more frame, with a work-size mask that nobody vouches for.
+    def adapt(self, embedding: ClassicalEmbedding, mask: BoolMask) -> AppearanceModel:
+        """Return this model trained further on one more frame, whose mask (h, w) no person has checked.
 
         The network learns a little from pixels well inside and well outside that mask and those of a few frames
         before it, always together with the prompted pixels (after OnAVOS, Voigtlaender & Leibe 2017).
         """
-        if self.model is None or not mask.any():
+        if self.network is None or not mask.any():
             return self
         area_share = (1 - AREA_RATE) * self.area_share + AREA_RATE * float(mask.mean())
-        rows, far = recent_rows(mask, np.random.default_rng(self.n_adaptations))
-        if not len(rows):
+        near, far = adaptation_pixels(mask, np.random.default_rng(self.n_adaptations))
+        if not len(near):
             return replace(self, area_share=area_share)
         projected = self.projection(embedding)
-        features, far_features = features_at(embedding, projected, rows), features_at(embedding, projected, far)
-        mistaken = np.argsort(-self.model.logits(far_features), kind="stable")[:HARD_PIXELS]
-        features = np.concatenate([features, far_features[mistaken]])
-        newest = features, np.concatenate([mask.ravel()[rows], np.zeros(len(mistaken), np.bool_)])
+        features = pixel_features_at(embedding, projected, near)
+        far_features = pixel_features_at(embedding, projected, far)
+        look_alikes = np.argsort(-self.network.logits(far_features), kind="stable")[:LOOK_ALIKE_PIXELS]
+        features = np.concatenate([features, far_features[look_alikes]])
+        newest = features, np.concatenate([mask.ravel()[near], np.zeros(len(look_alikes), np.bool_)])
         recent = (*self.recent[-(RECENT_FRAMES - 1) :], newest)
         x, y = (np.concatenate(parts) for parts in zip(self.prompted, *recent, strict=True))
-        model = self.model.adapted(x, y, steps=ADAPTATION_STEPS, seed=self.n_adaptations)
-        return replace(self, area_share=area_share, model=model, recent=recent, n_adaptations=self.n_adaptations + 1)
+        network = self.network.adapted(x, y, steps=ADAPTATION_STEPS, seed=self.n_adaptations)
+        return replace(
+            self, area_share=area_share, network=network, recent=recent, n_adaptations=self.n_adaptations + 1
+        )
 
-    def read(
-        self, embedding: ClassicalEmbedding, region: Region, projected: NDArray[np.float32] | None = None
-    ) -> NDArray[np.float32]:
-        """Logits of the pixel network over a region, (rows, columns) float32.
-
-        Args:
-            embedding: of the frame to read.
-            region: the part of interest.
-            projected: (gh, gw, 20), the embedding's projected grid, if the caller has it.
-        """
+    def logits(self, embedding: ClassicalEmbedding, region: Region) -> NDArray[np.float32]:
+        """Logits of the network over a region of a frame, (rows, columns) float32."""
         rows, columns = region.y1 - region.y0, region.x1 - region.x0
-        if self.model is None:
-            return np.full((rows, columns), -3.0, np.float32)
-        grid = self.projection(embedding) if projected is None else projected
-        features = pixel_features(embedding, grid, region)
-        return self.model.logits(features.reshape(-1, features.shape[2])).reshape(rows, columns)
+        if self.network is None:
+            return np.full((rows, columns), UNTRAINED_LOGIT, np.float32)
+        features = pixel_features(embedding, self.projection(embedding), region)
+        return self.network.logits(features.reshape(-1, features.shape[2])).reshape(rows, columns)
+
+
+def training_pixels(mask: BoolMask, rng: np.random.Generator, n_pixels: int) -> NDArray[np.intp]:
+    """Flat indices of pixels of a prompted frame to learn from: on the object, near it and far from it."""
+    distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3)
+    groups = mask, ~mask & (distance <= NEAR_PX), distance > NEAR_PX
+    picked = []
+    for group, share in zip(groups, TRAINING_SHARES, strict=True):
+        candidates = np.flatnonzero(group)
+        if len(candidates):
+            picked.append(rng.choice(candidates, int(n_pixels * share), replace=len(candidates) < n_pixels * share))
+    return np.concatenate(picked)
+
+
+def adaptation_pixels(mask: BoolMask, rng: np.random.Generator) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Flat indices of pixels whose label is safe although no person has checked the mask: none close to its border.
+
+    Returns:
+        Pixels of and around the object, and pixels so far from it that what resembles it there must be something else.
+    """
+    distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
+    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
+    picked = []
+    for group, limit in (
+        (depth > SURE_INSIDE_PX, RECENT_PIXELS // 2),
+        ((distance > SURE_OUTSIDE_PX) & (distance < NEAR_PX), RECENT_PIXELS * 3 // 10),
+        ((distance > FAR_PX) & (distance < FARTHEST_PX), LOOK_ALIKE_CANDIDATES * LOOK_ALIKE_PIXELS),
+    ):
+        candidates = np.flatnonzero(group)
+        picked.append(candidates if len(candidates) <= limit else rng.choice(candidates, limit, replace=False))
+    if not len(picked[0]) or not len(picked[1]):
+        return np.zeros(0, np.intp), np.zeros(0, np.intp)
+    return np.concatenate(picked[:2]), picked[2]
+
+
+def light_directions(n_features: int) -> NDArray[np.float32]:
+    """(3, n_features): how pixel features move when lightness or a chroma changes, in Lab and its blurs alike."""
+    directions = np.zeros((3, n_features), np.float32)
+    for channel, amount in enumerate(LIGHT_NOISE_LAB):
+        directions[channel, channel:12:3] = amount
+    return directions
+
+
+def _fit(
+    network: nn.Module,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    steps: int,
+    rate: float,
+    generator: torch.Generator,
+    noise_directions: NDArray[np.float32] | None,
+) -> None:
+    """Train in place on random batches with feature noise."""
+    noise = torch.randn((BATCH_PIXELS, x.shape[1]), generator=generator) * FEATURE_NOISE
+    if noise_directions is not None:
+        amounts = torch.randn((BATCH_PIXELS, len(noise_directions)), generator=generator)
+        noise += amounts @ torch.from_numpy(noise_directions)
+    noise = noise.to(x.device)
+    optimiser = _Adam(list(network.parameters()), rate)
+    for step in range(steps):
+        rows = torch.randint(len(y), (BATCH_PIXELS,), generator=generator).to(x.device)
+        logits = network(x[rows] + torch.roll(noise, step * NOISE_ROLL_ROWS % BATCH_PIXELS, 0)).squeeze(1)
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, y[rows])
+        optimiser.step(torch.autograd.grad(loss, optimiser.parameters))
+
+
+class _Adam:
+    """Adam (Kingma & Ba 2015) with torch's defaults. Importing torch.optim takes seconds: it imports a compiler."""
+
+    def __init__(self, parameters: list[nn.Parameter], rate: float) -> None:
+        self.parameters, self._rate = parameters, rate
+        self._mean = [torch.zeros_like(p) for p in parameters]
+        self._square = [torch.zeros_like(p) for p in parameters]
+        self._steps = 0
+
+    def step(self, gradients: Sequence[torch.Tensor]) -> None:
+        self._steps += 1
+        bias_mean, bias_square = 1.0 - 0.9**self._steps, 1.0 - 0.999**self._steps
+        with torch.no_grad():
+            for p, g, mean, square in zip(self.parameters, gradients, self._mean, self._square, strict=True):
+                mean.lerp_(g, 0.1)
+                square.mul_(0.999).addcmul_(g, g, value=0.001)
+                p.addcdiv_(mean, square.div(bias_square).sqrt_().add_(1e-8), value=-self._rate / bias_mean)
+
+
+def _new_network(n_channels: int, generator: torch.Generator) -> nn.Sequential:
+    """A network of two hidden layers with random weights of ``generator``."""
+    network = nn.Sequential(
+        nn.Linear(n_channels, HIDDEN_UNITS),
+        nn.ReLU(inplace=True),
+        nn.Linear(HIDDEN_UNITS, HIDDEN_UNITS),
+        nn.ReLU(inplace=True),
+        nn.Linear(HIDDEN_UNITS, 1),
+    )
+    # The layers' own initialisation draws from torch's global generator, which other threads use too.
+    with torch.no_grad():
+        for layer in network:
+            if isinstance(layer, nn.Linear):
+                bound = float(np.sqrt(6.0 / layer.in_features)) if layer.out_features > 1 else layer.in_features**-0.5
+                layer.weight.copy_((torch.rand(layer.weight.shape, generator=generator) * 2 - 1) * bound)
+                layer.bias.zero_()
+    return network

@@ -21,25 +21,31 @@ from pipeline.segmenters.base import (
     Segmentation,
 )
 from pipeline.segmenters.classical import features
-from pipeline.segmenters.classical.appearance import Appearance
-from pipeline.segmenters.classical.features import ClassicalEmbedding
-from pipeline.segmenters.classical.following import follow
-from pipeline.segmenters.classical.improving import improve
-from pipeline.segmenters.classical.local_colour import refined
-from pipeline.segmenters.classical.memory import Cells, centre_cell, keys
-from pipeline.segmenters.classical.single_frame import segment_prompted
-from pipeline.segmenters.classical.work_prompts import WorkPrompts
+from pipeline.segmenters.classical.appearance import AppearanceModel
+from pipeline.segmenters.classical.boundary import refine_border
+from pipeline.segmenters.classical.box_prompt import segment_box
+from pipeline.segmenters.classical.features import ClassicalEmbedding, to_work_mask
+from pipeline.segmenters.classical.memory import QueriedCells, cell_keys, centre_cell
+from pipeline.segmenters.classical.prompts import ABSENT_LOGIT, ClickSolver, MaskAndLogits, WorkPrompts
+from pipeline.segmenters.classical.propagation import propagate, refine
 from pipeline.types import BoolMask, FrameRGB
 
-DECIDED_LOGIT = 0.25
-"""Least strength of the logits handed to the next pass: which side of the boundary a pixel is on is never lost."""
-
-FULL_LOGIT = 4.0
-SURE_LOGIT, LEAST_STRENGTH = 4.0, 0.1
-"""Evidence that counts as certain, and the share of `FULL_LOGIT` that the weakest evidence still gets."""
-
+MIN_DECIDED_LOGIT = 0.25
+"""Least strength of the logits given to the next pass, so that the side of the border of a pixel is never lost."""
 CLICKED_LOGIT = 100.0
-"""Strength of the logits where a person clicked: no later pass and no move of the border changes these pixels."""
+"""Strength of the logits where a person clicked; no later pass and no refined border changes these pixels."""
+FULL_LOGIT = 4.0
+"""Strength of full-size logits where the evidence is certain."""
+CERTAIN_LOGIT = 4.0
+"""Work-size logit that counts as certain."""
+MIN_STRENGTH = 0.1
+"""Share of `FULL_LOGIT` that the weakest evidence still gets."""
+BORDER_BLUR_SIGMA_PX = 0.8
+"""Gaussian that smooths the border of a full-size mask, in pixels of the fine image."""
+SCORE_AREA_SIDE_PX = 9
+"""Side of the square by which a mask is dilated to the area that its score is computed on."""
+SCORE_LOGIT_LIMIT = 10
+"""Logits are clipped to plus or minus this before a score is computed."""
 
 
 @dataclass(frozen=True)
@@ -55,31 +61,33 @@ class ClassicalSegmenter:
 
     @property
     def uses_mask_prior(self) -> bool:
-        """Without it the first pass would have to search the whole frame."""
+        """True: without one the first pass would have to search the whole frame."""
         return True
 
     def embed(self, frame_rgb: FrameRGB) -> ClassicalEmbedding:
-        """Features of one frame."""
+        """Compute the features of one frame."""
         return features.embed(frame_rgb)
 
     def features(self, embedding: ClassicalEmbedding) -> torch.Tensor:
         """The orientation histograms of the grid, (80, gh, gw) float32."""
-        return torch.from_numpy(np.ascontiguousarray(embedding.grid.transpose(2, 0, 1), dtype=np.float32))
+        return torch.from_numpy(np.ascontiguousarray(embedding.orientations.transpose(2, 0, 1), dtype=np.float32))
 
     def key_features(self, embedding: ClassicalEmbedding) -> torch.Tensor:
-        """Colour, colour around, and the orientation histograms, weighted as in the memory's keys: (86, gh, gw)."""
-        stacked = keys(embedding, embedding.grid.astype(np.float32))
+        """Colour, blurred colour and orientation histograms, weighted as in the memory's keys: (86, gh, gw)."""
+        stacked = cell_keys(embedding, embedding.orientations.astype(np.float32))
         return torch.from_numpy(np.ascontiguousarray(stacked.transpose(2, 0, 1)))
 
-    def learn(self, references: Sequence[ReferenceFrame], previous: Appearance | None = None) -> Appearance:
+    def learn(self, references: Sequence[ReferenceFrame], previous: AppearanceModel | None = None) -> AppearanceModel:
         """Train the object's network on its prompted frames."""
         frames = [(r.embedding, to_work_mask(r.mask, r.embedding.work_size_hw_px)) for r in references]
-        return Appearance.learn(
+        return AppearanceModel.learn(
             frames, device=self.device, projection=None if previous is None else previous.projection
         )
 
-    def adapt(self, appearance: Appearance, embedding: ClassicalEmbedding, low_res_logits: FloatMap) -> Appearance:
-        """Let the network learn on from one more frame, see `Appearance.adapt`."""
+    def adapt(
+        self, appearance: AppearanceModel, embedding: ClassicalEmbedding, low_res_logits: FloatMap
+    ) -> AppearanceModel:
+        """Train the object's network a little on one more frame, see `AppearanceModel.adapt`."""
         return appearance.adapt(embedding, low_res_logits > 0)
 
     def segment(
@@ -89,16 +97,14 @@ class ClassicalSegmenter:
         *,
         mask_input: Sequence[FloatMap | None] | None = None,
         mask_prior: Sequence[FloatMap | None] | None = None,
-        appearance: Sequence[Appearance | None] | None = None,
+        appearance: Sequence[AppearanceModel | None] | None = None,
         readout: Sequence[MemoryReadout | None] | None = None,
-        multimask: bool = False,  # noqa: ARG002 - one answer is all it has
+        multimask: bool = False,  # noqa: ARG002 - it has one mask per object
     ) -> Segmentation:
         """Segment one frame, see `pipeline.segmenters.base.Segmenter.segment`.
 
-        Tracked prompts are hints; prompts of a person bind the mask.
-
         Raises:
-            ValueError: tracked prompts came without an appearance.
+            ValueError: tracked prompts came without an appearance model.
         """
         nothing = [None] * len(prompts.objects)
         logits, scores, queries = [], [], []
@@ -110,26 +116,23 @@ class ClassicalSegmenter:
             readout or nothing,
             strict=True,
         )
-        for given, earlier, expected, learnt, memory in rows:
-            if earlier is not None:
-                mask, evidence = improve(embedding, given, earlier, memory)
-            elif not given.tracked:
-                work = WorkPrompts.of(given, embedding)
-                mask, evidence = segment_prompted(embedding, work, expected, learnt, device=self.device)
-            elif learnt is None:
-                raise ValueError("tracked prompts need what prompted frames taught; call learn first")
+        for given, previous_logits, prior, model, read in rows:
+            if previous_logits is not None:
+                mask, evidence = refine(embedding, given, previous_logits, read)
+                queries.append(MemoryQuery(torch.empty(0, 0)))
             else:
-                mask, evidence = follow(embedding, given, expected, learnt)
-            queries.append(_query(embedding, learnt, mask) if earlier is None else MemoryQuery(torch.empty(0, 0)))
-            agreed = np.where(mask, np.maximum(evidence, DECIDED_LOGIT), np.minimum(evidence, -DECIDED_LOGIT))
-            logits.append(np.where(_clicked(embedding, given), np.where(mask, CLICKED_LOGIT, -CLICKED_LOGIT), agreed))
-            scores.append(confidence(mask, evidence))
+                mask, evidence = self._first_pass(embedding, given, prior, model)
+                queries.append(_memory_query(embedding, model, mask))
+            agreed = np.where(mask, np.maximum(evidence, MIN_DECIDED_LOGIT), np.minimum(evidence, -MIN_DECIDED_LOGIT))
+            clicked = _clicked_pixels(embedding, given)
+            logits.append(np.where(clicked, np.where(mask, CLICKED_LOGIT, -CLICKED_LOGIT), agreed))
+            scores.append(agreement_score(mask, evidence))
         return Segmentation(
             np.stack(logits).astype(np.float32)[:, None], np.array(scores, np.float32)[:, None], tuple(queries)
         )
 
     def memorise(self, embedding: ClassicalEmbedding, query: MemoryQuery, low_res_logits: FloatMap) -> MemoryEntry:  # noqa: ARG002
-        """Cells of the frame with whether they are object."""
+        """A sample of the frame's cells, and whether each is object; no cells if the mask is empty."""
         mask = low_res_logits > 0
         if not mask.any():
             return MemoryEntry(torch.empty(query.keys.shape[0], 0), torch.empty(1, 0))
@@ -137,56 +140,76 @@ class ClassicalSegmenter:
         return entry
 
     def to_low_res(self, embedding: ClassicalEmbedding, logits: FloatMap) -> FloatMap:
-        """Logits at work size; an object too small to cover half a work pixel keeps its best covered ones."""
+        """Logits at work size; an object that covers half of no work pixel keeps the best covered ones."""
         h, w = embedding.work_size_hw_px
         reduced = np.asarray(cv2.resize(logits, (w, h), interpolation=cv2.INTER_AREA), np.float32)
-        lost = (logits > 0).any() and not (reduced > 0).any()
-        if lost:
-            reduced[to_work_mask(logits > 0, (h, w))] = DECIDED_LOGIT
+        if (logits > 0).any() and not (reduced > 0).any():
+            reduced[to_work_mask(logits > 0, (h, w))] = MIN_DECIDED_LOGIT
         return reduced
 
     def to_full_size(self, embedding: ClassicalEmbedding, low_res_logits: FloatMap) -> FloatMap:
-        """Logits at full size: zero at the mask's smoothed border, which is brought to the frame's edges.
+        """Logits at full size: zero at the mask's smoothed border, which is moved to the frame's edges.
 
-        Away from the border they are as strong as the evidence was, within +-`FULL_LOGIT`, so that of two passes that
-        disagree on a frame the surer one wins.
+        Away from the border they are as strong as the evidence was, within plus or minus `FULL_LOGIT`. So if two passes
+        disagree on a frame, the surer one wins.
         """
-        border = refined(low_res_logits > 0, embedding, np.abs(low_res_logits) >= CLICKED_LOGIT)
-        soft = cv2.GaussianBlur(border.astype(np.float32), (0, 0), 0.8)
+        fine_mask = refine_border(low_res_logits > 0, embedding, np.abs(low_res_logits) >= CLICKED_LOGIT)
+        soft = cv2.GaussianBlur(fine_mask.astype(np.float32), (0, 0), BORDER_BLUR_SIGMA_PX)
         height_px, width_px = embedding.frame_size_hw_px
         soft = cv2.resize(soft, (width_px, height_px), interpolation=cv2.INTER_LINEAR)
-        share = np.clip(np.abs(low_res_logits) / SURE_LOGIT, LEAST_STRENGTH, 1.0).astype(np.float32)
+        share = np.clip(np.abs(low_res_logits) / CERTAIN_LOGIT, MIN_STRENGTH, 1.0).astype(np.float32)
         strength = np.asarray(cv2.resize(share, (width_px, height_px), interpolation=cv2.INTER_LINEAR), np.float32)
         return np.asarray(2 * FULL_LOGIT * (soft - 0.5) * strength, np.float32)
 
+    def _first_pass(
+        self,
+        embedding: ClassicalEmbedding,
+        prompts: ObjectPrompts,
+        mask_prior: FloatMap | None,
+        appearance: AppearanceModel | None,
+    ) -> MaskAndLogits:
+        """Mask and logits, both (h, w), of one object before any readout of the memory."""
+        if prompts.tracked:
+            if appearance is None:
+                raise ValueError("tracked prompts need an appearance model of prompted frames; call learn first")
+            return propagate(embedding, prompts, mask_prior, appearance)
+        work_prompts = WorkPrompts.of(prompts, embedding)
+        if work_prompts.box is not None:
+            return segment_box(embedding, work_prompts, mask_prior, appearance, self.device)
+        solver = ClickSolver(embedding, work_prompts, appearance, self.device)
+        if mask_prior is not None and (mask_prior > 0).any():
+            return solver.correct(mask_prior)
+        if len(work_prompts.positive_xy):
+            return solver.segment()
+        size = embedding.work_size_hw_px
+        return np.zeros(size, np.bool_), np.full(size, ABSENT_LOGIT, np.float32)
 
-def _clicked(embedding: ClassicalEmbedding, prompts: ObjectPrompts) -> BoolMask:
+
+def agreement_score(mask: BoolMask, logits: NDArray[np.float32]) -> float:
+    """How far the logits agree with the mask, in [0, 1]: expected intersection over expected union.
+
+    For an empty mask: how improbable an object is at the pixel with the highest logit.
+    """
+    limit = SCORE_LOGIT_LIMIT
+    if not mask.any():
+        return float(1.0 / (1.0 + np.exp(np.clip(logits.max(), -limit, limit))))
+    probability = 1.0 / (1.0 + np.exp(-np.clip(logits, -limit, limit)))
+    near = cv2.dilate(mask.astype(np.uint8), np.ones((SCORE_AREA_SIDE_PX,) * 2, np.uint8)).astype(bool)
+    union = float(mask.sum() + probability[near & ~mask].sum())
+    return float(np.clip(probability[mask].sum() / union, 0.0, 1.0))
+
+
+def _clicked_pixels(embedding: ClassicalEmbedding, prompts: ObjectPrompts) -> BoolMask:
     """Pixels (h, w) under a person's clicks."""
     if prompts.tracked or not len(prompts.points_xy_px):
         return np.zeros(embedding.work_size_hw_px, np.bool_)
-    work = WorkPrompts.of(prompts, embedding)
-    return work.positive | work.negative
+    work_prompts = WorkPrompts.of(prompts, embedding)
+    return work_prompts.positive | work_prompts.negative
 
 
-def _query(embedding: ClassicalEmbedding, appearance: Appearance | None, mask: BoolMask) -> MemoryQuery:
-    """Ask the memory about the cells around a mask; about all of them, wherever they are, when there is none."""
+def _memory_query(embedding: ClassicalEmbedding, appearance: AppearanceModel | None, mask: BoolMask) -> MemoryQuery:
+    """Query the cells around a mask; all cells, with their position left out, if the mask is empty."""
     if appearance is None:
         return MemoryQuery(torch.empty(0, 0))
-    return Cells.of(embedding, appearance.projection, mask).query(centre_cell(mask) if mask.any() else None)
-
-
-def to_work_mask(mask: BoolMask, work_size_hw_px: tuple[int, int]) -> BoolMask:
-    """Reduce a full-size mask; an object too small to cover half a work pixel keeps its best covered ones."""
-    h, w = work_size_hw_px
-    share = cv2.resize(mask.astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
-    return np.asarray((share >= min(0.5, float(share.max()))) & (share > 0))
-
-
-def confidence(mask: BoolMask, evidence: NDArray[np.float32]) -> float:
-    """How far the evidence agrees with the mask, in [0, 1]: expected intersection over expected union."""
-    if not mask.any():
-        return float(1.0 / (1.0 + np.exp(np.clip(evidence.max(), -10, 10))))
-    probability = 1.0 / (1.0 + np.exp(-np.clip(evidence, -10, 10)))
-    near = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
-    union = float(mask.sum() + probability[near & ~mask].sum())
-    return float(np.clip(probability[mask].sum() / union, 0.0, 1.0))
+    cells = QueriedCells.around(embedding, appearance.projection, mask)
+    return cells.query(centre_cell(mask) if mask.any() else None)

@@ -1,4 +1,4 @@
-"""What prompts on one frame are worth: the box's surroundings, an earlier mask, and votes around a click."""
+"""The mask of one frame from a box: its surroundings, clicks as examples, an earlier mask; and agreeing clicks."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 
 from pipeline.segmenters.base import PromptBatch
-from pipeline.segmenters.classical.box_evidence import box_evidence, novelty
-from pipeline.segmenters.classical.examples import USUAL_SHARE, filled_share, spacing, sureness_of
-from pipeline.segmenters.classical.work_prompts import WorkPrompts, discs
+from pipeline.segmenters.classical.box_cues import (
+    USUAL_BOX_FILL,
+    box_logits,
+    click_example_weight,
+    click_spacing_px,
+    expected_box_fill,
+    ring_dissimilarity,
+)
+from pipeline.segmenters.classical.prompts import WorkPrompts, click_discs
 from pipeline.types import BoolMask
 from tests.pipeline.frame_sources import moving_square
-from tests.pipeline.segmenters.test_classical import BOX, NEIGHBOUR, OBJECT, SEGMENTER, clicks, iou, segment
+from tests.pipeline.segmenters.classical.scene import BOX, NEIGHBOUR, OBJECT, SEGMENTER, clicks, iou, segment
 
 
 def square(size: int, low: int, high: int) -> BoolMask:
@@ -25,10 +31,10 @@ def test_what_differs_from_the_boxs_surroundings_is_likely_object() -> None:
     colours = np.random.default_rng(0).normal(0, 0.02, (80, 80, 6)).astype(np.float32)
     colours[truth] += 1.0
     contrast = np.where(truth, 2.0, 0.0).astype(np.float32)
-    evidence = box_evidence(contrast, colours, ~inside, inside)
-    assert evidence[truth].mean() > 1.0
-    assert evidence[inside & ~truth].mean() < -0.5
-    assert (evidence[~inside] < -3).all()
+    logits = box_logits(contrast, colours, ~inside, inside)
+    assert logits[truth].mean() > 1.0
+    assert logits[inside & ~truth].mean() < -0.5
+    assert (logits[~inside] < -3).all()
 
 
 def test_a_colour_of_the_far_side_is_less_background_than_one_of_the_near_side() -> None:
@@ -36,27 +42,27 @@ def test_a_colour_of_the_far_side_is_less_background_than_one_of_the_near_side()
     colours = np.zeros((80, 80, 6), np.float32)
     colours[:, 40:] = 1.0
     colours[35:45, 22:32] = 1.0
-    strange = novelty(colours, ~inside, inside, 40)
-    assert strange[40, 27] > strange[40, 53] + 0.5
-    assert strange[~inside].max() == 0
+    dissimilarity = ring_dissimilarity(colours, ~inside, inside, 40)
+    assert dissimilarity[40, 27] > dissimilarity[40, 53] + 0.5
+    assert dissimilarity[~inside].max() == 0
 
 
 def work_prompts(points_xy: list[tuple[int, int]], box: tuple[int, int, int, int]) -> WorkPrompts:
     points, none = np.array(points_xy, np.int_), np.zeros((0, 2), np.int_)
-    return WorkPrompts(discs((120, 120), points), discs((120, 120), none), points, none, box)
+    return WorkPrompts(click_discs((120, 120), points), click_discs((120, 120), none), points, none, box)
 
 
 def test_a_share_of_the_box_grows_with_the_spacing_of_the_clicks() -> None:
     dense = work_prompts([(x, y) for x in (20, 50, 80) for y in (20, 50, 80)], (10, 10, 100, 100))
     thin = work_prompts([(x, 50) for x in range(20, 90, 9)], (10, 10, 100, 100))
-    assert filled_share(dense, spacing(dense)) == pytest.approx(1.0)
-    assert filled_share(thin, spacing(thin)) < 0.15
+    assert expected_box_fill(dense, click_spacing_px(dense)) == pytest.approx(1.0)
+    assert expected_box_fill(thin, click_spacing_px(thin)) < 0.15
 
 
 def test_one_click_says_nothing_about_the_share_of_the_box() -> None:
     one = work_prompts([(50, 50)], (10, 10, 100, 100))
-    assert filled_share(one, spacing(one)) == pytest.approx(USUAL_SHARE)
-    assert sureness_of(one) == 0.0
+    assert expected_box_fill(one, click_spacing_px(one)) == pytest.approx(USUAL_BOX_FILL)
+    assert click_example_weight(one) == 0.0
 
 
 @pytest.mark.parametrize("low_x", [75, 130])
@@ -106,6 +112,8 @@ def test_clicks_that_agree_with_a_mask_leave_it_as_it_is() -> None:
 def test_clicks_crowded_into_a_corner_say_nothing_of_the_size() -> None:
     crowded = [(20 + 3 * (k % 3), 20 + 3 * (k // 3)) for k in range(8)]
     prompts = work_prompts(crowded, (15, 15, 75, 75))
-    assert filled_share(prompts, spacing(prompts)) > 0.6 * USUAL_SHARE
+    assert expected_box_fill(prompts, click_spacing_px(prompts)) > 0.6 * USUAL_BOX_FILL
     spread = work_prompts([(20 + 25 * (k % 3), 20 + 25 * (k // 3)) for k in range(8)], (15, 15, 75, 75))
-    assert filled_share(spread, spacing(spread)) > 2 * filled_share(prompts, spacing(prompts))
+    assert expected_box_fill(spread, click_spacing_px(spread)) > 2 * expected_box_fill(
+        prompts, click_spacing_px(prompts)
+    )
