@@ -3,31 +3,94 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import shlex
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.batch.options import SegmentError, SegmentOptions
+from model_zoo.store import ModelStore
 from pipeline.batch.prompt_file import PromptFile, pipeline_prompts, read_prompt_file
 from pipeline.batch.run_folder import RunFolder
-from pipeline.batch.summary import PromptsSummary, RunFolderError, RunInputs, Summary, VideoSummary, read_summary
+from pipeline.batch.summary import (
+    PromptsSummary,
+    RunFolderError,
+    RunInputs,
+    Summary,
+    VideoSummary,
+    path_text,
+    read_summary,
+)
 from pipeline.cli.console import print_note, progress_bar
 from pipeline.cli.stopping import StopRequest
 from pipeline.embeddings.cache import embedding_cache
-from pipeline.methods import build_method
+from pipeline.methods import MethodChoice, build_method
+from pipeline.methods.options import option_words
 from pipeline.settings import ModelSettings
 from pipeline.types import FrameResult, Prompt
 from pipeline.video.frames import FrameError, ImageFileFrames
-from pipeline.video.video_file import VideoFileFrames
+from pipeline.video.video_file import FRAME_DISK_MIB, VideoFileFrames
 
 if TYPE_CHECKING:
     from pipeline.session.session import Session
 
+DEVICE = "auto"
+EMBEDDING_RAM_MIB = 1024
+EMBEDDING_DISK_MIB = 0
 SUMMARY_EVERY_S = 5.0
 """A killed run loses the masks that are newer than its summary."""
+
+
+class SegmentError(Exception):
+    """The run is not possible. The message says what was expected, what arrived and what to do."""
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """The options of `ivos segment` without ``--online``."""
+
+    video: Path
+    prompts: Path
+    output: Path
+    choice: MethodChoice
+    store: ModelStore
+    device: str = DEVICE
+    embedding_ram_mib: int = EMBEDDING_RAM_MIB
+    frame_disk_mib: int = FRAME_DISK_MIB
+    resume: bool = False
+    overwrite: bool = False
+    embedding_disk_mib: int = EMBEDDING_DISK_MIB
+
+    def check(self) -> None:
+        """Check what can be checked without reading a file.
+
+        Raises:
+            SegmentError: two options contradict each other.
+        """
+        if self.resume and self.overwrite:
+            raise SegmentError("--resume continues a run and --overwrite starts afresh; give one of them")
+
+    def command_to_continue(self, started: bool) -> str:
+        """The shell command that continues this run, or starts it again if it has not ``started``."""
+        default_choice = MethodChoice()
+        words = ["ivos", "segment", str(self.video), "--prompts", str(self.prompts), "--output", str(self.output)]
+        for option, value, default in (
+            ("--method", self.choice.method, default_choice.method),
+            ("--segmenter", self.choice.segmenter, default_choice.segmenter),
+            ("--point-tracker", self.choice.point_tracker, default_choice.point_tracker),
+            ("--box-tracker", self.choice.box_tracker, default_choice.box_tracker),
+            ("--device", self.device, DEVICE),
+            ("--embedding-ram-mib", self.embedding_ram_mib, EMBEDDING_RAM_MIB),
+            ("--embedding-disk-mib", self.embedding_disk_mib, EMBEDDING_DISK_MIB),
+            ("--frame-disk-mib", self.frame_disk_mib, FRAME_DISK_MIB),
+        ):
+            words += [option, str(value)] if value != default else []
+        words += [] if self.choice.checkpoint is None else ["--checkpoint", str(self.choice.checkpoint)]
+        for word in option_words(self.choice.options):
+            words += ["--option", word]
+        return shlex.join([*words, "--overwrite" if self.overwrite and not started else "--resume"])
 
 
 class SegmentRun:
@@ -128,16 +191,13 @@ class SegmentRun:
         content = frames.paths if isinstance(frames, ImageFileFrames) else [options.video]
         inputs = RunInputs.of(
             video=VideoSummary(
-                path=_shown(options.video),
+                path=path_text(options.video),
                 sha256=_content_sha256(content, self._stop.check),
                 frames=len(frames),
                 height_px=height_px,
                 width_px=width_px,
             ),
-            prompts=PromptsSummary(
-                path=_shown(options.prompts),
-                sha256=hashlib.sha256(repr(sorted(prompts, key=_by_object)).encode()).hexdigest(),
-            ),
+            prompts=PromptsSummary.of(options.prompts, prompts),
             choice=options.choice,
             device=options.device,
         )
@@ -184,8 +244,8 @@ class SegmentRun:
                         self._write_summary(folder)
                         written_s = time.monotonic()
             finally:
-                folder.fail(session.frame_errors)
-                folder.suggest(session.suggestions())
+                folder.add_failed(session.frame_errors)
+                folder.set_suggestions(session.suggestions())
                 self._write_summary(folder)
             if not self._stop.requested:
                 progress.update(bar, completed=self._n_frames * len(object_ids))
@@ -241,12 +301,3 @@ def _content_sha256(paths: Iterable[Path], on_chunk: Callable[[], None]) -> str:
             digest = hashlib.sha256()
         whole.update(digest.digest())
     return whole.hexdigest()
-
-
-def _by_object(prompt: Prompt) -> tuple[int, int]:
-    return prompt.object_id, prompt.frame_index
-
-
-def _shown(path: Path) -> str:
-    """A path as text that any JSON reader takes, also where its bytes are no UTF-8."""
-    return os.fsencode(path).decode(errors="replace")

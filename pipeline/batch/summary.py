@@ -1,17 +1,26 @@
-"""``summary.json`` of a segmentation run: what went in, what came out, and how far it got. `json_text` writes it."""
+"""``summary.json`` of a segmentation run, batch or online: its inputs, its results, and how far it got."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+from array import array
+from collections.abc import Iterable
+from math import isnan, nan
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from model_zoo.files import write_atomically
 from pipeline.methods import MethodChoice
 from pipeline.methods.options import option_words
+from pipeline.types import Prompt
 
 SUMMARY_NAME = "summary.json"
+LOWEST_SCORES = 5
+SCORE_DIGITS = 4
 
 
 class RunFolderError(Exception):
@@ -37,6 +46,13 @@ class PromptsSummary(_Strict):
 
     path: str
     sha256: str
+
+    @classmethod
+    def of(cls, path: Path | None, prompts: Iterable[Prompt]) -> PromptsSummary:
+        """The prompts that a file holds; their order in it does not count. Without a file, the path is empty."""
+        ordered = sorted(prompts, key=lambda prompt: (prompt.object_id, prompt.frame_index))
+        sha256 = hashlib.sha256(repr(ordered).encode()).hexdigest()
+        return cls(path="" if path is None else path_text(path), sha256=sha256)
 
 
 class FrameScore(_Strict):
@@ -149,6 +165,81 @@ class Summary(RunInputs):
     online: OnlineSummary | None = Field(default=None, description="Of `--online`; null: of a run over a whole clip.")
 
 
+class FrameRanges:
+    """Frames, given in ascending order, as inclusive ranges."""
+
+    def __init__(self, frame_indices: Iterable[int] = ()) -> None:
+        self.ranges: list[tuple[int, int]] = []
+        self.n_frames = 0
+        for frame_index in frame_indices:
+            self.add(frame_index)
+
+    def add(self, frame_index: int) -> None:
+        """Add a frame after all others."""
+        self.n_frames += 1
+        if self.ranges and self.ranges[-1][1] == frame_index - 1:
+            self.ranges[-1] = self.ranges[-1][0], frame_index
+        else:
+            self.ranges.append((frame_index, frame_index))
+
+    def n_from(self, first: int) -> int:
+        """The number of frames from ``first`` on."""
+        return sum(end - max(start, first) + 1 for start, end in self.ranges if end >= first)
+
+
+class ObjectScores:
+    """The scores of one object's masks by frame: a few bytes per frame, so that long videos do not fill the memory.
+
+    Args:
+        prompted_frames: frames on which the object has prompts, as far as they are known.
+
+    Attributes:
+        n_masks: frames with a score.
+    """
+
+    def __init__(self, prompted_frames: Iterable[int] = ()) -> None:
+        self._scores = array("d")
+        self._visible = array("b")
+        self._prompted = set(prompted_frames)
+        self.n_masks = 0
+
+    def set(self, frame_index: int, score: float, *, visible: bool) -> None:
+        """Set the score of the mask on a frame, in [0, 1], and whether the mask has any pixel."""
+        missing = frame_index + 1 - len(self._scores)
+        self._scores.extend([nan] * missing)
+        self._visible.extend([0] * missing)
+        self.n_masks += isnan(self._scores[frame_index])
+        self._scores[frame_index], self._visible[frame_index] = round(float(score), SCORE_DIGITS), visible
+
+    def add_prompted(self, frame_index: int) -> None:
+        """Note that the object was prompted on a frame."""
+        self._prompted.add(frame_index)
+
+    def is_prompted(self, frame_index: int) -> bool:
+        """Whether the object was prompted on a frame."""
+        return frame_index in self._prompted
+
+    @property
+    def frames(self) -> list[int]:
+        """The frames with a score, ascending."""
+        return [frame_index for frame_index, score in enumerate(self._scores) if not isnan(score)]
+
+    def summary(self, object_id: int, name: str, n_frames: int) -> ObjectSummary:
+        """The object's entry in the summary of a video of ``n_frames`` frames."""
+        known = [(score, frame_index) for frame_index, score in enumerate(self._scores) if not isnan(score)]
+        lowest = sorted(entry for entry in known if entry[1] not in self._prompted)[:LOWEST_SCORES]
+        scores = [None if isnan(score) else score for score in self._scores]
+        return ObjectSummary(
+            object_id=object_id,
+            name=name,
+            prompted_frames=sorted(self._prompted),
+            frames_with_mask=sum(self._visible),
+            mean_score=round(sum(score for score, _ in known) / len(known), SCORE_DIGITS) if known else None,
+            lowest_scores=[FrameScore(frame_index=frame_index, score=score) for score, frame_index in lowest],
+            scores=[*scores, *[None] * (n_frames - len(scores))],
+        )
+
+
 def read_summary(folder: Path) -> Summary | None:
     """The summary of the run in a folder; None where there is nothing yet.
 
@@ -172,7 +263,26 @@ def read_summary(folder: Path) -> Summary | None:
         ) from error
 
 
-def json_text(summary: Summary) -> str:
+def write_summary(folder: Path, summary: Summary) -> None:
+    """Write ``summary.json`` in one step. The folder is made where it is missing.
+
+    Raises:
+        RunFolderError: the file cannot be written.
+    """
+    path = folder / SUMMARY_NAME
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, _json_text(summary))
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def path_text(path: str | Path) -> str:
+    """A path as text that any JSON reader accepts, also where its bytes are not UTF-8."""
+    return os.fsencode(path).decode(errors="replace")
+
+
+def _json_text(summary: Summary) -> str:
     """JSON with a line per entry, and one per object or failed frame, so that a person can read it."""
 
     def shown(value: Any) -> str:

@@ -10,9 +10,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.batch.options import DEVICE, EMBEDDING_DISK_MIB, EMBEDDING_RAM_MIB, SegmentError, SegmentOptions
 from pipeline.batch.prompt_file import PromptFileError, json_schema
-from pipeline.batch.run import SegmentRun
+from pipeline.batch.run import DEVICE, EMBEDDING_DISK_MIB, EMBEDDING_RAM_MIB, SegmentError, SegmentOptions, SegmentRun
 from pipeline.batch.summary import RunFolderError
 from pipeline.cli.console import error_exit, print_note
 from pipeline.cli.options import (

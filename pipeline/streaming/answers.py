@@ -8,9 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pipeline.batch.options import SegmentError
+from pipeline.batch.run import SegmentError
 from pipeline.streaming.input_queue import MAX_LINES, InputQueue
 from pipeline.streaming.protocol import (
     Answer,
@@ -25,9 +24,7 @@ from pipeline.streaming.protocol import (
     read_answer,
     shortened,
 )
-
-if TYPE_CHECKING:
-    from pipeline.streaming.session import OnlineFrame, OnlineSession
+from pipeline.streaming.session import OnlineFrame, OnlineSession
 
 _POLL_S = 0.1
 _READ_BYTES = 1 << 16

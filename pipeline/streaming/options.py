@@ -1,21 +1,36 @@
-"""What the command line of `ivos segment --online` says."""
+"""The options of `ivos segment --online`, and the source, session and summary inputs they stand for."""
 
 from __future__ import annotations
 
 import math
 import os
+import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from model_zoo.store import ModelStore
-from pipeline.batch.options import DEVICE, EMBEDDING_RAM_MIB, SegmentError
-from pipeline.methods import ONLINE_METHODS, MethodChoice
-from pipeline.streaming.session import ClickMeans
-from pipeline.streaming.sources import STDIN, is_url
+from pipeline.batch.run import DEVICE, EMBEDDING_RAM_MIB, SegmentError
+from pipeline.batch.summary import PromptsSummary, RunInputs, VideoSummary, path_text
+from pipeline.embeddings.cache import EmbeddingCache
+from pipeline.methods import ONLINE_METHODS, MethodChoice, build_method
+from pipeline.streaming.session import ClickMeans, OnlineSession
+from pipeline.streaming.sources import (
+    STDIN,
+    GrowingFolderSource,
+    PipeSource,
+    Source,
+    StreamSource,
+    VideoFileSource,
+    is_url,
+    shown_url,
+)
+from pipeline.types import Prompt
 
 IDLE_S = 10.0
 END_NAME = "end"
 RECONNECTS = 5
+STDIN_DESCRIPTOR = 0
 
 
 @dataclass(frozen=True)
@@ -85,3 +100,52 @@ class OnlineOptions:
         if self.answers is None:
             return None if self.source == STDIN else STDIN
         return self.answers
+
+
+def open_source(options: OnlineOptions, stopping: threading.Event, note: Callable[[str], None]) -> Source:
+    """The source that the command line names; nothing is read yet."""
+    if options.source == STDIN:
+        return PipeSource(STDIN_DESCRIPTOR)
+    if is_url(options.source):
+        return StreamSource(
+            options.source, timeout_s=options.idle_s, reconnects=options.reconnects, stopping=stopping, note=note
+        )
+    if options.path.is_dir():
+        return GrowingFolderSource(options.path, idle_s=options.idle_s, end_name=options.end_name, stopping=stopping)
+    if options.path.is_fifo():
+        return PipeSource(options.path, options.source)
+    return VideoFileSource(options.path)
+
+
+def open_session(options: OnlineOptions) -> OnlineSession:
+    """A session before its first frame.
+
+    Raises:
+        SegmentError: the method cannot be built.
+    """
+    try:
+        method = build_method(
+            options.choice,
+            store=options.store,
+            device=options.device,
+            embeddings=EmbeddingCache(options.embedding_ram_mib),
+        )
+        return OnlineSession(method, click_means=options.click_means)
+    except ValueError as error:
+        raise SegmentError(str(error)) from error
+
+
+def shown_source(options: OnlineOptions) -> str:
+    """The source as text that any JSON reader takes, without passwords."""
+    return shown_url(options.source) if is_url(options.source) else path_text(options.source)
+
+
+def inputs_of(options: OnlineOptions, prompts: Iterable[Prompt], size_hw_px: tuple[int, int] | None) -> RunInputs:
+    """What the summary says of the run's inputs; length and contents of the video come with its end."""
+    height_px, width_px = size_hw_px or (0, 0)
+    return RunInputs.of(
+        video=VideoSummary(path=shown_source(options), sha256="", frames=0, height_px=height_px, width_px=width_px),
+        prompts=PromptsSummary.of(options.prompts, prompts),
+        choice=options.choice,
+        device=options.device,
+    )

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
 from pipeline.export.davis import MAX_OBJECT_ID
-from pipeline.types import BoxPrompt, PointPrompt, Prompt
+from pipeline.types import BoxPrompt, FrameResult, PointPrompt, Prompt
 
 _SHOWN_CHARACTERS = 60
 
@@ -30,6 +30,17 @@ class ObjectOnFrame(_Strict):
     area_px: int = Field(description="0: not visible.")
     score: float = Field(description="Confidence in [0, 1].")
     uncertainty: float | None = Field(description="Entropy within the dilated mask, in [0, 1]; null: not known.")
+
+    @classmethod
+    def of(cls, result: FrameResult) -> ObjectOnFrame:
+        """The numbers of one mask."""
+        uncertainty = None if result.uncertainty is None else round(float(result.uncertainty), 4)
+        return cls(
+            object_id=result.object_id,
+            area_px=result.mask.area_px,
+            score=round(float(result.score), 4),
+            uncertainty=uncertainty,
+        )
 
 
 class StartEvent(_Strict):

@@ -6,25 +6,28 @@ import threading
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from pipeline.batch.options import SegmentError
 from pipeline.batch.prompt_file import PromptFile, PromptFileError, pipeline_prompts, read_prompt_file
+from pipeline.batch.run import SegmentError
 from pipeline.batch.summary import OnlineSummary, Summary
 from pipeline.cli.console import print_note
 from pipeline.cli.stopping import StopRequest
 from pipeline.streaming.answers import AnswerHandler, AnswerLines, in_background_of_terminal, open_answers
-from pipeline.streaming.events import EventWriter, in_numbers
 from pipeline.streaming.input_queue import InputQueue
-from pipeline.streaming.inputs import STDIN_DESCRIPTOR, inputs_of, open_session, open_source, shown_source
-from pipeline.streaming.options import OnlineOptions
+from pipeline.streaming.options import (
+    STDIN_DESCRIPTOR,
+    OnlineOptions,
+    inputs_of,
+    open_session,
+    open_source,
+    shown_source,
+)
 from pipeline.streaming.protocol import EndEvent, FrameEvent, ObjectOnFrame, RequestEvent, StartEvent
-from pipeline.streaming.run_folder import OnlineRunFolder
+from pipeline.streaming.run_folder import EventWriter, OnlineRunFolder
+from pipeline.streaming.session import HelpRequest, OnlineFrame
 from pipeline.streaming.sources import STDIN, SourceFrame
 from pipeline.types import FrameRGB, Prompt
-
-if TYPE_CHECKING:
-    from pipeline.streaming.session import HelpRequest, OnlineFrame
 
 Ended = Literal["running", "source_ended", "source_failed", "interrupted"]
 
@@ -152,7 +155,7 @@ class OnlineRun:
         dropped = frame.frame_index - self._session.n_frames
         for frame_index in range(self._session.n_frames, frame.frame_index):
             self._session.feed(None)
-            self._folder.drop(frame_index)
+            self._folder.add_dropped(frame_index)
         if image is None:
             self._miss(frame.frame_index, reason, dropped)
         else:
@@ -200,7 +203,7 @@ class OnlineRun:
 
     def _miss(self, frame_index: int, reason: str, dropped: int) -> None:
         self._session.feed(None)
-        self._folder.fail(frame_index, reason)
+        self._folder.add_missing(frame_index, reason)
         self._events.emit(
             FrameEvent(frame_index=frame_index, dropped=dropped, missing=reason, mask_png=None, objects=[])
         )
@@ -217,7 +220,7 @@ class OnlineRun:
                 dropped=dropped,
                 missing=None,
                 mask_png=mask_png,
-                objects=in_numbers(found),
+                objects=[ObjectOnFrame.of(result) for result in found.results],
             )
         )
         if found.requests:
@@ -226,7 +229,7 @@ class OnlineRun:
     def _ask(self, requests: tuple[HelpRequest, ...], image: FrameRGB) -> None:
         """Ask for help, and wait for it as long as was said."""
         self._n_requests += len(requests)
-        kept = self._folder.keep_request_image(requests[0].frame_index, image)
+        kept = self._folder.write_request_image(requests[0].frame_index, image)
         for request in requests:
             self._events.emit(
                 RequestEvent(
@@ -244,7 +247,7 @@ class OnlineRun:
 
     def _rewrite(self, corrected: OnlineFrame) -> list[ObjectOnFrame]:
         self._folder.write(corrected.frame_index, corrected.results)
-        return in_numbers(corrected)
+        return [ObjectOnFrame.of(result) for result in corrected.results]
 
     def _finish(self, failure: SegmentError | PromptFileError | None) -> None:
         """Write what is left to write."""

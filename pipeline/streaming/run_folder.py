@@ -1,13 +1,14 @@
-"""The folder that `ivos segment --online` writes: masks, events and a summary, of a video whose length nobody knows.
+"""The folder and the events of `ivos segment --online`, for a video of unknown length.
 
-Of a frame that is done only a few numbers per object stay in memory; masks and events go to disk at once. Files of
-masks and the summary take their names only when they are complete; ``events.jsonl`` grows line by line.
+Of a finished frame only a few numbers per object stay in memory; masks and events are written at once. Masks and the
+summary take their names only when they are complete; ``events.jsonl`` grows line by line.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,28 +16,28 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.batch.run_folder import MASKS_NAME, write_mask_png
+from model_zoo.files import write_atomically
+from pipeline.batch.run_folder import MASKS_NAME, ResultFolder
 from pipeline.batch.summary import (
-    SUMMARY_NAME,
-    FailedFrame,
+    FrameRanges,
+    ObjectScores,
     OnlineSummary,
     RunFolderError,
     RunInputs,
     Summary,
-    json_text,
     read_summary,
 )
-from pipeline.export.davis import paint_masks
-from pipeline.streaming.scores import FrameRanges, ObjectScores
+from pipeline.cli.console import print_note
+from pipeline.streaming.protocol import Event
 from pipeline.types import FrameResult, FrameRGB
 
 EVENTS_NAME, REQUESTS_NAME = "events.jsonl", "requests"
 REQUEST_IMAGES_MIB = 64
-"""Bound of the images of frames on which help was asked for; the oldest go first."""
+"""Bound of the images of frames on which help was requested; the oldest are deleted first."""
 
 
-class OnlineRunFolder:
-    """Writes one run. A frame may be written again until the next one is begun.
+class OnlineRunFolder(ResultFolder):
+    """Writes one run. A frame may be written again until the next one is added.
 
     Args:
         folder: made where missing.
@@ -44,10 +45,8 @@ class OnlineRunFolder:
     """
 
     def __init__(self, folder: Path, names: Mapping[int, str]) -> None:
-        self._folder, self._names = folder, dict(names)
-        self._scores: dict[int, ObjectScores] = {object_id: ObjectScores() for object_id in names}
+        super().__init__(folder, names)
         self._done, self._dropped = FrameRanges(), FrameRanges()
-        self._failed: list[FailedFrame] = []
         self._request_images: deque[tuple[Path, int]] = deque()
         self._pixels = hashlib.sha256()
 
@@ -63,7 +62,7 @@ class OnlineRunFolder:
 
     @property
     def n_dropped(self) -> int:
-        """Frames that were not looked at."""
+        """Frames that were skipped because newer ones had arrived."""
         return self._dropped.n_frames
 
     @property
@@ -72,10 +71,10 @@ class OnlineRunFolder:
         return len(self._failed)
 
     def check(self, *, overwrite: bool) -> None:
-        """See whether the folder may be written; nothing is touched.
+        """Check whether the folder may be written; nothing is changed.
 
         Raises:
-            RunFolderError: it holds something that is not to be touched.
+            RunFolderError: it holds an earlier run that is not to be replaced, or something else.
         """
         if read_summary(self._folder) is not None and not overwrite:
             raise RunFolderError(
@@ -90,16 +89,14 @@ class OnlineRunFolder:
         """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            for folder, suffix in ((MASKS_NAME, "png"), (REQUESTS_NAME, "jpg")):
-                for path in (self._folder / folder).glob(f"*.{suffix}"):
-                    if path.stem.removeprefix(".").removesuffix(".part").isdigit():
-                        path.unlink()
+            self._delete_files(MASKS_NAME, "png")
+            self._delete_files(REQUESTS_NAME, "jpg")
             (self._folder / EVENTS_NAME).write_bytes(b"")
         except OSError as error:
             raise RunFolderError(f"{error.filename} cannot be replaced: {error.strerror}") from error
 
-    def log(self, line: str) -> None:
-        """Add a line to the events.
+    def add_event(self, line: str) -> None:
+        """Add a line to ``events.jsonl``.
 
         Raises:
             RunFolderError: the file cannot be written.
@@ -110,16 +107,19 @@ class OnlineRunFolder:
         except OSError as error:
             raise RunFolderError(f"{self._folder / EVENTS_NAME} cannot be written: {error.strerror}") from error
 
-    def drop(self, frame_index: int) -> None:
-        """Note that a frame was not looked at."""
+    def add_dropped(self, frame_index: int) -> None:
+        """Add a frame that was skipped."""
         self._dropped.add(frame_index)
 
-    def fail(self, frame_index: int, reason: str) -> None:
-        """Note that a frame could not be read."""
-        self._failed.append(FailedFrame(frame_index=frame_index, reason=reason))
+    def add_missing(self, frame_index: int, reason: str) -> None:
+        """Add a frame that could not be read."""
+        self._failed[frame_index] = reason
 
     def add(self, frame_index: int, image: FrameRGB, results: Sequence[FrameResult]) -> str | None:
-        """Begin a frame and write its masks; gives their file relative to the folder, None where no object has begun.
+        """Add a frame and write its masks.
+
+        Returns:
+            The file of the masks relative to the folder, None where there is no object yet.
 
         Raises:
             RunFolderError: the file cannot be written.
@@ -129,27 +129,28 @@ class OnlineRunFolder:
         return self.write(frame_index, results)
 
     def write(self, frame_index: int, results: Sequence[FrameResult]) -> str | None:
-        """Write the newest frame's masks, again where they changed, see `add`."""
+        """Write the masks of the newest frame, also again after they changed; see `add`."""
         if not results:
             return None
         for result in results:
             scores = self._scores.setdefault(result.object_id, ObjectScores())
-            visible = result.mask.area_px > 0
-            scores.set(frame_index, result.score, visible=visible, prompted=result.prompted)
-        ordered = sorted(results, key=lambda result: result.object_id)
-        size_hw_px = ordered[0].mask.height_px, ordered[0].mask.width_px
-        labels, _ = paint_masks(((result.object_id, result.mask.decode()) for result in ordered), size_hw_px)
-        path = self._folder / MASKS_NAME / f"{frame_index:05d}.png"
-        write_mask_png(labels, path)
+            scores.set(frame_index, result.score, visible=result.mask.area_px > 0)
+            if result.prompted:
+                scores.add_prompted(frame_index)
+        path = self._write_masks(frame_index, {result.object_id: result.mask for result in results})
         return f"{MASKS_NAME}/{path.name}"
 
-    def keep_request_image(self, frame_index: int, image: FrameRGB) -> str | None:
-        """Write a frame for whoever is asked about it; gives its file relative to the folder, None when it cannot."""
+    def write_request_image(self, frame_index: int, image: FrameRGB) -> str | None:
+        """Write a frame on which help is requested.
+
+        Returns:
+            Its file relative to the folder, None where it cannot be written.
+        """
         path = self._folder / REQUESTS_NAME / f"{frame_index:05d}.jpg"
         _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data.tobytes())
+            write_atomically(path, data.tobytes())
         except OSError:
             return None
         self._request_images.append((path, int(data.nbytes)))
@@ -160,32 +161,50 @@ class OnlineRunFolder:
     def write_summary(
         self, inputs: RunInputs, online: OnlineSummary, *, complete: bool, run_s: float, segment_s: float
     ) -> Summary:
-        """Write the summary of what is known now; the length and the contents in ``inputs`` are filled in.
+        """Write the summary of all results so far; the length and the hash of the video in ``inputs`` are filled in.
 
         Raises:
             RunFolderError: the file cannot be written.
         """
         video = inputs.video.model_copy(update={"frames": self.n_frames, "sha256": self._pixels.hexdigest()})
-        done = self._done.n_frames
-        summary = Summary(
-            **{name: getattr(inputs, name) for name in RunInputs.model_fields if name != "video"},
-            video=video,
-            complete=complete and all(scores.is_gapless(self._done) for scores in self._scores.values()),
-            frames_done=self._done.found,
-            failed_frames=self._failed,
-            seconds=round(run_s, 2),
-            seconds_per_frame=round(segment_s / done, 4) if done else None,
-            objects=[
-                scores.summary(object_id, self._names.get(object_id, ""), self.n_frames)
-                for object_id, scores in sorted(self._scores.items())
-            ],
-            online=online.model_copy(update={"dropped": self._dropped.found}),
+        return self._write_summary(
+            inputs.model_copy(update={"video": video}),
+            self._done,
+            complete=complete and all(self._is_gapless(scores) for scores in self._scores.values()),
+            run_s=run_s,
+            segment_s=segment_s,
+            online=online.model_copy(update={"dropped": self._dropped.ranges}),
         )
-        path = self._folder / SUMMARY_NAME
-        draft = path.with_name(f".{SUMMARY_NAME}.part")
+
+    def _is_gapless(self, scores: ObjectScores) -> bool:
+        """Whether an object has a score on every finished frame from its first one on."""
+        return scores.n_masks > 0 and scores.n_masks == self._done.n_from(scores.frames[0])
+
+
+class EventWriter:
+    """Writes every event as one line on standard output and in ``events.jsonl``.
+
+    If standard output is closed, the run continues, and events go into the folder alone.
+    """
+
+    def __init__(self, folder: OnlineRunFolder) -> None:
+        self._folder, self._stdout_open = folder, True
+
+    def emit(self, event: Event) -> None:
+        """Write one event.
+
+        Raises:
+            RunFolderError: ``events.jsonl`` cannot be written.
+        """
+        line = event.model_dump_json()
+        self._folder.add_event(line)
+        if not self._stdout_open:
+            return
         try:
-            draft.write_text(json_text(summary), encoding="utf-8")
-            os.replace(draft, path)
+            sys.stdout.buffer.write(line.encode() + b"\n")
+            sys.stdout.buffer.flush()
         except OSError as error:
-            raise RunFolderError(f"{path} cannot be written: {error.strerror}") from error
-        return summary
+            self._stdout_open = False
+            # What is still buffered would fail again when the process ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            print_note(f"note: standard output: {error.strerror}; the events go on in the output folder")

@@ -1,4 +1,4 @@
-"""Objects followed while a video arrives: one pass, no frame twice, no future frames (thesis, 6.2)."""
+"""Segmentation of a video while it arrives: one pass, each frame once, no future frames (thesis, 6.2)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from pipeline.prompting import check_prompts, merge_prompts, split_at_last_mask
 from pipeline.segmenters.base import FloatMap
 from pipeline.session.object_state import FrameMask
 from pipeline.session.propagation import AccumulatedUncertainty
-from pipeline.streaming.frames import OnlineFrames
-from pipeline.streaming.newest_frame import HelpRequest, NewestFrame, OnlineFrame
-from pipeline.streaming.objects import OnlineObjects
+from pipeline.streaming.session_state import FrameBuffer, HelpRequest, NewestFrame, OnlineFrame, TrackedObjects
 from pipeline.types import BoolMask, FrameRGB, PointPrompt, Prompt, RunLengthMask
 
 __all__ = ["ClickMeans", "HelpRequest", "OnlineFrame", "OnlineSession"]
@@ -39,11 +37,11 @@ class ClickMeans(str, Enum):
 
 
 class OnlineSession:
-    """One pass over a video that arrives frame by frame. Not for several threads at once.
+    """One pass over a video that arrives frame by frame. Not thread-safe.
 
-    Works with the methods that take all objects along together (`pipeline.methods.ONLINE_METHODS`). Time per frame and
-    memory do not grow with the number of frames: of the frames themselves stay the newest two and, within bounds, those
-    that were prompted; of the masks those of the newest frame.
+    Works with the methods that propagate all objects concurrently (`pipeline.methods.ONLINE_METHODS`). Time per frame
+    and memory do not grow with the number of frames. Of the frames, the newest two and, within bounds, the prompted
+    ones are kept; of the masks, those of the newest frame.
     """
 
     def __init__(
@@ -57,17 +55,17 @@ class OnlineSession:
         """Start before the first frame.
 
         Args:
-            method: what segments.
-            prompted_kept: of an object's prompted frames the first and this many of the newest stay known.
-            prompted_mib: bound of the images of all prompted frames that are kept. Beyond it the oldest leave, whatever
-                ``prompted_kept`` says; the newest frame stays in any case.
-            click_means: what a single positive click says, see `correct`.
+            method: segments the frames.
+            prompted_kept: of an object's prompted frames, the first and this many of the newest are kept.
+            prompted_mib: bound of the images of all prompted frames. Beyond it the oldest are dropped, whatever
+                ``prompted_kept`` says; the newest frame always stays.
+            click_means: how a single positive click is interpreted, see `correct`.
 
         Raises:
             ValueError: the method cannot work online, or a bound is out of range.
         """
-        self._frames = OnlineFrames()
-        self._objects = OnlineObjects(self._frames, prompted_kept, prompted_mib)
+        self._frames = FrameBuffer()
+        self._objects = TrackedObjects(self._frames, prompted_kept, prompted_mib)
         video = method.open(self._frames)
         if not isinstance(video, OnlineVideo):
             raise ValueError(
@@ -77,196 +75,193 @@ class OnlineSession:
         self._video: OnlineVideo = video
         self._memory: dict[int, Any] = {}
         self._click_means = click_means
-        self._newest = NewestFrame.of(self._frames)
+        self._newest = NewestFrame.without_masks(self._frames)
 
     @property
     def n_frames(self) -> int:
-        """How many frames were fed; the newest has the index ``n_frames - 1``."""
+        """The number of frames fed; the newest has the index ``n_frames - 1``."""
         return len(self._frames)
 
     @property
     def object_ids(self) -> tuple[int, ...]:
-        """The objects begun so far."""
+        """The ids of all objects so far, ascending."""
         return tuple(sorted(self._objects.by_id))
 
     @property
     def held_bytes(self) -> int:
-        """Memory held beside the shared embeddings, in bytes: frames, masks, and what the method remembers."""
-        masks = self._objects.held_bytes + self._newest.board.held_bytes()
+        """Memory of frames, masks and the method's memory, in bytes, without the shared embeddings."""
+        masks = self._objects.held_bytes + self._newest.store.held_bytes()
         return self._frames.held_bytes + masks + self._video.held_bytes
 
     def feed(self, image: FrameRGB | None, prompts: Sequence[Prompt] = ()) -> OnlineFrame:
-        """Take the next frame, segment it, and begin or correct the objects that are prompted on it.
+        """Segment the next frame, and apply the prompts on it.
 
         Args:
-            image: (H, W, 3) uint8 RGB, all of the first one's size, not to be written to any more; None for a frame
-                that is missing or unreadable.
+            image: (H, W, 3) uint8 RGB, of the same size for all frames; the caller must not write to it any more. None
+                for a frame that is missing or unreadable.
             prompts: on this frame: their ``frame_index`` is the number of frames fed before.
 
         Raises:
-            ValueError: a prompt is of another frame, outside the image, or on a missing one, or the image is of another
-                size or kind; nothing was taken in then.
+            ValueError: a prompt is on another frame, outside the image or on a missing frame, or the image has another
+                size or type; the session is unchanged then.
         """
         if image is not None:
             self._frames.check(image)
         _check(prompts, self.n_frames, None if image is None else (image.shape[0], image.shape[1]))
-        past = self._frames.newest
+        previous = self._frames.newest
         self._frames.add(image)
+        self._newest = NewestFrame.without_masks(self._frames)
         if image is None:
-            self._newest = NewestFrame.of(self._frames)
-            return OnlineFrame(self.n_frames - 1, (), ())
-        if past is not None and past not in self._frames.kept:
-            self._video.release_frame(past)
-        self._newest = NewestFrame.of(self._frames)
-        self._step()
+            return self._newest.result()
+        if previous is not None and previous not in self._frames.kept:
+            self._video.release_frame(previous)
+        self._propagate()
         if prompts:
-            self._take(prompts)
-        return self._newest.shown()
+            self._apply(prompts)
+        return self._newest.result()
 
     def correct(self, prompts: Sequence[Prompt]) -> OnlineFrame:
-        """Correct objects on the newest frame, or begin new ones there; all later frames go on from the new masks.
+        """Correct objects on the newest frame, or start new ones there. Later frames continue from the new masks.
 
-        Prompts add to those that the frame has already. `ClickMeans` says what a single positive click does; other
-        prompts correct the mask that is there.
+        Prompts add to those that the frame has. A single positive click is interpreted according to `ClickMeans`; other
+        prompts correct the current mask.
 
         Returns:
-            The whole frame anew; requests of objects that were corrected are settled.
+            All results of the frame, without requests for the corrected objects.
 
         Raises:
-            ValueError: no frame was fed yet, the newest one is missing, or a prompt is of another frame or outside it;
-                nothing was taken in then.
+            ValueError: no frame was fed yet, the newest one is missing, or a prompt is on another frame or outside it;
+                the session is unchanged then.
         """
         if not self.n_frames:
             raise ValueError("prompts arrived before the first frame; feed it first, or with them")
-        is_here = self._frames.newest == self.n_frames - 1
-        _check(prompts, self.n_frames - 1, self._frames.size_hw_px if is_here else None)
+        is_readable = self._frames.newest == self.n_frames - 1
+        _check(prompts, self.n_frames - 1, self._frames.size_hw_px if is_readable else None)
         if prompts:
-            self._take(prompts)
-        return self._newest.shown()
+            self._apply(prompts)
+        return self._newest.result()
 
-    def _step(self) -> None:
-        """Follow all objects to the newest frame."""
-        going = [each for _, each in sorted(self._objects.by_id.items())]
-        if not going:
+    def _propagate(self) -> None:
+        """Propagate all objects to the newest frame."""
+        objects = [each for _, each in sorted(self._objects.by_id.items())]
+        if not objects:
             return
-        frame_index = self.n_frames - 1
-        estimates = self._video.step(frame_index, [each.way for each in going], self._memory)
-        found = {each.object_id: estimate for each, estimate in zip(going, estimates, strict=True)}
-        self._newest.put({i: self._objects.by_id[i].doubt.next_mask(estimate) for i, estimate in found.items()})
-        self._newest.note(found)
-        for object_id, estimate in found.items():
-            self._objects.by_id[object_id].found(self._newest.before[object_id], wants_help=estimate.wants_help)
+        found = self._video.step(self._newest.frame_index, [each.pass_ for each in objects], self._memory)
+        estimates = {each.object_id: estimate for each, estimate in zip(objects, found, strict=True)}
+        self._newest.set_masks(
+            {each.object_id: each.uncertainty.next_mask(estimates[each.object_id]) for each in objects}
+        )
+        self._newest.set_estimates(estimates)
+        for each in objects:
+            if not estimates[each.object_id].wants_help:
+                each.set_reliable_mask(self._newest.propagated[each.object_id])
 
-    def _take(self, prompts: Sequence[Prompt]) -> None:
-        """Take prompts on the newest frame: the memory learns the new masks, ways go on from them (6.4.5, IDU)."""
-        frame_index = self.n_frames - 1
+    def _apply(self, prompts: Sequence[Prompt]) -> None:
+        """Apply prompts on the newest frame: update masks and memory; passes continue from there (6.4.5, IDU)."""
         object_ids = sorted({prompt.object_id for prompt in prompts})
         for object_id in object_ids:
             self._newest.add_prompts(object_id, [prompt for prompt in prompts if prompt.object_id == object_id])
-        pointed_at = {object_id: click for object_id in object_ids if (click := self._pointed_at(object_id))}
-        told = self._click_means is ClickMeans.WHERE
-        settled_by_it = [object_id for object_id, click in pointed_at.items() if told and self._follow_click(click)]
-        self._answer([object_id for object_id in object_ids if object_id not in settled_by_it])
-        for object_id in pointed_at.keys() - settled_by_it:
-            mask = self._newest.board.objects[object_id].masks[frame_index].raw.decode()
-            self._video.continue_from(self._objects.by_id[object_id].way, Anchor(frame_index, mask), None)
-        self._learn([object_id for object_id in object_ids if object_id not in pointed_at])
+        clicks = {object_id: click for object_id in object_ids if (click := self._single_click(object_id))}
+        located: set[int] = set()
+        if self._click_means is ClickMeans.WHERE:
+            located = {object_id for object_id, click in clicks.items() if self._locate(click)}
+        self._segment([object_id for object_id in object_ids if object_id not in located])
+        for object_id in clicks.keys() - located:
+            anchor = Anchor(self._newest.frame_index, self._newest.mask(object_id).raw.decode())
+            self._video.continue_from(self._objects.by_id[object_id].pass_, anchor, None)
+        self._learn([object_id for object_id in object_ids if object_id not in clicks])
 
-    def _follow_click(self, click: PointPrompt) -> bool:
-        """Take a click for where its object is; False if no mask that has it came of that."""
-        frame_index, each = click.frame_index, self._objects.by_id[click.object_id]
-        before = self._newest.before[click.object_id]
-        if _is_on(before.decode(), click):
-            known = self._newest.board.objects[click.object_id].masks[frame_index]
-            self._newest.put({click.object_id: replace(known, prompted=True)})
-        elif each.sure is None:
+    def _locate(self, click: PointPrompt) -> bool:
+        """Use a click as the place of its object; False if that gives no mask at the click."""
+        newest, each = self._newest, self._objects.by_id[click.object_id]
+        if _covers(newest.propagated[click.object_id].decode(), click):
+            newest.set_masks({click.object_id: replace(newest.mask(click.object_id), prompted=True)})
+        elif each.reliable_mask is None:
             return False
         else:
-            expected = moved_to(each.sure.decode(), click.x_px, click.y_px)
-            estimate = self._video.relocate(frame_index, each.way, expected)
-            if not _is_on(np.asarray(estimate.logits > 0), click):
+            expected = moved_to(each.reliable_mask.decode(), click.x_px, click.y_px)
+            estimate = self._video.relocate(newest.frame_index, each.pass_, expected)
+            if not _covers(np.asarray(estimate.logits > 0), click):
                 return False
-            known = FrameMask.from_logits(estimate.logits, estimate.score, prompted=True)
-            self._newest.put({click.object_id: known})
-            # Further prompts on the frame correct what the click led to.
-            self._newest.before[click.object_id] = known.raw
-        each.doubt = AccumulatedUncertainty()
+            mask = FrameMask.from_logits(estimate.logits, estimate.score, prompted=True)
+            newest.set_masks({click.object_id: mask})
+            # Further prompts on the frame correct this mask.
+            newest.propagated[click.object_id] = mask.raw
+        each.uncertainty = AccumulatedUncertainty()
         return True
 
-    def _learn(self, object_ids: Sequence[int]) -> None:
-        """Let the memory take in the masks of prompted objects on the newest frame, and their ways go on from them."""
-        frame_index = self.n_frames - 1
+    def _segment(self, object_ids: Sequence[int]) -> None:
+        """Set the masks of prompted objects on the newest frame."""
+        frame_index, interactions = self._newest.frame_index, []
         for object_id in object_ids:
-            state = self._newest.board.objects[object_id]
-            merged = merge_prompts(split_at_last_mask(state.prompts[frame_index])[1])
-            self._objects.prompt(object_id, frame_index, state.masks[frame_index].raw, merged)
-        for gone in self._objects.trim(frame_index):
-            self._video.release_frame(gone)
-        prompted = [self._objects.by_id[object_id] for object_id in object_ids]
-        tasks = [each.task() for each in prompted]
-        self._memory.update(self._video.begin_round(tasks))
-        for each, task in zip(prompted, tasks, strict=True):
-            newest = next(anchor for anchor in task.anchors if anchor.frame_index == frame_index)
-            if each.way is None:
-                each.way = self._video.start_pass(each.object_id, newest, self._memory)
-            else:
-                self._video.continue_from(each.way, newest, self._memory)
-
-    def _answer(self, object_ids: Sequence[int]) -> None:
-        """The masks of prompted objects on the newest frame."""
-        frame_index = self.n_frames - 1
-        asked = []
-        for object_id in object_ids:
-            truth, prompts = split_at_last_mask(self._newest.board.objects[object_id].prompts[frame_index])
-            if truth is not None and not prompts:
-                self._newest.put({object_id: FrameMask.from_person(truth)})
+            given, prompts = split_at_last_mask(self._newest.prompts(object_id))
+            if given is not None and not prompts:
+                self._newest.set_masks({object_id: FrameMask.from_person(given)})
                 continue
-            asked.append(
-                Interaction(object_id, frame_index, merge_prompts(prompts), self._prior(object_id, truth, prompts))
-            )
-        elsewhere = [self._objects.by_id[i].task(but=frame_index) for i in object_ids if i in self._objects.by_id]
-        known = [task for task in elsewhere if task.anchors]
-        for interaction, estimate in self._video.interact(asked, known) if asked else ():
-            self._newest.put(
-                {interaction.object_id: FrameMask.from_logits(estimate.logits, estimate.score, prompted=True)}
-            )
+            mask_input = self._mask_input(object_id, given, prompts)
+            interactions.append(Interaction(object_id, frame_index, merge_prompts(prompts), mask_input))
+        if not interactions:
+            return
+        known = [each for object_id in object_ids if (each := self._objects.by_id.get(object_id))]
+        rounds = [each.round_input(without=frame_index) for each in known]
+        for interaction, estimate in self._video.interact(interactions, [each for each in rounds if each.anchors]):
+            mask = FrameMask.from_logits(estimate.logits, estimate.score, prompted=True)
+            self._newest.set_masks({interaction.object_id: mask})
 
-    def _pointed_at(self, object_id: int) -> PointPrompt | None:
-        """The click, if all that a person said of a known object on the newest frame is one positive click."""
-        prompts = self._newest.board.objects[object_id].prompts[self.n_frames - 1]
-        return _only_click(prompts) if object_id in self._newest.before else None
+    def _learn(self, object_ids: Sequence[int]) -> None:
+        """Add the masks of prompted objects on the newest frame to the memory, and let their passes continue there."""
+        frame_index = self._newest.frame_index
+        for object_id in object_ids:
+            merged = merge_prompts(split_at_last_mask(self._newest.prompts(object_id))[1])
+            self._objects.add_prompted(object_id, frame_index, self._newest.mask(object_id).raw, merged)
+        for dropped in self._objects.drop_excess(frame_index):
+            self._video.release_frame(dropped)
+        prompted = [self._objects.by_id[object_id] for object_id in object_ids]
+        rounds = [each.round_input() for each in prompted]
+        self._memory.update(self._video.begin_round(rounds))
+        for each, round_input in zip(prompted, rounds, strict=True):
+            newest = next(anchor for anchor in round_input.anchors if anchor.frame_index == frame_index)
+            if each.pass_ is None:
+                each.pass_ = self._video.start_pass(each.object_id, newest, self._memory)
+            else:
+                self._video.continue_from(each.pass_, newest, self._memory)
 
-    def _prior(self, object_id: int, truth: RunLengthMask | None, prompts: Sequence[Prompt]) -> FloatMap | None:
-        """The mask that prompts on the newest frame correct, as logits (H, W); None where they make a new one."""
-        before = truth or self._newest.before.get(object_id)
+    def _single_click(self, object_id: int) -> PointPrompt | None:
+        """The click, if one positive click is the only prompt of a propagated object on the newest frame."""
+        return _only_click(self._newest.prompts(object_id)) if object_id in self._newest.propagated else None
+
+    def _mask_input(self, object_id: int, given: RunLengthMask | None, prompts: Sequence[Prompt]) -> FloatMap | None:
+        """The mask that the prompts correct, as logits (H, W); None if they make a new one."""
+        before = given or self._newest.propagated.get(object_id)
         if before is None or not before.area_px:
             return None
-        if truth is None and _only_click(prompts) is not None:
+        if given is None and _only_click(prompts) is not None:
             return None
         return saturated_logits(before.decode())
 
 
 def _only_click(prompts: Sequence[Prompt]) -> PointPrompt | None:
-    """The positive click, if that is all there is."""
+    """The positive click, if it is the only prompt."""
     only = prompts[0] if len(prompts) == 1 else None
     return only if isinstance(only, PointPrompt) and only.positive else None
 
 
-def _is_on(mask: BoolMask, click: PointPrompt) -> bool:
+def _covers(mask: BoolMask, click: PointPrompt) -> bool:
+    """Whether a click is on a mask (H, W)."""
     row, column = min(int(click.y_px), mask.shape[0] - 1), min(int(click.x_px), mask.shape[1] - 1)
     return bool(mask[row, column])
 
 
 def _check(prompts: Sequence[Prompt], frame_index: int, size_hw_px: tuple[int, int] | None) -> None:
-    """Check that prompts lie on a frame of this size; None for one that is missing.
+    """Check that all prompts are on one frame of this size; None for a missing frame.
 
     Raises:
-        ValueError: one does not.
+        ValueError: one is not.
     """
-    strangers = sorted({prompt.frame_index for prompt in prompts} - {frame_index})
-    if strangers:
+    others = sorted({prompt.frame_index for prompt in prompts} - {frame_index})
+    if others:
         raise ValueError(
-            f"prompts on frames {', '.join(map(str, strangers))} arrived, but only the frame {frame_index} can be "
+            f"prompts on frames {', '.join(map(str, others))} arrived, but only the frame {frame_index} can be "
             "prompted now; give prompts with their frame, or before the next one"
         )
     if size_hw_px is not None:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 import cv2
 import numpy as np
 
-from pipeline.batch.options import SegmentError
+from pipeline.batch.run import SegmentError
 from pipeline.streaming.image_pipe import ImagePipeError, is_whole, split_images
 from pipeline.types import FrameRGB
 from pipeline.video.frames import IMAGE_SUFFIXES, FrameError, decode_image, natural_order

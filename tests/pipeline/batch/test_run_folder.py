@@ -60,7 +60,7 @@ def test_the_summary_says_what_is_known(tmp_path: Path) -> None:
         folder.add(result(1, frame_index, 1.0 if frame_index == 0 else 0.9 - frame_index / 10))
     for frame_index in (1, 2, 3, 4):
         folder.add(result(2, frame_index, 0.123456, slice(0, 0)))
-    folder.fail({5: "not an image"})
+    folder.add_failed({5: "not an image"})
     assert not folder.is_complete
     returned = folder.write_summary(run_s=4.0, segment_s=3.0)
     summary = read_summary(tmp_path)
@@ -87,7 +87,7 @@ def test_the_summary_says_what_is_known(tmp_path: Path) -> None:
 def test_what_to_correct_next_stands_in_the_summary_until_a_later_run_says_better(tmp_path: Path) -> None:
     first = run_folder(tmp_path)
     first.add(result(1, 0))
-    first.suggest(
+    first.set_suggestions(
         [Suggestion(4, 2, 3.14159, 7.25, True, 2.718281, 0.123456), Suggestion(1, 1, 0.5, 0.5, False, 1.0, 0.9)]
     )
     first.write_summary(run_s=1.0, segment_s=1.0)
@@ -99,7 +99,7 @@ def test_what_to_correct_next_stands_in_the_summary_until_a_later_run_says_bette
     second = run_folder(tmp_path)
     second.restore(earlier)
     assert second.write_summary(run_s=1.0, segment_s=1.0).next_frames == earlier.next_frames
-    second.suggest([])
+    second.set_suggestions([])
     assert second.write_summary(run_s=1.0, segment_s=1.0).next_frames == []
 
 
@@ -108,7 +108,7 @@ def test_an_interrupted_run_is_taken_over(tmp_path: Path) -> None:
     given = [result(1, 0, 1.0), result(1, 1), result(2, 1, rows=slice(5, 6)), result(2, 3), result(1, 4), result(1, 5)]
     for one in given:
         first.add(one)
-    first.fail({2: "not an image"})
+    first.add_failed({2: "not an image"})
     earlier = first.write_summary(run_s=10.0, segment_s=6.0)
     first.add(result(2, 4, rows=slice(6, 7)))
     (tmp_path / "masks" / "00005.png").write_bytes(b"\x89PNG")

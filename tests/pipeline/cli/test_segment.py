@@ -20,8 +20,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from ls_backend.cli.main import app
-from pipeline.batch.options import SegmentOptions
 from pipeline.batch.prompt_file import json_schema
+from pipeline.batch.run import SegmentOptions
 from pipeline.batch.summary import Summary
 from pipeline.methods import METHODS, MethodChoice
 from pipeline.video.sample_clip import SampleClip, render_sample_clip

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.batch.options import SegmentError
+from pipeline.batch.run import SegmentError
 from pipeline.streaming.sources import (
     GrowingFolderSource,
     PipeSource,

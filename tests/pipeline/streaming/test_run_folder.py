@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.batch.summary import (
+    FrameRanges,
     OnlineSummary,
     PromptsSummary,
     RunFolderError,
@@ -18,7 +19,6 @@ from pipeline.batch.summary import (
     read_summary,
 )
 from pipeline.streaming.run_folder import OnlineRunFolder
-from pipeline.streaming.scores import FrameRanges
 from pipeline.types import FrameResult, RunLengthMask
 
 SIZE_HW_PX = (20, 30)
@@ -55,9 +55,9 @@ def folder(tmp_path: Path) -> OnlineRunFolder:
 
 def test_what_a_run_leaves(folder: OnlineRunFolder, tmp_path: Path) -> None:
     assert folder.add(0, IMAGE, ()) is None, "no object has begun"
-    folder.drop(1)
+    folder.add_dropped(1)
     assert folder.add(2, IMAGE, [result(1, 2, prompted=True)]) == "masks/00002.png"
-    folder.fail(3, "no image")
+    folder.add_missing(3, "no image")
     folder.add(4, IMAGE, [result(7, 4, score=0.25, area_px=0), result(1, 4, score=0.75)])
     found = summary(folder)
     assert read_summary(tmp_path / "out") == found
@@ -106,9 +106,9 @@ def test_only_an_earlier_run_is_replaced_and_nothing_else(tmp_path: Path) -> Non
         run = OnlineRunFolder(tmp_path, {})
         run.check(overwrite=True)
         run.clear()
-        run.log('{"event":"start"}')
+        run.add_event('{"event":"start"}')
         run.add(0, IMAGE, [result(1, 0)])
-        run.keep_request_image(0, IMAGE)
+        run.write_request_image(0, IMAGE)
         summary(run)
         assert (tmp_path / "events.jsonl").read_text() == '{"event":"start"}\n'
     with pytest.raises(RunFolderError, match="holds an earlier run; --overwrite replaces it"):
@@ -131,7 +131,7 @@ def test_images_of_requests_stay_within_their_bound(
     monkeypatch.setattr("pipeline.streaming.run_folder.REQUEST_IMAGES_MIB", 1)
     image = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
     for frame_index in range(12):
-        assert folder.keep_request_image(frame_index, image) == f"requests/{frame_index:05d}.jpg"
+        assert folder.write_request_image(frame_index, image) == f"requests/{frame_index:05d}.jpg"
     kept = sorted((tmp_path / "out" / "requests").iterdir())
     assert sum(path.stat().st_size for path in kept) <= 1 << 20
     assert kept[-1].name == "00011.jpg"
@@ -142,6 +142,6 @@ def test_ranges() -> None:
     ranges = FrameRanges()
     for frame_index in (0, 1, 4, 7, 8):
         ranges.add(frame_index)
-    assert ranges.found == [(0, 1), (4, 4), (7, 8)]
+    assert ranges.ranges == [(0, 1), (4, 4), (7, 8)]
     assert ranges.n_frames == 5
     assert [ranges.n_from(first) for first in (0, 1, 3, 8, 9)] == [5, 4, 3, 1, 0]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.batch.options import SegmentError
+from pipeline.batch.run import SegmentError
 from pipeline.streaming.answers import MAX_LINE_BYTES, AnswerLines, open_answers
 from pipeline.streaming.input_queue import MAX_LINES, InputQueue
 from pipeline.streaming.sources import SourceFrame
