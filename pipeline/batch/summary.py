@@ -188,7 +188,7 @@ class FrameRanges:
 
 
 class ObjectScores:
-    """The scores of one object's masks by frame: a few bytes per frame, so that long videos do not fill the memory.
+    """The scores of one object's masks by frame: five bytes per frame, so that long videos do not fill the memory.
 
     Args:
         prompted_frames: frames on which the object has prompts, as far as they are known.
@@ -198,7 +198,7 @@ class ObjectScores:
     """
 
     def __init__(self, prompted_frames: Iterable[int] = ()) -> None:
-        self._scores = array("d")
+        self._scores = array("f")
         self._visible = array("b")
         self._prompted = set(prompted_frames)
         self.n_masks = 0
@@ -209,7 +209,7 @@ class ObjectScores:
         self._scores.extend([nan] * missing)
         self._visible.extend([0] * missing)
         self.n_masks += isnan(self._scores[frame_index])
-        self._scores[frame_index], self._visible[frame_index] = round(float(score), SCORE_DIGITS), visible
+        self._scores[frame_index], self._visible[frame_index] = score, visible
 
     def add_prompted(self, frame_index: int) -> None:
         """Note that the object was prompted on a frame."""
@@ -226,9 +226,9 @@ class ObjectScores:
 
     def summary(self, object_id: int, name: str, n_frames: int) -> ObjectSummary:
         """The object's entry in the summary of a video of ``n_frames`` frames."""
-        known = [(score, frame_index) for frame_index, score in enumerate(self._scores) if not isnan(score)]
+        scores = [None if isnan(score) else round(score, SCORE_DIGITS) for score in self._scores]
+        known = [(score, frame_index) for frame_index, score in enumerate(scores) if score is not None]
         lowest = sorted(entry for entry in known if entry[1] not in self._prompted)[:LOWEST_SCORES]
-        scores = [None if isnan(score) else score for score in self._scores]
         return ObjectSummary(
             object_id=object_id,
             name=name,

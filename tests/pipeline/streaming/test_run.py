@@ -167,7 +167,7 @@ def test_a_signal_ends_the_run_after_the_frame_at_hand(options: OnlineOptions) -
     stop = StopRequest()
     asking = replace(options, choice=ASKING, answer_timeout_s=600, answers=str(options.output.parent / "never"))
     online = OnlineRun(asking, stop)
-    thread = threading.Thread(target=online.go, daemon=True)
+    thread = threading.Thread(target=online.run, daemon=True)
     thread.start()
     while not (options.output / "requests").exists():
         thread.join(0.05)
