@@ -11,7 +11,7 @@ from pipeline.types import BoolMask
 
 
 def linear_weight(frame_index: int, current_frame: int, previous_frame: int) -> float:
-    """The share of the current interaction frame's prediction at a frame between the two (I-PT, Eq. 1).
+    """The weight of the current interaction frame's prediction at a frame between two of them (I-PT, Eq. 1).
 
     1 at ``current_frame``, 0 at ``previous_frame``, linear between.
 
@@ -25,22 +25,27 @@ def linear_weight(frame_index: int, current_frame: int, previous_frame: int) -> 
 
 
 def trusted_weight(weight: float, trust_current: float, trust_previous: float) -> float:
-    """Shift the current prediction's share in [0, 1] towards the prediction that is trusted more.
+    """Shift the weight of the current prediction, in [0, 1], towards the prediction that is trusted more.
 
-    Equal trust leaves it as it is; so does no trust in either. Where one share is 0 or 1 trust changes nothing: next to
-    an interaction frame its own prediction stands.
+    With equal trust, and with no trust in either, the weight stays. A weight of 0 or 1 stays in any case: at an
+    interaction frame its own prediction counts alone.
+
+    Args:
+        weight: from `linear_weight`.
+        trust_current: >= 0, in the current prediction.
+        trust_previous: >= 0, in the previous one.
     """
     current, previous = weight * trust_current, (1.0 - weight) * trust_previous
     return weight if current + previous <= 0.0 else current / (current + previous)
 
 
 def fuse(current: NDArray[np.float32], previous: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
-    """Weigh two predictions of one frame, (H, W) float32 probabilities in [0, 1], by I-PT's Eq. 1.
+    """The weighted mean of two predictions of one frame (I-PT, Eq. 1), (H, W) float32 probabilities in [0, 1].
 
     Args:
         current: of the current interaction frame.
         previous: of the previous one.
-        weight: the share of ``current``, from `linear_weight` and `trusted_weight`.
+        weight: of ``current`` in [0, 1], from `linear_weight` and `trusted_weight`.
     """
     return np.asarray(weight * current + (1.0 - weight) * previous, np.float32)
 

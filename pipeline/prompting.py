@@ -1,4 +1,4 @@
-"""What the prompts of one object on one frame amount to, and whether they lie in the video."""
+"""Turning the prompts of one object on one frame into input for a segmenter, and checking that they are valid."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pipeline.segmenters.base import ObjectPrompts
 from pipeline.types import BoxPrompt, MaskPrompt, PointPrompt, Prompt, RunLengthMask, ScribblePrompt
 
 MAX_SCRIBBLE_POINTS = 8
-"""Points a scribble becomes; segmenters take clicks, and more of them say nothing new."""
+"""A scribble becomes at most this many points: segmenters take clicks, and more of them add nothing."""
 MIN_SCRIBBLE_STEP_PX = 8.0
-"""Least distance of these points along the stroke."""
+"""Least distance between these points along the stroke."""
 
 
 def split_at_last_mask(prompts: Sequence[Prompt]) -> tuple[RunLengthMask | None, tuple[Prompt, ...]]:
-    """The last mask among the prompts of one frame, or None, and the prompts that are not settled by it."""
+    """The last mask among the prompts of one frame, or None, and the prompts after it (all where there is none)."""
     for position in reversed(range(len(prompts))):
         prompt = prompts[position]
         if isinstance(prompt, MaskPrompt):
@@ -31,7 +31,7 @@ def merge_prompts(prompts: Sequence[Prompt], *, clicks_only: bool = False) -> Ob
     Several boxes become the box around them. A scribble becomes points along it.
 
     Args:
-        prompts: of one object on one frame; masks are not looked at.
+        prompts: of one object on one frame; masks are ignored.
         clicks_only: a scribble becomes its central point (thesis, Eq. 4.5), a box the point in its middle.
     """
     points = [prompt for prompt in prompts if isinstance(prompt, PointPrompt)]
@@ -52,7 +52,7 @@ def merge_prompts(prompts: Sequence[Prompt], *, clicks_only: bool = False) -> Ob
 
 
 def scribble_points(path_xy_px: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Points (K, 2) that stand for a stroke (N, 2): evenly along it, its ends among them where there are several."""
+    """Points (K, 2) float32 evenly along a stroke (N, 2), with both its ends; a short stroke becomes one point."""
     steps = np.linalg.norm(np.diff(path_xy_px, axis=0), axis=1)
     length_px = float(steps.sum())
     n_points = int(np.clip(length_px // MIN_SCRIBBLE_STEP_PX + 1, 1, MAX_SCRIBBLE_POINTS))
@@ -64,7 +64,7 @@ def scribble_points(path_xy_px: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def central_point(path_xy_px: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The point of a stroke (N, 2) that is nearest to the mean of its points (thesis, Eq. 4.5), (2,)."""
+    """The point (2,) float32 of a stroke (N, 2) that is nearest to the mean of its points (thesis, Eq. 4.5)."""
     distances = np.linalg.norm(path_xy_px - path_xy_px.mean(axis=0), axis=1)
     return np.asarray(path_xy_px[int(distances.argmin())], np.float32)
 
@@ -88,11 +88,11 @@ def check_prompts(prompts: Iterable[Prompt], n_frames: int, size_hw_px: tuple[in
         if not 0 <= prompt.frame_index < n_frames:
             raise ValueError(f"{prompt} is on frame {prompt.frame_index}, but the clip has frames 0 to {n_frames - 1}")
         if isinstance(prompt, PointPrompt):
-            _check_places(prompt, [(prompt.x_px, prompt.y_px)], size_hw_px)
+            _check_points(prompt, [(prompt.x_px, prompt.y_px)], size_hw_px)
         elif isinstance(prompt, ScribblePrompt):
             if not prompt.path_xy_px:
                 raise ValueError(f"the scribble of object {prompt.object_id} on frame {prompt.frame_index} is empty")
-            _check_places(prompt, prompt.path_xy_px, size_hw_px)
+            _check_points(prompt, prompt.path_xy_px, size_hw_px)
         elif isinstance(prompt, BoxPrompt):
             x0, y0, x1, y1 = prompt.box_xyxy_px
             if not (0 <= x0 < x1 <= width_px and 0 <= y0 < y1 <= height_px):
@@ -108,7 +108,7 @@ def check_prompts(prompts: Iterable[Prompt], n_frames: int, size_hw_px: tuple[in
             )
 
 
-def _check_places(prompt: Prompt, places_xy_px: Iterable[tuple[float, float]], size_hw_px: tuple[int, int]) -> None:
+def _check_points(prompt: Prompt, points_xy_px: Iterable[tuple[float, float]], size_hw_px: tuple[int, int]) -> None:
     height_px, width_px = size_hw_px
-    if not all(0 <= x <= width_px and 0 <= y <= height_px for x, y in places_xy_px):
+    if not all(0 <= x <= width_px and 0 <= y <= height_px for x, y in points_xy_px):
         raise ValueError(f"{prompt} is outside the image; x must be in [0, {width_px}], y in [0, {height_px}]")

@@ -1,4 +1,4 @@
-"""Where weights and caches are kept, read from ``IVOS_*`` environment variables: what every command needs."""
+"""The settings that every command needs, read from ``IVOS_*`` environment variables: where weights and caches are."""
 
 from __future__ import annotations
 

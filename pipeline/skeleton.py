@@ -47,7 +47,7 @@ def thinned(region: BoolMask) -> BoolMask:
 def longest_paths(skeleton: BoolMask) -> list[NDArray[np.int64]]:
     """The line through each connected part of a skeleton (H, W) that does not touch the image's edge.
 
-    It is the longest of the shortest ways between two of the part's pixels; parts below ``MIN_SKELETON_PX`` have none.
+    It is the longest of all shortest paths between two pixels of the part. Parts below ``MIN_SKELETON_PX`` have none.
 
     Returns:
         per line its pixels x, y from end to end, (N, 2).
@@ -58,19 +58,19 @@ def longest_paths(skeleton: BoolMask) -> list[NDArray[np.int64]]:
     graph = _graph(skeleton, ys, xs)
     _, labels = cv2.connectedComponents(skeleton.astype(np.uint8), connectivity=8)
     part_of = labels[ys, xs]
-    ways = []
+    paths = []
     for part in np.unique(part_of):
         nodes = np.flatnonzero(part_of == part)
         if len(nodes) < MIN_SKELETON_PX:
             continue
-        # In a tree, the node farthest from any node is one end of its longest way; a skeleton is close to a tree.
+        # In a tree, the node farthest from any node is one end of its longest path; a skeleton is close to a tree.
         end = _farthest(dijkstra(graph, directed=False, indices=int(nodes[0])))
         distances, before = dijkstra(graph, directed=False, indices=end, return_predecessors=True)
-        way = [_farthest(distances)]
-        while way[-1] != end:
-            way.append(int(before[way[-1]]))
-        ways.append(np.column_stack([xs[way], ys[way]]))
-    return ways
+        path = [_farthest(distances)]
+        while path[-1] != end:
+            path.append(int(before[path[-1]]))
+        paths.append(np.column_stack([xs[path], ys[path]]))
+    return paths
 
 
 def _graph(skeleton: BoolMask, ys: NDArray[np.intp], xs: NDArray[np.intp]) -> csr_array:

@@ -41,7 +41,7 @@ class BoxPrompt:
 
 @dataclass(frozen=True)
 class RunLengthMask:
-    """A mask kept as COCO run lengths: compressed bytes, column-major, as pycocotools writes them."""
+    """A mask as COCO run lengths: compressed bytes, column-major, as pycocotools writes them."""
 
     height_px: int
     width_px: int
@@ -70,15 +70,15 @@ class RunLengthMask:
 
     @property
     def area_px(self) -> int:
-        """How many pixels are set."""
+        """The number of set pixels."""
         return int(coco_mask.area(self.coco()))
 
 
 @dataclass(frozen=True)
 class MaskPrompt:
-    """The truth of one frame, given as a mask (first-frame masks of benchmarks, masks painted by hand).
+    """The mask of one frame as a person made it (first-frame masks of benchmarks, masks painted by hand).
 
-    Prompts that come before it in the same frame are settled by it; those that come after it correct it.
+    It replaces all prompts before it on the same frame; prompts after it correct it.
     """
 
     object_id: int
@@ -90,7 +90,7 @@ class MaskPrompt:
 class ScribblePrompt:
     """One stroke of a brush: over the object, or, not ``positive``, over what is not the object.
 
-    ``path_xy_px`` are the places the stroke passed, in drawing order, in pixels of the original frame; at least one.
+    ``path_xy_px`` are the points of the stroke in drawing order, in pixels of the original frame; at least one.
     """
 
     object_id: int
@@ -107,10 +107,11 @@ Prompt: TypeAlias = PointPrompt | BoxPrompt | MaskPrompt | ScribblePrompt
 class FrameResult:
     """The mask of one object on one frame, as a round produced it.
 
-    ``score`` is the confidence in [0, 1]; an object that is not visible has an empty mask. ``prompted`` says that a
-    person prompted this object on this frame, so that propagation leaves it alone. ``uncertainty`` in [0, 1] is the
-    entropy within the dilated mask (see `pipeline.uncertainty`), None where no probabilities are known; ``agreement``
-    in [0, 1] how far the passes from the prompted frames on both sides agreed, None where there was one.
+    ``mask`` is empty where the object is not visible. ``score`` is the confidence in [0, 1]. ``prompted`` says that a
+    person prompted this object on this frame, so that propagation does not change it. ``uncertainty`` in [0, 1] is the
+    mean entropy within the dilated mask (see `pipeline.uncertainty`), None where no probabilities are known.
+    ``agreement`` in [0, 1] says how far the passes from the prompted frames on both sides agree, None where there was
+    one.
     """
 
     object_id: int

@@ -1,4 +1,4 @@
-"""How sure masks are, pixel by pixel, and where a click would help (thesis, 6.4.2 and 6.4.4)."""
+"""How certain masks are, pixel by pixel and per object, and where a click would help (thesis, 6.4.2 and 6.4.4)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pipeline.segmenters.base import FloatMap
 from pipeline.types import BoolMask
 
 DILATION_SHARE = 0.05
-"""How far a mask is dilated: a share of the side of the square that is as large as the mask."""
+"""How far a mask is dilated, as a share of the square root of its area."""
 LEAST_DILATION_PX = 2
-_LEAST_PROBABILITY = 1e-7
+_EPSILON = 1e-7
 """Keeps odds finite."""
 _Crop = tuple[slice, slice]
 
@@ -33,9 +33,7 @@ def soft_aggregation(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         (1 + O, H, W) float32 in [0, 1], the background first; every pixel sums to 1.
     """
     background = np.prod(1.0 - probabilities, axis=0, keepdims=True)
-    stacked = np.clip(np.concatenate([background, probabilities]), _LEAST_PROBABILITY, 1.0 - _LEAST_PROBABILITY).astype(
-        np.float64
-    )
+    stacked = np.clip(np.concatenate([background, probabilities]), _EPSILON, 1.0 - _EPSILON).astype(np.float64)
     odds = stacked / (1.0 - stacked)
     return np.asarray(odds / odds.sum(axis=0), np.float32)
 
@@ -62,21 +60,21 @@ def entropy_map(probabilities: NDArray[np.float32]) -> FloatMap:
 
 
 def dilation_px(mask: BoolMask) -> int:
-    """How far `dilated` widens a mask (H, W)."""
+    """How far `dilated` widens a mask (H, W), in pixels."""
     return max(LEAST_DILATION_PX, round(DILATION_SHARE * math.sqrt(float(mask.sum()))))
 
 
 def dilated(mask: BoolMask) -> BoolMask:
-    """The mask (H, W) widened in proportion to its size, so that what lies along its border counts too (6.4.2)."""
+    """The mask (H, W) widened in proportion to its size, so that pixels along its border count too (thesis, 6.4.2)."""
     reach_px = dilation_px(mask)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach_px + 1, 2 * reach_px + 1))
     return np.asarray(cv2.dilate(mask.astype(np.uint8), kernel) > 0)
 
 
 def masked_entropy(entropy: FloatMap, mask: BoolMask) -> float:
-    """The uncertainty of one object: its mean entropy within the dilated mask (thesis, Eq. 6.3 divided by the region).
+    """The uncertainty of one object: the mean entropy in its dilated mask (thesis, Eq. 6.3 divided by the area).
 
-    An empty mask has no region: it is as uncertain as the least certain pixel of the frame, where the object may be.
+    An empty mask has no area; its uncertainty is that of the least certain pixel, where the object may be.
 
     Args:
         entropy: (H, W) float32 in [0, 1], from `entropy_map`.
@@ -89,7 +87,7 @@ def masked_entropy(entropy: FloatMap, mask: BoolMask) -> float:
 
 
 def pseudo_correction(entropy: FloatMap, mask: BoolMask) -> tuple[float, float] | None:
-    """Where the method would click for itself: deep inside the mask and sure (thesis, Eq. 6.4 and 6.5).
+    """Where the method would click by itself: deep inside the mask and certain (thesis, Eq. 6.4 and 6.5).
 
     Args:
         entropy: (H, W) float32 in [0, 1].
@@ -111,7 +109,7 @@ def most_uncertain(entropy: FloatMap, mask: BoolMask) -> tuple[float, float]:
 
     Args:
         entropy: (H, W) float32 in [0, 1].
-        mask: (H, W) bool, of the object; an empty one leaves the whole frame to be looked at.
+        mask: (H, W) bool, of the object; for an empty one the whole frame is considered.
 
     Returns:
         The centre x, y of a pixel, in pixels.
@@ -124,34 +122,36 @@ def most_uncertain(entropy: FloatMap, mask: BoolMask) -> tuple[float, float]:
     return float(column) + 0.5, float(row) + 0.5
 
 
-def object_uncertainties(probabilities: Mapping[int, NDArray[np.float32]], asked: Collection[int]) -> dict[int, float]:
+def object_uncertainties(
+    probabilities: Mapping[int, NDArray[np.float32]], object_ids: Collection[int]
+) -> dict[int, float]:
     """The masked entropy of some objects of a frame, with all others in the distribution (thesis, Eq. 6.2, 6.3).
 
-    Only the surroundings of each object are looked at: what it costs grows with the objects' areas, not the frame's.
+    Only the surroundings of each object are used, so the cost grows with the areas of the objects, not of the frame.
 
     Args:
         probabilities: by object id (h, w) float32 in [0, 1], of every object by itself; all of one size.
-        asked: of these object ids.
+        object_ids: the objects whose uncertainty is wanted.
 
     Returns:
         In [0, 1] by object id.
     """
     found = {}
-    for object_id in asked:
-        crop = _around(probabilities[object_id])
+    for object_id in object_ids:
+        crop = _surroundings(probabilities[object_id])
         entropy = entropy_map(np.stack([each[crop] for each in probabilities.values()]))
         found[object_id] = masked_entropy(entropy, np.asarray(probabilities[object_id][crop] > 0.5))
     return found
 
 
 def objects_near(probabilities: Mapping[int, NDArray[np.float32]], changed: Collection[int]) -> set[int]:
-    """The objects whose uncertainty a change of some others may change: those whose surroundings meet theirs."""
-    crops = {object_id: _around(each) for object_id, each in probabilities.items()}
-    return {i for i, crop in crops.items() if any(_meet(crop, crops[other]) for other in changed if other in crops)}
+    """The objects whose surroundings overlap those of changed ones, so that their uncertainty may change too."""
+    crops = {object_id: _surroundings(each) for object_id, each in probabilities.items()}
+    return {i for i, crop in crops.items() if any(_overlap(crop, crops[other]) for other in changed if other in crops)}
 
 
-def _around(probability: NDArray[np.float32]) -> _Crop:
-    """The part of the frame in which the dilated mask lies; of an empty mask the place where it is most likely."""
+def _surroundings(probability: NDArray[np.float32]) -> _Crop:
+    """The part of the frame around the dilated mask; for an empty mask, the most probable pixel."""
     mask = probability > 0.5
     if not mask.any():
         row, column = np.unravel_index(int(probability.argmax()), probability.shape)
@@ -161,5 +161,5 @@ def _around(probability: NDArray[np.float32]) -> _Crop:
     return slice(max(0, y0 - reach_px), y1 + reach_px), slice(max(0, x0 - reach_px), x1 + reach_px)
 
 
-def _meet(one: _Crop, other: _Crop) -> bool:
+def _overlap(one: _Crop, other: _Crop) -> bool:
     return all(a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True))

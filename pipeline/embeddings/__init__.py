@@ -1,4 +1,4 @@
-"""Image embeddings: the cache in memory, its disk below it, and embedding frames ahead of their use.
+"""Image embeddings: a cache in memory and on disk, bounded in bytes, and embedding frames before they are needed.
 
-Bounded in bytes; knows segmenters, not methods or sessions.
+Uses segmenters and `pipeline.video`; knows nothing of methods and sessions.
 """

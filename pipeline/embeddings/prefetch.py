@@ -11,18 +11,19 @@ T = TypeVar("T")
 
 
 class EmbeddingPrefetcher(Generic[T]):
-    """Makes the values of announced frames in their order, in one thread, at most ``n_ahead`` that nobody took yet.
+    """Makes the embeddings of announced frames in their order, in a background thread.
 
-    The thread ends when it has nothing to do, and is a daemon: it never keeps the process alive. One thread announces
-    and takes; ``make`` is called by that thread too, for frames that were not announced.
+    At most ``n_ahead`` embeddings that nobody took yet are held. The background thread ends when it has nothing to do,
+    and never keeps the process alive. All methods are for one thread; for frames that were not announced, ``make`` runs
+    in that thread.
     """
 
     def __init__(self, make: Callable[[int], T], n_ahead: int) -> None:
         """Nothing starts yet.
 
         Args:
-            make: the value of a frame by its index; safe to call from two threads at once.
-            n_ahead: how many values wait to be taken at most; 0 makes every value when it is asked for.
+            make: the embedding of a frame by its index; safe to call from two threads at once.
+            n_ahead: how many embeddings are made ahead at most; 0 makes each when it is taken.
 
         Raises:
             ValueError: ``n_ahead`` is negative.
@@ -31,7 +32,7 @@ class EmbeddingPrefetcher(Generic[T]):
             raise ValueError(f"frames can be embedded 0 or more ahead, but got {n_ahead}")
         self._make, self._n_ahead = make, n_ahead
         self._lock = threading.Lock()
-        self._coming: list[int] = []
+        self._announced: list[int] = []
         self._futures: dict[int, Future[T]] = {}
         self._thread: threading.Thread | None = None
 
@@ -42,47 +43,47 @@ class EmbeddingPrefetcher(Generic[T]):
         return thread is not None and thread.is_alive()
 
     def prefetch(self, frame_indices: Sequence[int]) -> None:
-        """Announce frames in the order they will be taken, in place of those announced before.
+        """Announce frames in the order in which they will be taken; replaces those announced before.
 
-        A value that is being made is finished, and serves if its frame is announced again; an empty sequence stops the
-        thread after it.
+        An embedding that is in progress is finished, and used if its frame is announced again. An empty sequence stops
+        the background thread after it.
         """
         with self._lock:
-            self._coming = list(dict.fromkeys(frame_indices))
-            wanted = set(self._coming)
+            self._announced = list(dict.fromkeys(frame_indices))
+            wanted = set(self._announced)
             for frame_index, future in list(self._futures.items()):
                 if frame_index not in wanted and (future.cancel() or future.done()):
                     del self._futures[frame_index]
-            self._top_up()
+            self._request_next()
 
     def take(self, frame_index: int) -> T:
-        """The value of a frame, waiting for it if it was announced; frames announced before it are passed over.
+        """The embedding of a frame; waits for it if it was announced. Frames announced before it are skipped.
 
         Raises:
             FrameError: whatever ``make`` raised.
         """
         with self._lock:
-            if frame_index in self._coming:
-                place = self._coming.index(frame_index)
-                for passed in self._coming[:place]:
-                    skipped = self._futures.pop(passed, None)
+            if frame_index in self._announced:
+                position = self._announced.index(frame_index)
+                for skipped_index in self._announced[:position]:
+                    skipped = self._futures.pop(skipped_index, None)
                     if skipped is not None:
                         skipped.cancel()
-                self._coming = self._coming[place:]
-                self._top_up()
+                self._announced = self._announced[position:]
+                self._request_next()
             future = self._futures.get(frame_index)
         try:
             return self._make(frame_index) if future is None else future.result()
         finally:
             with self._lock:
                 self._futures.pop(frame_index, None)
-                if self._coming[:1] == [frame_index]:
-                    self._coming = self._coming[1:]
-                self._top_up()
+                if self._announced[:1] == [frame_index]:
+                    self._announced = self._announced[1:]
+                self._request_next()
 
-    def _top_up(self) -> None:
-        """Order the next values, and see that a thread makes them; the lock is held."""
-        for frame_index in self._coming[: self._n_ahead]:
+    def _request_next(self) -> None:
+        """Request the next embeddings, and start the thread if needed. The caller holds the lock."""
+        for frame_index in self._announced[: self._n_ahead]:
             if frame_index not in self._futures:
                 self._futures[frame_index] = Future()
         if self._next_job() is not None and self._thread is None:
@@ -90,11 +91,11 @@ class EmbeddingPrefetcher(Generic[T]):
             self._thread.start()
 
     def _next_job(self) -> tuple[int, Future[T]] | None:
-        """The first ordered value that nobody makes yet; the lock is held."""
-        return next(self._waiting(), None)
+        """The first requested embedding that is not in progress. The caller holds the lock."""
+        return next(self._pending(), None)
 
-    def _waiting(self) -> Iterator[tuple[int, Future[T]]]:
-        for frame_index in self._coming[: self._n_ahead]:
+    def _pending(self) -> Iterator[tuple[int, Future[T]]]:
+        for frame_index in self._announced[: self._n_ahead]:
             future = self._futures.get(frame_index)
             if future is not None and not future.running() and not future.done():
                 yield frame_index, future
@@ -113,5 +114,5 @@ class EmbeddingPrefetcher(Generic[T]):
             except BaseException as error:
                 future.set_exception(error)
             with self._lock:
-                if frame_index not in self._coming:
+                if frame_index not in self._announced:
                     self._futures.pop(frame_index, None)

@@ -1,1 +1,4 @@
-"""Finished masks as files other tools read."""
+"""Finished masks as files that other tools read: palette PNGs as in DAVIS, COCO annotations.
+
+Uses `pipeline.types` alone.
+"""

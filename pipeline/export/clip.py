@@ -1,4 +1,4 @@
-"""What an exporter needs to know of one clip. Readers of annotations build it, writers of files consume it."""
+"""The masks of one clip, as exporters take them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Palette PNGs in the layout of DAVIS: ``Annotations/<clip>/<frame>.png``, the pixel value is the object id.
 
 A palette PNG holds one object per pixel. Where masks overlap, the object with the higher id gets the pixel; how many
-pixels lower ids lose this way is counted, and the COCO export keeps them.
+pixels lower ids lose this way is counted. The COCO export keeps them.
 
 Layout and palette: Pont-Tuset et al., The 2017 DAVIS Challenge on Video Object Segmentation (arXiv:1704.00675).
 """
@@ -85,7 +85,7 @@ def write_palette_png(labels: NDArray[np.uint8], path: Path) -> None:
 
 @cache
 def davis_palette() -> bytes:
-    """256 RGB colours: the bits of the index, lowest first, dealt to red, green and blue from the highest bit down."""
+    """256 RGB colours. The bits of the index, lowest first, go to red, green and blue in turn, highest bit first."""
     indices = np.arange(256)
     colours = np.zeros((256, 3), dtype=np.uint8)
     for step in range(8):

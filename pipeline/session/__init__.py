@@ -1,4 +1,4 @@
-"""Rounds over one video: prompts, masks, history, ranges, propagation, confidence, the next frame to correct.
+"""Rounds of interaction over one video: the masks of all objects, propagation, and the next frame to correct.
 
-Uses methods through `pipeline.methods.base`; the one owner of a video's masks.
+Start reading at `session.Session`. Uses methods through `pipeline.methods.base` alone.
 """

@@ -56,7 +56,7 @@ class ConcurrentPropagation:
                     mask = FrameMask.from_person(given)
                     yield from self._store.add_masks(frame_index, {state.object_id: mask})
                 else:
-                    self._store.skip_frames(state, [frame_index])
+                    self._store.mark_finished(state, [frame_index])
         if interactions:
             yield from self._interact(interactions, unfinished, cancelled)
 
@@ -71,8 +71,8 @@ class ConcurrentPropagation:
             if cancelled():
                 return
         for interaction in interactions:
-            # Also where no answer came: such a frame cannot be read, and later rounds need not try again.
-            self._store.skip_frames(self._store.objects[interaction.object_id], [interaction.frame_index])
+            # Also frames without an answer: they cannot be read.
+            self._store.mark_finished(self._store.objects[interaction.object_id], [interaction.frame_index])
 
     def _is_readable(self, frame_index: int) -> bool:
         try:
@@ -106,7 +106,7 @@ class ConcurrentPropagation:
             estimates = self._video.step(frame_index, [each.of_method for each in passes], memory)
         except FrameError:
             for each in passes:
-                self._store.skip_frames(each.state, [frame_index])
+                self._store.mark_finished(each.state, [frame_index])
             return
         masks = {
             each.state.object_id: each.accumulated.next_mask(estimate)

@@ -104,8 +104,8 @@ class MaskStore:
         with self.lock:
             return [state for _, state in sorted(self.objects.items()) if state.stale]
 
-    def skip_frames(self, state: ObjectState, frame_indices: Collection[int]) -> None:
-        """Mark frames as not stale without a mask: they cannot be read, and later rounds need not try again."""
+    def mark_finished(self, state: ObjectState, frame_indices: Collection[int]) -> None:
+        """Mark frames as not stale, also without a mask: later rounds do not try unreadable frames again."""
         with self.lock:
             state.stale.difference_update(frame_indices)
 
@@ -177,7 +177,7 @@ class MaskStore:
                     state.masks[frame_index] = mask.without_probabilities()
 
     def on_frame(self, frame_index: int) -> dict[int, FrameMask]:
-        """The masks of one frame by object id. The lock is held."""
+        """The masks of one frame by object id. The caller holds the lock."""
         return {i: state.masks[frame_index] for i, state in self.objects.items() if frame_index in state.masks}
 
     def _update_uncertainties(self, frame_index: int, new: set[int]) -> None:

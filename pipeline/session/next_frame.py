@@ -84,7 +84,7 @@ def suggestions(store: MaskStore, n: int) -> tuple[Suggestion, ...]:
 
 
 def place_to_look(store: MaskStore, frame_index: int, object_id: int, gain: float) -> Suggestion:
-    """Where to click on a frame that is worth correcting; the object must have a mask there."""
+    """The place to look at on a frame, as a suggestion; the object must have a mask there."""
     mask = store.objects[object_id].masks[frame_index]
     if mask.soft is None:
         height_px, width_px = store.frames.size_hw_px

@@ -1,6 +1,6 @@
 """What a session knows of one object: its prompts, a mask per frame, and the frames that have to be segmented again.
 
-One type, `ObjectState`, serves the running session, the history of earlier rounds, and whoever stores sessions.
+One type, `ObjectState`, serves the running session, the history of earlier rounds, and the storage of sessions.
 """
 
 from __future__ import annotations
@@ -199,14 +199,14 @@ class ObjectState:
 class History:
     """The latest states of one object between rounds, bounded in number and bytes; the oldest are dropped first.
 
-    Prompts that were taken away and come back, or the other way round, find their masks here, without computing.
+    When prompts are taken away, or come back, their masks are taken from here instead of computed again.
     """
 
     def __init__(self, limit_mib: float = HISTORY_MIB) -> None:
         self._limit_bytes = int(limit_mib * 2**20)
         self._states: list[ObjectState] = []
         self.held_bytes = 0
-        """Masks held here that the state given to the latest `remember` did not share, in bytes."""
+        """Memory of masks that the history holds and the object itself does not, at the latest `remember`, in bytes."""
 
     def remember(self, state: ObjectState) -> None:
         """Keep a copy of a state, in place of an earlier one with the same prompts; one without prompts is not kept."""
@@ -214,7 +214,7 @@ class History:
             return
         self._states = [known for known in self._states if known.prompts != state.prompts] + [state.copy()]
         del self._states[:-MAX_STATES]
-        while (held_bytes := self._bytes_beside(state.masks)) > self._limit_bytes:
+        while (held_bytes := self._unshared_bytes(state.masks)) > self._limit_bytes:
             del self._states[0]
         self.held_bytes = held_bytes
 
@@ -223,7 +223,7 @@ class History:
         candidates = [state for state in self._states if _is_subset(state.prompts, prompts)]
         return max(reversed(candidates), key=lambda state: len(state.all_prompts), default=None)
 
-    def _bytes_beside(self, present: Mapping[int, FrameMask]) -> int:
+    def _unshared_bytes(self, present: Mapping[int, FrameMask]) -> int:
         shared = {id(mask) for mask in present.values()}
         earlier = {id(mask): mask for state in self._states for mask in state.masks.values()}
         return sum(mask.held_bytes for key, mask in earlier.items() if key not in shared)

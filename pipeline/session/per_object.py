@@ -47,7 +47,7 @@ class PerObjectPropagation:
             try:
                 mask = self._segment_prompted(state, frame_index)
             except FrameError:
-                self._store.skip_frames(state, [frame_index])
+                self._store.mark_finished(state, [frame_index])
                 continue
             yield from self._store.add_masks(frame_index, {state.object_id: mask})
 
@@ -120,11 +120,11 @@ class PerObjectPropagation:
                 yield from self._store.add_masks(estimate.frame_index, {state.object_id: mask})
             if cancelled():
                 return
-        self._store.skip_frames(state, set(gap) - reached)
+        self._store.mark_finished(state, set(gap) - reached)
 
 
 def _frames_up_to(near: Anchor, start: Anchor) -> range:
-    """The frames after a prompted frame, up to and with the frame where its pass goes on."""
+    """The frames after a prompted frame, up to and with the frame where its pass continues."""
     step = 1 if start.frame_index >= near.frame_index else -1
     return range(near.frame_index + step, start.frame_index + step, step)
 

@@ -28,7 +28,7 @@ class Propagation(Protocol):
         ...
 
     def run(self, cancelled: Callable[[], bool]) -> Iterator[FrameResult]:
-        """Segment all stale frames, prompted ones first; stop when ``cancelled``, asked between frames, is true."""
+        """Segment all stale frames, prompted ones first; stop when ``cancelled``, called between frames, is true."""
         ...
 
 
@@ -96,7 +96,7 @@ def all_unprompted_frames(changed: Collection[int], prompted: Collection[int], n
 
 
 def resume_point(state: ObjectState, anchor: Anchor, frame_indices: range) -> tuple[Anchor, range]:
-    """Where a pass that an earlier round left unfinished goes on.
+    """Where to continue a pass that an earlier round did not finish.
 
     Args:
         state: the object.
@@ -104,8 +104,8 @@ def resume_point(state: ObjectState, anchor: Anchor, frame_indices: range) -> tu
         frame_indices: all frames of the pass, nearest first.
 
     Returns:
-        The last finished frame that shows the object as the anchor to go on from, and the frames after it; what was
-        given if there is none.
+        The last finished frame that shows the object, as the new anchor, and the frames after it; the arguments where
+        there is none.
     """
     n_finished = next((n for n, index in enumerate(frame_indices) if index in state.stale), len(frame_indices))
     for n in reversed(range(n_finished)):

@@ -1,4 +1,4 @@
-"""Frames by index from files, folders and lists, in bounded caches.
+"""Frames by index, from image files and video files, in caches of bounded size.
 
 Uses `pipeline.types` alone.
 """

@@ -23,7 +23,7 @@ _TRAVEL_PER_FRAME = 0.0105
 
 @dataclass(frozen=True)
 class SampleClip:
-    """A rendered clip with its truth.
+    """A rendered clip with its exact labels.
 
     ``frames`` is (T, H, W, 3) uint8 RGB; ``labels`` is (T, H, W) uint8: 0 background, 1 and 2 the objects as far as
     they are visible. Object 1 passes in front of object 2.

@@ -238,7 +238,7 @@ class VideoFileFrames(UniformFrames):
             ) from error
 
     def _decoded_again(self, frame_index: int) -> bytes:
-        """Decode one frame again, and keep its neighbours temporarily. The lock is held.
+        """Decode one frame again, and keep its neighbours temporarily. The caller holds the lock.
 
         Raises:
             FrameError: the file is gone, or no longer what it was.
