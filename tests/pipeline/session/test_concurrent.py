@@ -1,4 +1,4 @@
-"""All objects through one video together, with a method that only writes down what it is asked."""
+"""Propagation of all objects together, with a method that only records its calls."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ LOGITS = [np.where(mask, 4.0, -4.0).astype(np.float32) for mask in MASKS]
 
 
 @dataclass
-class WritingVideo:
-    """Knows the truth of every frame, gives it to every object, and writes down what it was asked."""
+class RecordingVideo:
+    """Returns the true mask of every frame for every object, and records its calls."""
 
     frames: FrameSource
     held_bytes: int = 0
@@ -54,27 +54,27 @@ class WritingVideo:
     def start_pass(self, object_id: int, anchor: Anchor, memory: list[ObjectRound]) -> tuple[int, int]:  # noqa: ARG002
         return object_id, anchor.frame_index
 
-    def step(self, frame_index: int, ways: Sequence[tuple[int, int]], memory: list[ObjectRound]) -> list[Estimate]:  # noqa: ARG002
+    def step(self, frame_index: int, passes: Sequence[tuple[int, int]], memory: list[ObjectRound]) -> list[Estimate]:  # noqa: ARG002
         self.frames.frame(frame_index)
-        self.steps.append((frame_index, tuple(object_id for object_id, _ in ways)))
-        return [Estimate(frame_index, LOGITS[frame_index], 0.8) for _ in ways]
+        self.steps.append((frame_index, tuple(object_id for object_id, _ in passes)))
+        return [Estimate(frame_index, LOGITS[frame_index], 0.8) for _ in passes]
 
     def forget(self, object_id: int) -> None:
         self.forgotten.append(object_id)
 
 
-class WritingMethod:
-    def open(self, frames: FrameSource) -> WritingVideo:
-        self.video = WritingVideo(frames)
+class RecordingMethod:
+    def open(self, frames: FrameSource) -> RecordingVideo:
+        self.video = RecordingVideo(frames)
         return self.video
 
 
 @pytest.fixture
-def method() -> WritingMethod:
-    return WritingMethod()
+def method() -> RecordingMethod:
+    return RecordingMethod()
 
 
-def opened(method: WritingMethod, broken: frozenset[int] = frozenset()) -> Session:
+def opened(method: RecordingMethod, broken: frozenset[int] = frozenset()) -> Session:
     return Session(ArrayFrames(IMAGES, broken), method)
 
 
@@ -92,7 +92,7 @@ def play(session: Session, *prompts: Prompt, n_results: int | None = None) -> li
     return seen
 
 
-def test_all_objects_of_a_frame_are_segmented_in_one_step(method: WritingMethod) -> None:
+def test_all_objects_of_a_frame_are_segmented_in_one_step(method: RecordingMethod) -> None:
     session = opened(method)
     seen = play(session, *(click(4, object_id) for object_id in (1, 2, 3)))
     assert method.video.steps == [(frame, (1, 2, 3)) for frame in (3, 5, 2, 6, 1, 7, 0, 8)]
@@ -105,7 +105,7 @@ def test_all_objects_of_a_frame_are_segmented_in_one_step(method: WritingMethod)
     assert 0.7 < before == after < 0.8
 
 
-def test_ways_end_in_the_middle_between_prompted_frames_and_everything_is_done_again(method: WritingMethod) -> None:
+def test_passes_end_in_the_middle_between_prompted_frames_and_everything_is_done_again(method: RecordingMethod) -> None:
     session = opened(method)
     play(session, click(0), click(8))
     assert sorted(frame for frame, _ in method.video.steps) == list(range(1, 8))
@@ -117,7 +117,7 @@ def test_ways_end_in_the_middle_between_prompted_frames_and_everything_is_done_a
     assert method.video.steps == [(f, (1,)) for f in (4, 6, 1, 7, 3, 2)]
 
 
-def test_an_object_without_new_prompts_is_left_alone(method: WritingMethod) -> None:
+def test_an_object_without_new_prompts_is_left_alone(method: RecordingMethod) -> None:
     session = opened(method)
     play(session, click(0, 1))
     before = session.raw_results(1)
@@ -130,7 +130,7 @@ def test_an_object_without_new_prompts_is_left_alone(method: WritingMethod) -> N
     ]
 
 
-def test_a_stopped_round_is_finished_by_the_next_one(method: WritingMethod) -> None:
+def test_a_stopped_round_is_finished_by_the_next_one(method: RecordingMethod) -> None:
     session = opened(method)
     assert play(session, click(4), n_results=1) == [(1, 4)]
     assert session.stale_frames(1) == tuple(range(N_FRAMES)), "the prompted frame has not seen the others yet"
@@ -144,7 +144,7 @@ def test_a_stopped_round_is_finished_by_the_next_one(method: WritingMethod) -> N
     assert session.stale_frames(1) == ()
 
 
-def test_unreadable_frames_are_left_out(method: WritingMethod) -> None:
+def test_unreadable_frames_are_left_out(method: RecordingMethod) -> None:
     session = opened(method, frozenset({2, 6}))
     play(session, click(0), click(6), MaskPrompt(1, 2, RunLengthMask.encode(MASKS[2])))
     assert set(session.frame_errors) == {2, 6}
@@ -152,7 +152,7 @@ def test_unreadable_frames_are_left_out(method: WritingMethod) -> None:
     assert session.stale_frames(1) == ()
 
 
-def test_what_was_learnt_from_rounds_that_are_taken_back_is_forgotten(method: WritingMethod) -> None:
+def test_what_was_learnt_from_rounds_that_are_taken_back_is_forgotten(method: RecordingMethod) -> None:
     session = opened(method)
     play(session, click(0))
     play(session, click(0), click(8))
@@ -162,12 +162,12 @@ def test_what_was_learnt_from_rounds_that_are_taken_back_is_forgotten(method: Wr
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=6))
-def test_a_schedule_walks_every_way_to_its_end_in_order(ends: list[tuple[int, int]]) -> None:
-    ways = [range(low, high) if low <= high else range(low, high, -1) for low, high in ends]
-    walked: list[list[int]] = [[] for _ in ways]
-    for frame_index, rows in schedule(ways):
+def test_a_schedule_walks_every_pass_to_its_end_in_order(ends: list[tuple[int, int]]) -> None:
+    passes = [range(low, high) if low <= high else range(low, high, -1) for low, high in ends]
+    walked: list[list[int]] = [[] for _ in passes]
+    for frame_index, rows in schedule(passes):
         assert rows
-        assert len({ways[row].step for row in rows}) == 1
+        assert len({passes[row].step for row in rows}) == 1
         for row in rows:
             walked[row].append(frame_index)
-    assert walked == [list(way) for way in ways]
+    assert walked == [list(each) for each in passes]

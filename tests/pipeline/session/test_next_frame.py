@@ -9,7 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.methods.base import Method
 from pipeline.session.next_frame import FRAMES_APART, GOOD_SCORE, REACH_FRAMES, ObjectScores, gains, ranked
+from pipeline.session.session import Session
+from pipeline.types import MaskPrompt, RunLengthMask
+from tests.pipeline.frame_sources import ArrayFrames, moving_square
 
 
 def object_scores(scores: list[float], *prompted: int) -> ObjectScores:
@@ -78,3 +82,22 @@ def test_of_several_objects_the_frame_that_serves_them_together_wins_and_names_t
 def test_nothing_is_suggested_where_everything_is_prompted_or_nothing_is_known() -> None:
     assert ranked({}, 3) == []
     assert ranked({1: object_scores([0.5, 0.5], 0, 1), 2: object_scores([float("nan")] * 2)}, 3) == []
+
+
+def test_suggestions_name_a_frame_far_from_prompts_and_a_place_on_the_object(method: Method) -> None:
+    images, masks = moving_square(15)
+    session = Session(ArrayFrames(images), method)
+    assert session.suggestions() == ()
+    list(session.run_round([MaskPrompt(1, 0, RunLengthMask.encode(masks[0]))], object_ids=[1]))
+    first, *others = session.suggestions(3)
+    assert first.object_id == 1
+    assert first.frame_index >= 5
+    assert {each.frame_index for each in (first, *others)} <= set(range(1, len(images)))
+    assert first.gain >= max([each.gain for each in others], default=0.0)
+    near = np.zeros(masks[0].shape, np.bool_)
+    ys, xs = np.nonzero(masks[first.frame_index])
+    near[ys.min() - 8 : ys.max() + 9, xs.min() - 8 : xs.max() + 9] = True
+    assert near[int(first.y_px), int(first.x_px)]
+    assert first.score == session.results(1)[first.frame_index].score
+    list(session.run_round([], object_ids=[1]))
+    assert session.suggestions() == ()

@@ -1,4 +1,4 @@
-"""Earlier rounds of one object, kept within bounds."""
+"""The state of one object: copies, and the history of earlier rounds within its bounds."""
 
 from __future__ import annotations
 
@@ -66,3 +66,26 @@ def test_bytes_are_bounded_and_masks_of_the_present_do_not_count() -> None:
         assert history.held_bytes <= 2.5 * one
     assert history.nearest({0: (click(1),)}) is None
     assert history.nearest({0: (click(2),)}) is not None
+
+
+def test_a_copy_is_not_affected_by_later_changes() -> None:
+    present = ObjectState(1, {0: (click(1),)}, {0: random_mask(0)}, {3}, {0: random_mask(1).raw}, 1, {0})
+    copy, expected = present.copy(), present.copy()
+    present.masks[1] = random_mask(2)
+    present.stale.discard(3)
+    present.update_prompts({5: (click(2, 5),)}, lambda *_: {7}, 9)
+    assert copy == expected
+    assert copy != present
+    assert copy.masks[0] is expected.masks[0]
+
+
+def test_going_back_keeps_masks_that_only_the_later_round_had_until_they_are_segmented_anew() -> None:
+    earlier = state(1, masks={0: random_mask(0)})
+    present = state(1, 2, masks={0: random_mask(1), 4: random_mask(2)})
+    later = present.copy()
+    assert present.return_to(earlier) == {0}
+    assert present.prompts == earlier.prompts
+    assert present.masks == {0: earlier.masks[0], 4: later.masks[4]}
+    assert present.stale == {4}
+    present.stale.add(8)
+    assert earlier.stale == set()

@@ -1,17 +1,28 @@
-"""What a round segments again."""
+"""Which frames a round segments again, and how the confidence falls along a pass."""
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.methods.base import Estimate
+from pipeline.session.object_state import FrameMask, ObjectState
+from pipeline.session.per_object import agreement
 from pipeline.session.propagation import (
+    CARRIED_SHARE,
+    AccumulatedUncertainty,
     all_unprompted_frames,
     frames_around_changes,
     restricted_ranges,
     truncated_ranges,
 )
+from tests.pipeline.frame_sources import moving_square
+
+(MASK,) = moving_square(1)[1]
 
 
 @pytest.mark.parametrize(
@@ -99,3 +110,42 @@ def test_affected_frames_are_never_prompted_ones(case: tuple[int, set[int], set[
     assert whole == set(range(n_frames)) - prompted
     assert narrow <= whole
     assert changed - prompted <= narrow
+
+
+def estimate(strength: float, score: float = 0.9) -> Estimate:
+    return Estimate(0, np.where(MASK, strength, -strength).astype(np.float32), score)
+
+
+def test_uncertainty_lowers_the_confidence_and_that_of_earlier_frames_lowers_it_further() -> None:
+    accumulated = AccumulatedUncertainty()
+    first, second = accumulated.next_mask(estimate(1.0)), accumulated.next_mask(estimate(1.0))
+    uncertainty = first.uncertainty
+    assert uncertainty is not None
+    assert 0.2 < uncertainty < 1.0
+    assert first.score == pytest.approx(0.9 * (1 - uncertainty) * math.exp(-CARRIED_SHARE * uncertainty))
+    assert second.score == pytest.approx(0.9 * (1 - uncertainty) * math.exp(-CARRIED_SHARE * 2 * uncertainty))
+    sure = FrameMask.from_logits(estimate(20.0).logits, 1.7)
+    assert sure.uncertainty == pytest.approx(0.0, abs=1e-6)
+    assert sure.score == pytest.approx(1.0)
+
+
+def test_a_resumed_pass_continues_with_the_sum_it_had() -> None:
+    state = ObjectState(1)
+    accumulated = AccumulatedUncertainty()
+    for frame_index in range(1, 5):
+        state.masks[frame_index] = accumulated.next_mask(estimate(1.5))
+    assert AccumulatedUncertainty.of_frames(state, range(1, 5)).total == pytest.approx(accumulated.total)
+    assert AccumulatedUncertainty.of_frames(state, range(5, 9)).total == 0.0
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ([1.0, 0.9, 0.1], [0.8, 0.7, 0.0], 1.0),
+        ([1.0, 0.0], [0.0, 1.0], 0.0),
+        ([0.1, 0.2], [0.2, 0.3], 1.0),
+        ([1.0, 1.0], [1.0, 0.0], 0.5),
+    ],
+)
+def test_agreement_is_the_overlap_of_both_passes(first: list[float], second: list[float], expected: float) -> None:
+    assert agreement(np.array([first], np.float32), np.array([second], np.float32)) == expected

@@ -21,7 +21,7 @@ N_FRAMES = 9
 IMAGES, MASKS = moving_square(N_FRAMES)
 
 
-def truth(frame_index: int, object_id: int = 1, mask: BoolMask | None = None) -> MaskPrompt:
+def true_mask(frame_index: int, object_id: int = 1, mask: BoolMask | None = None) -> MaskPrompt:
     return MaskPrompt(object_id, frame_index, RunLengthMask.encode(MASKS[frame_index] if mask is None else mask))
 
 
@@ -58,7 +58,7 @@ def masks_of(session: Session, object_id: int = 1) -> dict[int, RunLengthMask]:
 )
 def test_results_come_outward_nearest_first_and_find_the_object(method: Method, frame: int, order: list[int]) -> None:
     session = Session(ArrayFrames(IMAGES), method)
-    results = play(session, [truth(frame)])
+    results = play(session, [true_mask(frame)])
     assert [result.frame_index for result in results] == order
     assert [result.prompted for result in results] == [True] + [False] * 8
     assert list(session.results(1)) == sorted(results, key=lambda result: result.frame_index)
@@ -69,11 +69,11 @@ def test_results_come_outward_nearest_first_and_find_the_object(method: Method, 
 
 def test_prompted_frames_come_first_and_a_later_round_stays_between_its_neighbours(method: Method) -> None:
     session = Session(ArrayFrames(IMAGES), method)
-    first = play(session, [truth(2), truth(6)])
+    first = play(session, [true_mask(2), true_mask(6)])
     assert [result.frame_index for result in first[:2]] == [2, 6]
     assert sorted(result.frame_index for result in first) == list(range(N_FRAMES))
     before = masks_of(session)
-    second = play(session, [truth(2), truth(6), truth(4)])
+    second = play(session, [true_mask(2), true_mask(6), true_mask(4)])
     assert [result.frame_index for result in second] == [4, 3, 5]
     unchanged = set(range(N_FRAMES)) - {3, 4, 5}
     assert all(masks_of(session)[frame] == before[frame] for frame in unchanged)
@@ -83,9 +83,9 @@ def test_a_prompted_frame_is_never_overwritten(method: Method) -> None:
     session = Session(ArrayFrames(IMAGES), method)
     odd = np.zeros_like(MASKS[4])
     odd[10:40, 60:120] = True
-    play(session, [truth(4, mask=odd)])
-    play(session, [truth(4, mask=odd), truth(0), truth(8)])
-    play(session, [truth(4, mask=odd), truth(0), truth(8), truth(5)])
+    play(session, [true_mask(4, mask=odd)])
+    play(session, [true_mask(4, mask=odd), true_mask(0), true_mask(8)])
+    play(session, [true_mask(4, mask=odd), true_mask(0), true_mask(8), true_mask(5)])
     known = {result.frame_index: result for result in session.results(1)}
     assert known[4].prompted
     assert np.array_equal(known[4].mask.decode(), odd)
@@ -93,9 +93,9 @@ def test_a_prompted_frame_is_never_overwritten(method: Method) -> None:
 
 def test_the_same_prompts_again_change_nothing(method: Method) -> None:
     session = Session(ArrayFrames(IMAGES), method)
-    play(session, [truth(3)])
+    play(session, [true_mask(3)])
     before = session.results(1)
-    assert play(session, [truth(3)]) == []
+    assert play(session, [true_mask(3)]) == []
     assert session.results(1) == before
 
 
@@ -113,8 +113,8 @@ def test_a_frame_that_lost_its_prompts_is_propagated_again(method: Method) -> No
     session = Session(ArrayFrames(IMAGES), method)
     odd = np.zeros_like(MASKS[6])
     odd[10:40, 100:150] = True
-    play(session, [truth(2), truth(6, mask=odd)])
-    results = play(session, [truth(2)])
+    play(session, [true_mask(2), true_mask(6, mask=odd)])
+    results = play(session, [true_mask(2)])
     assert {result.frame_index for result in results} == {3, 4, 5, 6, 7, 8}
     known = {result.frame_index: result for result in session.results(1)}
     assert not known[6].prompted
@@ -123,47 +123,47 @@ def test_a_frame_that_lost_its_prompts_is_propagated_again(method: Method) -> No
 
 def test_an_object_without_prompts_gets_empty_masks(method: Method) -> None:
     session = Session(ArrayFrames(IMAGES), method)
-    play(session, [truth(2)])
+    play(session, [true_mask(2)])
     results = play(session, [])
     assert {result.frame_index for result in results} == set(range(N_FRAMES))
     assert all(result.mask.area_px == 0 and not result.prompted for result in session.results(1))
     assert session.prompts(1) == ()
     assert session.stale_frames(1) == ()
-    assert play(session, [truth(2)]) != []
+    assert play(session, [true_mask(2)]) != []
     assert all(result.mask.area_px for result in session.results(1))
 
 
 def test_a_cancelled_round_leaves_stale_frames_that_any_later_round_finishes(method: Method) -> None:
     session = Session(ArrayFrames(IMAGES), method)
-    seen = play_until_cancelled(session, [truth(4)], 3)
+    seen = play_until_cancelled(session, [true_mask(4)], 3)
     assert seen == [4, 3, 5]
     assert session.stale_frames(1) == (0, 1, 2, 6, 7, 8)
     assert {result.frame_index for result in session.results(1)} == {3, 4, 5}
     other = np.zeros_like(MASKS[0])
     other[5:15, 5:15] = True
-    play(session, [truth(0, 2, other)], 2)
+    play(session, [true_mask(0, 2, other)], 2)
     assert session.stale_frames(1) == session.stale_frames(2) == ()
     whole = Session(ArrayFrames(IMAGES), method)
-    play(whole, [truth(4)])
+    play(whole, [true_mask(4)])
     assert [result.frame_index for result in session.results(1)] == list(range(N_FRAMES))
     assert all(iou(masks_of(session)[f].decode(), masks_of(whole)[f].decode()) > 0.95 for f in range(N_FRAMES))
 
 
 def test_a_round_cancelled_before_it_began_still_knows_the_prompts(method: Method) -> None:
     session = Session(ArrayFrames(IMAGES), method)
-    assert play_until_cancelled(session, [truth(4)], 0) == []
-    assert session.prompts(1) == (truth(4),)
+    assert play_until_cancelled(session, [true_mask(4)], 0) == []
+    assert session.prompts(1) == (true_mask(4),)
     assert session.stale_frames(1) == tuple(range(N_FRAMES))
-    assert len(play(session, [truth(4)])) == N_FRAMES
+    assert len(play(session, [true_mask(4)])) == N_FRAMES
 
 
 def test_two_objects_share_no_pixel_and_prompted_masks_win(method: Method) -> None:
     session = Session(ArrayFrames(IMAGES), method)
-    play(session, [truth(0)])
+    play(session, [true_mask(0)])
     before = masks_of(session)
     top = MASKS[4].copy()
     top[60:] = False
-    play(session, [truth(4, 2, top)], 2)
+    play(session, [true_mask(4, 2, top)], 2)
     assert session.object_ids() == (1, 2)
     first, second = masks_of(session, 1), masks_of(session, 2)
     for frame in range(N_FRAMES):
@@ -177,11 +177,11 @@ def test_two_objects_share_no_pixel_and_prompted_masks_win(method: Method) -> No
 
 def test_a_far_away_second_object_leaves_the_first_ones_masks_alone() -> None:
     session = Session(ArrayFrames(IMAGES), built())
-    play(session, [truth(0)])
+    play(session, [true_mask(0)])
     before = session.results(1)
     corner = np.zeros_like(MASKS[0])
     corner[:16, :16] = True
-    results = play(session, [truth(0, 7, corner)], 7)
+    results = play(session, [true_mask(0, 7, corner)], 7)
     assert {result.object_id for result in results} == {7}
     assert session.results(1) == before
 
@@ -189,7 +189,7 @@ def test_a_far_away_second_object_leaves_the_first_ones_masks_alone() -> None:
 @pytest.mark.parametrize("broken", [{3}, {1, 2}, {5, 6, 7, 8}])
 def test_unreadable_frames_are_named_and_the_others_get_masks(method: Method, broken: set[int]) -> None:
     session = Session(ArrayFrames(IMAGES, frozenset(broken)), method)
-    play(session, [truth(0)])
+    play(session, [true_mask(0)])
     assert set(session.frame_errors) == broken
     assert all("on purpose" in reason for reason in session.frame_errors.values())
     assert {result.frame_index for result in session.results(1)} == set(range(N_FRAMES)) - broken
@@ -199,9 +199,9 @@ def test_unreadable_frames_are_named_and_the_others_get_masks(method: Method, br
 
 def test_an_unreadable_prompted_frame_keeps_its_prompts(method: Method) -> None:
     session = Session(ArrayFrames(IMAGES, frozenset({4})), method)
-    play(session, [truth(0), PointPrompt(1, 4, 50, 60)])
+    play(session, [true_mask(0), PointPrompt(1, 4, 50, 60)])
     assert set(session.frame_errors) == {4}
-    assert session.prompts(1) == (truth(0), PointPrompt(1, 4, 50, 60))
+    assert session.prompts(1) == (true_mask(0), PointPrompt(1, 4, 50, 60))
     assert len(session.results(1)) == N_FRAMES - 1
 
 
@@ -221,43 +221,43 @@ def test_an_unreadable_prompted_frame_keeps_its_prompts(method: Method) -> None:
 )
 def test_prompts_that_do_not_fit_are_refused_and_lose_nothing(method: Method, prompt: Prompt, message: str) -> None:
     session = Session(ArrayFrames(IMAGES), method)
-    play(session, [truth(0)])
+    play(session, [true_mask(0)])
     before = session.results(1)
     with pytest.raises(ValueError, match=message):
-        session.run_round([truth(0), prompt], object_ids=[1])
+        session.run_round([true_mask(0), prompt], object_ids=[1])
     assert session.results(1) == before
-    assert session.prompts(1) == (truth(0),)
+    assert session.prompts(1) == (true_mask(0),)
 
 
 def test_a_second_thread_waits_for_the_round_and_results_do_not(method: Method) -> None:
     session = Session(ArrayFrames(IMAGES), method)
-    running = session.run_round([truth(0)], object_ids=[1])
+    running = session.run_round([true_mask(0)], object_ids=[1])
     next(running)
     done = threading.Event()
 
     def second() -> None:
-        play(session, [truth(0), truth(8)])
+        play(session, [true_mask(0), true_mask(8)])
         done.set()
 
     thread = threading.Thread(target=second)
     thread.start()
     assert not done.wait(0.3)
     assert session.results(1)[0].frame_index == 0
-    assert session.prompts(1) == (truth(0),)
+    assert session.prompts(1) == (true_mask(0),)
     assert len(list(running)) == N_FRAMES - 1
     thread.join(60)
     assert done.is_set()
-    assert session.prompts(1) == (truth(0), truth(8))
+    assert session.prompts(1) == (true_mask(0), true_mask(8))
 
 
 def test_a_waiting_round_can_be_cancelled(method: Method) -> None:
     session = Session(ArrayFrames(IMAGES), method)
-    running = session.run_round([truth(0)], object_ids=[1])
+    running = session.run_round([true_mask(0)], object_ids=[1])
     next(running)
-    assert list(session.run_round([truth(8)], object_ids=[1], cancelled=lambda: True)) == []
+    assert list(session.run_round([true_mask(8)], object_ids=[1], cancelled=lambda: True)) == []
     running.close()  # type: ignore[attr-defined]
-    assert session.prompts(1) == (truth(0),)
-    assert len(play(session, [truth(0)])) == N_FRAMES - 1
+    assert session.prompts(1) == (true_mask(0),)
+    assert len(play(session, [true_mask(0)])) == N_FRAMES - 1
 
 
 def test_an_object_that_leaves_is_empty_and_found_again_when_it_returns(method: Method) -> None:
@@ -266,7 +266,7 @@ def test_an_object_that_leaves_is_empty_and_found_again_when_it_returns(method: 
     empty[30:90, 15:65] = empty[30:90, 90:140]
     images = [*IMAGES[:3], *[empty] * 4, *IMAGES[5:8]]
     session = Session(ArrayFrames(images), method)
-    play(session, [truth(0)])
+    play(session, [true_mask(0)])
     masks = [mask.decode() for _, mask in sorted(masks_of(session).items())]
     assert [bool(mask.any()) for mask in masks] == [True] * 3 + [False] * 4 + [True] * 3
     assert iou(masks[-1], MASKS[7]) > 0.8
@@ -311,6 +311,21 @@ def test_a_pass_that_lost_the_object_does_not_overrule_the_one_that_did_not(
     left_trust: float, found: list[int]
 ) -> None:
     session = Session(ArrayFrames(IMAGES), LosingMethod(left_trust))
-    play(session, [truth(0), truth(7)])
+    play(session, [true_mask(0), true_mask(7)])
     masks = masks_of(session)
     assert [frame for frame in range(1, 7) if masks[frame].area_px] == found
+
+
+def test_a_session_tells_confidence_uncertainty_and_agreement(method: Method) -> None:
+    session = Session(ArrayFrames(IMAGES), method)
+    list(session.run_round([true_mask(0)], object_ids=[1]))
+    alone = session.results(1)
+    assert all(each.uncertainty is not None and 0.0 <= each.uncertainty <= 1.0 for each in alone[1:])
+    assert all(each.agreement is None for each in alone)
+    assert alone[0].score == 1.0
+    assert all(each.score <= 1.0 - (each.uncertainty or 0.0) for each in alone[1:])
+    list(session.run_round([true_mask(0), true_mask(8)], object_ids=[1]))
+    between = session.results(1)
+    agreements = [each.agreement for each in between[1:8]]
+    assert all(each is not None and each > 0.8 for each in agreements)
+    assert {each.prompted for each in between[1:8]} == {False}

@@ -1,4 +1,4 @@
-"""Prompts that are taken away bring the earlier masks back, and sessions leave the process and come back."""
+"""Prompts that are taken away bring earlier masks back; saved sessions continue in another process."""
 
 from __future__ import annotations
 
@@ -45,23 +45,23 @@ def learning() -> Played:
     return Played(Session(frames, built(embedding_ram_mib=64)), frames)
 
 
-def truth(frame_index: int, object_id: int = 1, mask: BoolMask | None = None) -> Prompt:
+def true_mask(frame_index: int, object_id: int = 1, mask: BoolMask | None = None) -> Prompt:
     return MaskPrompt(object_id, frame_index, RunLengthMask.encode(MASKS[frame_index] if mask is None else mask))
 
 
 def wrong(frame_index: int) -> Prompt:
     mask = np.zeros_like(MASKS[0])
     mask[5:40, 100:150] = True
-    return truth(frame_index, mask=mask)
+    return true_mask(frame_index, mask=mask)
 
 
 def test_undo_brings_the_earlier_masks_back_without_computing(played: Played) -> None:
-    played.round(truth(0))
+    played.round(true_mask(0))
     before, results = played.masks(), played.session.results(1)
-    played.round(truth(0), wrong(6))
+    played.round(true_mask(0), wrong(6))
     assert played.masks() != before
     reads = list(played.frames.reads)
-    reported = played.round(truth(0))
+    reported = played.round(true_mask(0))
     assert played.frames.reads == reads, "no frame is read for masks that were known"
     assert played.session.results(1) == results
     assert 6 in reported
@@ -69,23 +69,23 @@ def test_undo_brings_the_earlier_masks_back_without_computing(played: Played) ->
 
 
 def test_redo_brings_the_undone_masks_back(played: Played) -> None:
-    played.round(truth(0))
-    played.round(truth(0), wrong(6))
+    played.round(true_mask(0))
+    played.round(true_mask(0), wrong(6))
     undone = played.session.results(1)
-    played.round(truth(0))
+    played.round(true_mask(0))
     reads = list(played.frames.reads)
-    played.round(truth(0), wrong(6))
+    played.round(true_mask(0), wrong(6))
     assert played.session.results(1) == undone
     assert played.frames.reads == reads
 
 
 def test_a_new_prompt_after_undo_builds_on_the_earlier_masks(played: Played, method: Method) -> None:
-    played.round(truth(0))
-    played.round(truth(0), wrong(4))
-    played.round(truth(0), truth(8))
+    played.round(true_mask(0))
+    played.round(true_mask(0), wrong(4))
+    played.round(true_mask(0), true_mask(8))
     straight = Played(Session(ArrayFrames(IMAGES), method), played.frames)
-    straight.round(truth(0))
-    straight.round(truth(0), truth(8))
+    straight.round(true_mask(0))
+    straight.round(true_mask(0), true_mask(8))
     assert played.masks() == straight.masks()
 
 
@@ -102,13 +102,13 @@ def test_a_click_taken_away_on_the_same_frame_gives_that_frame_its_earlier_mask(
 def test_a_removed_object_comes_back_with_its_prompts(learning: Played) -> None:
     top = MASKS[0].copy()
     top[60:] = False
-    learning.round(truth(0))
-    learning.round(truth(0, 2, top), objects=(2,))
+    learning.round(true_mask(0))
+    learning.round(true_mask(0, 2, top), objects=(2,))
     first, second = learning.masks(1), learning.masks(2)
     learning.round(objects=(2,))
     assert not any(mask.area_px for mask in learning.masks(2).values())
     assert learning.masks(1) != first
-    learning.round(truth(0, 2, top), objects=(2,))
+    learning.round(true_mask(0, 2, top), objects=(2,))
     assert (learning.masks(1), learning.masks(2)) == (first, second)
 
 
@@ -121,10 +121,10 @@ def test_prompts_of_which_nothing_is_left_leave_no_hint_behind(learning: Played)
     assert learning.masks() == fresh.masks()
 
 
-def test_prompted_frames_share_no_pixel_and_a_click_settles_who_owns_them(played: Played) -> None:
+def test_prompted_frames_share_no_pixel_and_a_click_decides_who_owns_them(played: Played) -> None:
     left, right = np.zeros_like(MASKS[0]), np.zeros_like(MASKS[0])
     left[40:80, 20:70], right[40:80, 50:100] = True, True
-    prompts = [truth(0, 1, left), truth(0, 2, right)]
+    prompts = [true_mask(0, 1, left), true_mask(0, 2, right)]
     played.round(*prompts, objects=(1, 2))
     shared = left & right
     one, two = played.masks(1)[0].decode(), played.masks(2)[0].decode()
@@ -133,9 +133,9 @@ def test_prompted_frames_share_no_pixel_and_a_click_settles_who_owns_them(played
     owner, other = (one, 2) if (one & shared).any() else (two, 1)
     assert (owner & shared).any()
     session = Session(ArrayFrames(IMAGES), built())
-    clicked = [PointPrompt(other, 0, 60, 60), truth(0, other, left if other == 1 else right)]
+    clicked = [PointPrompt(other, 0, 60, 60), true_mask(0, other, left if other == 1 else right)]
     for object_id in (1, 2):
-        mine = clicked if object_id == other else [truth(0, object_id, left if object_id == 1 else right)]
+        mine = clicked if object_id == other else [true_mask(0, object_id, left if object_id == 1 else right)]
         list(session.run_round(mine, object_ids=[object_id]))
     assert session.results(other)[0].mask.decode()[60, 60]
     assert not session.results(3 - other)[0].mask.decode()[60, 60]
@@ -145,7 +145,7 @@ def test_a_session_comes_back_as_it_was(played: Played, method: Method) -> None:
     box = BoxPrompt(1, 3, (27.0, 38.0, 72.0, 82.0))
     top = MASKS[0].copy()
     top[60:] = False
-    played.round(box, truth(0, 2, top), objects=(1, 2))
+    played.round(box, true_mask(0, 2, top), objects=(1, 2))
     frames = ArrayFrames(IMAGES)
     again = Played(Session(frames, method), frames)
     again.session.resume(played.session.saved().values())
@@ -162,18 +162,18 @@ def test_a_session_comes_back_as_it_was(played: Played, method: Method) -> None:
 
 
 def test_a_stopped_session_comes_back_and_does_only_the_rest(played: Played, method: Method) -> None:
-    running = played.session.run_round([truth(4)], object_ids=[1])
+    running = played.session.run_round([true_mask(4)], object_ids=[1])
     done = {next(running).frame_index for _ in range(5)}
     running.close()  # type: ignore[attr-defined]
     saved = played.session.saved()[1]
     again = Played(Session(ArrayFrames(IMAGES), method), played.frames)
     again.session.resume([saved])
-    assert again.round(truth(4)) == set(range(N_FRAMES)) - done
+    assert again.round(true_mask(4)) == set(range(N_FRAMES)) - done
     assert again.session.stale_frames(1) == ()
 
 
 def test_a_state_of_another_video_is_refused(played: Played, method: Method) -> None:
-    played.round(truth(4))
+    played.round(true_mask(4))
     saved = played.session.saved()[1]
     short = Session(ArrayFrames(IMAGES[:6]), method)
     with pytest.raises(ValueError, match="frame 6 is 160x120 px, but the clip has 6 frames"):
