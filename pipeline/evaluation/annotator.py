@@ -1,4 +1,4 @@
-"""A simulated annotator: it sees the truth, chooses the frame of each round, and prompts there as a person might.
+"""The simulated annotator of `ivos bench`: sees the true masks, chooses the frames of each round, and prompts there.
 
 Source: I-PT, III-B and IV-B (papers/000 of the project): a box with an error of a few pixels, positive points on a grid
 inside the object, negative points at random outside; round 1 on any frame, later rounds on the worst one. Several
@@ -30,7 +30,7 @@ from pipeline.types import BoolMask, BoxPrompt, MaskPrompt, PointPrompt, Prompt,
 
 
 class Start(str, Enum):
-    """How a run begins and goes on.
+    """The prompts of a run.
 
     ``mask``: round 1 is the truth of frame 0, later rounds are as in ``prompts``. ``prompts``: a box and points in
     every round. ``clicks``: clicks only, one per object in round 1, then on the errors. ``scribbles``: strokes of a
@@ -53,10 +53,11 @@ class NextFrame(str, Enum):
 
 @dataclass(frozen=True)
 class AnnotatorSettings:
-    """What the annotator does. ``first_frame`` None is the best frame, see `best_frame`; ``seed`` fixes all chance.
+    """What the annotator does.
 
-    ``frames_per_round`` are prompted together; those of later rounds lie at least ``frames_apart`` from each other, as
-    far as the clip allows it.
+    ``first_frame`` None is the best frame, see `best_frame`. A round prompts ``frames_per_round`` frames; in later
+    rounds these are at least ``frames_apart`` from each other where the clip is long enough. ``seed`` fixes all random
+    numbers.
     """
 
     start: Start = Start.PROMPTS
@@ -74,21 +75,21 @@ class AnnotatorSettings:
 
 
 class Annotator:
-    """Prompts for one clip, round by round; remembers which frames it has prompted.
+    """Gives the prompts for one clip, round by round; remembers which frames it has prompted.
 
-    The same settings, clip name and masks give the same prompts, whatever other clips ran before.
+    The same settings, clip name and masks give the same prompts, whatever clips ran before.
     """
 
     def __init__(self, truth: Truth, clip_name: str, settings: AnnotatorSettings) -> None:
         self._truth, self._settings = truth, settings
         self._areas_px = truth.areas_px()
-        self._chance = np.random.default_rng([settings.seed, zlib.crc32(clip_name.encode())])
+        self._rng = np.random.default_rng([settings.seed, zlib.crc32(clip_name.encode())])
         self._prompted: list[int] = []
 
     def first_frames(self) -> tuple[int, ...]:
-        """The frames of round 1: the given or best one, then others spread over the clip, see `spread_frames`.
+        """The frames of round 1: ``first_frame`` of the settings, then others over the clip, see `spread_frames`.
 
-        A run that starts from a mask has frame 0 alone here.
+        A run that starts from a mask has only frame 0 here.
         """
         if self._settings.start is Start.MASK:
             return (0,)
@@ -99,15 +100,15 @@ class Annotator:
     def next_frames(self, jf_per_frame: NDArray[np.float64], suggested: Sequence[int] = ()) -> tuple[int, ...]:
         """The frames of a later round.
 
-        Frames with an object come before frames without, among them frames nobody has prompted before prompted ones
-        (I-PT: the interaction frames vary in each round). Of these the worst by J&F, the earlier one where two are
-        equal, or any of them at random, or the first one that was suggested, and at random where none of them was:
-        a suggested frame without an object has nothing to be prompted. Where a round has several frames, a clip too
-        short for their distance gets them closer together, and one with fewer frames than that all of them.
+        Only frames that show an object are prompted, and of these first the ones that were not prompted before (I-PT:
+        the interaction frames vary in each round). `AnnotatorSettings.next_frame` chooses among them: the frame with
+        the lowest J&F (the earlier of equal ones), a random one, or the first suggested one (a random one where none
+        of them was suggested). In a clip too short for ``frames_apart`` the frames of a round are closer together. A
+        clip with too few frames gives fewer.
 
         Args:
             jf_per_frame: J&F of every frame, the mean over objects, (T,).
-            suggested: frames in the order in which the method would have them corrected.
+            suggested: frames that the session suggests to correct, the most useful first.
         """
         chosen: list[int] = []
         for _ in range(self._settings.frames_per_round):
@@ -118,13 +119,13 @@ class Annotator:
             if self._settings.next_frame is NextFrame.SUGGESTED and usable:
                 chosen.append(usable[0])
             elif self._settings.next_frame is not NextFrame.WORST:
-                chosen.append(int(self._chance.choice(np.flatnonzero(candidates))))
+                chosen.append(int(self._rng.choice(np.flatnonzero(candidates))))
             else:
                 chosen.append(int(np.argmin(np.where(candidates, jf_per_frame, np.inf))))
         return tuple(chosen)
 
     def _candidates(self, chosen: Sequence[int]) -> NDArray[np.bool_]:
-        """The frames, (T,) bool, of which the round may take one more beside those it has."""
+        """Frames, (T,) bool, from which the next one of the round is chosen; ``chosen`` are those it has."""
         frames = np.arange(len(self._areas_px))
         with_object = self._areas_px.any(axis=1)
         fresh = with_object & ~np.isin(frames, self._prompted)
@@ -142,8 +143,8 @@ class Annotator:
     ) -> list[Prompt]:
         """The prompts of a round on its frames.
 
-        An object that is not on a frame gets no box, no points and no mask, but clicks and strokes on what is wrongly
-        its own.
+        An object that is not on a frame gets no box, points or mask there. Where its current mask is not empty, it gets
+        negative clicks or strokes.
 
         Args:
             frame_indices: from `first_frames` or `next_frames`.
@@ -170,9 +171,9 @@ class Annotator:
     def _box_and_points(self, frame_index: int, object_id: int, truth: BoolMask) -> list[Prompt]:
         if not truth.any():
             return []
-        box = noisy_box(truth, self._settings.box_noise_px, self._chance)
+        box = noisy_box(truth, self._settings.box_noise_px, self._rng)
         inside = grid_points(truth, self._settings.n_positive)
-        outside = random_points(~truth, self._settings.n_negative, self._chance)
+        outside = random_points(~truth, self._settings.n_negative, self._rng)
         return [
             BoxPrompt(object_id, frame_index, box),
             *(PointPrompt(object_id, frame_index, x, y) for x, y in inside),
@@ -194,7 +195,7 @@ class Annotator:
 
 
 def best_frame(areas_px: NDArray[np.int64]) -> int:
-    """The frame that shows the objects best: most objects first, then the largest area of all together, then the first.
+    """The frame that shows the most objects; of several the one with the largest total area, then the first one.
 
     Args:
         areas_px: pixels of every object on every frame, (T, O).
@@ -204,10 +205,10 @@ def best_frame(areas_px: NDArray[np.int64]) -> int:
 
 
 def spread_frames(first: int, usable: NDArray[np.bool_], n_frames: int) -> tuple[int, ...]:
-    """``first`` and up to ``n_frames`` - 1 more usable frames that shorten the way from the nearest of them the most.
+    """``first`` and up to ``n_frames`` - 1 more usable frames, spread over the clip.
 
-    Every next one is chosen so that the distances of all frames from their nearest chosen one add up to the least; the
-    earlier one where two are equal.
+    Each next frame minimises the sum of all frames' distances to their nearest chosen frame; of equal ones the earlier
+    frame is taken.
 
     Args:
         first: a frame of the clip.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import Progress, TaskID
 
-from pipeline.cli.console import error_exit, print_note, progress_bar
+from pipeline.cli.console import error_exit, progress_bar
 from pipeline.cli.options import (
     DEFAULT_CHOICE,
     BoxTrackerName,
@@ -21,34 +22,34 @@ from pipeline.cli.options import (
     method_choice,
     resolved_choice,
 )
-from pipeline.cli.stopping import EXIT_INTERRUPTED, Stopped, StopRequest
+from pipeline.cli.stopping import Stopped, StopRequest
 from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.evaluation.annotator import AnnotatorSettings, NextFrame, Start
-from pipeline.evaluation.datasets import ClipFiles, DatasetError, Objects, find_clips, read_truth
+from pipeline.evaluation.datasets import ClipFiles, DatasetError, Objects, Truth, find_clips, read_truth
 from pipeline.evaluation.long.command import long
 from pipeline.evaluation.memory.command import memory
 from pipeline.evaluation.options import (
+    ROUNDS_EMBEDDING_RAM_MIB,
     BenchError,
     DataFolder,
     check_files,
-    check_request,
+    comma_separated,
     data_folder,
-    frame_numbers,
+    is_on_command_line,
     refuse_options,
 )
 from pipeline.evaluation.report import clip_entry, plot_report, report, show_tables
-from pipeline.evaluation.results import write_json
+from pipeline.evaluation.results import Results
 from pipeline.evaluation.runner import ClipScore, SingleFrameScore, run_clip, score_single_frames
 from pipeline.evaluation.simulated_prompts import ClickStrategy
 from pipeline.evaluation.speed.command import speed
 from pipeline.evaluation.zivos.command import (
     DEFAULT_START,
     ONLINE_METHOD,
+    CorrectionPasses,
     Protocol,
-    Wanted,
     ZivosOptions,
     check_protocol,
-    given,
     run_zivos,
 )
 from pipeline.methods import build_method, resolve_device
@@ -58,8 +59,6 @@ from pipeline.parts.auto import DOWNLOAD_FREE
 from pipeline.streaming.session import ClickMeans
 from pipeline.video.frames import FrameError
 
-EMBEDDING_RAM_MIB = 1024
-
 bench = typer.Typer(name="bench", invoke_without_command=True, add_completion=False)
 bench.command()(speed)
 bench.command()(memory)
@@ -67,7 +66,7 @@ bench.command()(long)
 
 
 @dataclass(frozen=True)
-class Plan:
+class RoundsPlan:
     """What to run and where to write it; ``settings`` stand in the JSON as they are."""
 
     clips: list[ClipFiles]
@@ -80,18 +79,6 @@ class Plan:
     json: Path | None
     plot: Path | None
     masks: Path | None
-
-
-@dataclass
-class Finished:
-    """What is measured so far."""
-
-    entries: list[dict[str, Any]] = field(default_factory=list)
-    single_frames: list[SingleFrameScore] = field(default_factory=list)
-
-    def document(self, plan: Plan, *, complete: bool) -> dict[str, Any]:
-        """The JSON document."""
-        return report(self.entries, self.single_frames, plan.settings, device=plan.device, complete=complete)
 
 
 @bench.callback()
@@ -123,7 +110,9 @@ def rounds_on_clips(
     plot: Annotated[Path | None, typer.Option(help="Draw J&F over rounds and seconds into this file.")] = None,
     masks: Annotated[Path | None, typer.Option(help="Write the final masks below this folder, as DAVIS PNGs.")] = None,
     protocol: Annotated[Protocol, typer.Option(help="rounds, or a single pass that calls for help.")] = Protocol.ROUNDS,
-    corrections: Annotated[Wanted, typer.Option(help="zivos: who decides when to correct.")] = Wanted.REQUESTED,
+    corrections: Annotated[
+        CorrectionPasses, typer.Option(help="zivos: who decides when to correct.")
+    ] = CorrectionPasses.REQUESTED,
     n_corrections: Annotated[
         int | None, typer.Option(min=0, help="zivos: random corrections per object.", show_default="as many as asked")
     ] = None,
@@ -148,14 +137,14 @@ def rounds_on_clips(
     try:
         check_protocol(context, protocol)
         if protocol is Protocol.ZIVOS:
-            online_method = method if given(context, "method") else ONLINE_METHOD
-            asked = method_choice(online_method, segmenter, point_tracker, box_tracker, checkpoint, option)
+            method_here = method if is_on_command_line(context, "method") else ONLINE_METHOD
+            choice = method_choice(method_here, segmenter, point_tracker, box_tracker, checkpoint, option)
             run_zivos(
                 ZivosOptions(
                     data=data,
                     sequences=sequences,
-                    start=start.value if given(context, "start") else DEFAULT_START,
-                    choice=asked,
+                    start=start.value if is_on_command_line(context, "start") else DEFAULT_START,
+                    choice=choice,
                     corrections=corrections,
                     n_corrections=n_corrections,
                     long_frames=long_frames,
@@ -172,8 +161,8 @@ def rounds_on_clips(
             method_choice(method, segmenter, point_tracker, box_tracker, checkpoint, option)
         )
         folder = data_folder(data)
-        single = frame_numbers(single_frames)
-        check_request(annotator, rounds, single)
+        frame_indices = frame_numbers(single_frames)
+        check_rounds(annotator, rounds, frame_indices)
         settings = {
             "method": choice.method,
             "segmenter": choice.segmenter,
@@ -187,74 +176,117 @@ def rounds_on_clips(
             "rounds": rounds,
             "objects": objects.value,
             **_annotator_settings(annotator),
-            "single_frames": list(single),
+            "single_frames": list(frame_indices),
         }
-        clips = find_clips(folder, [name.strip() for name in sequences.split(",") if name.strip()])
+        clips = find_clips(folder, comma_separated(sequences))
         check_files(json, plot, masks)
-        built = build_method(choice, store=store, device=device, embeddings=EmbeddingCache(EMBEDDING_RAM_MIB))
-        plan = Plan(clips, objects, annotator, rounds, single, settings, resolve_device(device), json, plot, masks)
+        embeddings: EmbeddingCache[Any] = EmbeddingCache(ROUNDS_EMBEDDING_RAM_MIB)
+        built = build_method(choice, store=store, device=device, embeddings=embeddings)
+        used_device = resolve_device(device)
     except (BenchError, DatasetError, ValueError, OSError) as error:
         raise error_exit(error) from error
-    finish(plan, built)
+    plan = RoundsPlan(clips, objects, annotator, rounds, frame_indices, settings, used_device, json, plot, masks)
+    run_rounds(plan, built)
 
 
-def finish(plan: Plan, method: Method) -> None:
-    """Run everything, then show and write what was measured, also after Ctrl-C or an error."""
-    finished = Finished()
-    ended: BaseException | None = None
-    try:
-        with StopRequest(repeat_aborts=True) as stop:
-            run(plan, method, finished, stop)
-    except (Stopped, KeyboardInterrupt, BenchError, DatasetError, FrameError) as error:
-        ended = error
-    document = finished.document(plan, complete=ended is None)
-    show_tables(document, Console())
-    if plan.json is not None:
-        write_json(document, plan.json)
-    if plan.plot is not None and finished.entries:
-        plot_report(document, plan.plot)
-    if isinstance(ended, (Stopped, KeyboardInterrupt)):
-        print_note(f"stopped; {len(finished.entries)} of {len(plan.clips)} clips are finished and kept")
-        raise typer.Exit(EXIT_INTERRUPTED)
-    if ended is not None:
-        raise error_exit(ended) from ended
+def frame_numbers(text: str) -> tuple[int, ...]:
+    """Frame indices from a comma-separated list.
+
+    Raises:
+        BenchError: it is something else.
+    """
+    words = comma_separated(text)
+    if not all(word.isdecimal() for word in words):
+        raise BenchError(f"--single-frames needs frame numbers from 0 such as 0,20,40, but got {text!r}")
+    return tuple(dict.fromkeys(int(word) for word in words))
 
 
-def run(plan: Plan, method: Method, finished: Finished, stop: StopRequest) -> None:
-    """Run all clips into ``finished``; the JSON is brought up to date after each.
+def check_rounds(annotator: AnnotatorSettings, n_rounds: int, single_frames: tuple[int, ...]) -> None:
+    """Refuse options that contradict each other.
+
+    Raises:
+        BenchError: there are such.
+    """
+    if annotator.start is Start.MASK and annotator.first_frame is not None:
+        raise BenchError("--start mask begins on frame 0; leave out --first-frame, or use --start prompts")
+    if n_rounds == 0 and not single_frames:
+        raise BenchError("--rounds 0 measures nothing by itself; give --single-frames 0,20,40, or at least one round")
+
+
+def run_rounds(plan: RoundsPlan, method: Method) -> None:
+    """Run everything, then show and write what was measured, also after Ctrl-C or an error.
+
+    Raises:
+        typer.Exit: it was stopped (130), or something went wrong (1).
+    """
+    entries: list[dict[str, Any]] = []
+    single_frames: list[SingleFrameScore] = []
+    results = Results(
+        lambda complete: report(entries, single_frames, plan.settings, device=plan.device, complete=complete),
+        plan.json,
+    )
+
+    def run() -> None:
+        # The signal is heard between two frames, where nothing can swallow it.
+        with StopRequest(repeat_aborts=True) as stop, progress_bar() as progress:
+            bar = progress.add_task("", total=len(plan.clips) * (plan.n_rounds + bool(plan.single_frames)))
+            try:
+                for clip in plan.clips:
+                    stop.check()
+                    truth = read_truth(clip, plan.objects)
+                    if plan.single_frames:
+                        progress.update(bar, description=f"{clip.name}, single frames")
+                        seed = plan.annotator.seed
+                        single_frames.extend(score_single_frames(clip, truth, method, plan.single_frames, seed))
+                        progress.advance(bar)
+                    if plan.n_rounds:
+                        entries.append(_clip_rounds(plan, clip, truth, method, stop, progress, bar))
+                    results.write()
+            except Stopped as error:
+                raise KeyboardInterrupt from error
+
+    def show(document: dict[str, Any]) -> None:
+        show_tables(document, Console())
+        if plan.plot is not None and entries:
+            plot_report(document, plan.plot)
+
+    results.run_and_report(
+        run,
+        show,
+        lambda: f"{len(entries)} of {len(plan.clips)} clips are finished and kept",
+        (BenchError, DatasetError, FrameError),
+    )
+
+
+def _clip_rounds(
+    plan: RoundsPlan,
+    clip: ClipFiles,
+    truth: Truth,
+    method: Method,
+    stop: StopRequest,
+    progress: Progress,
+    bar: TaskID,
+) -> dict[str, Any]:
+    """All rounds on one clip: its entry in the JSON.
 
     Raises:
         BenchError: masks cannot be written.
-        DatasetError: a clip cannot be measured on.
-        FrameError: a frame cannot be read.
+        DatasetError: the clip cannot be measured on.
+        FrameError: no frame can be read.
         Stopped: a signal arrived.
     """
-    with progress_bar() as progress:
-        bar = progress.add_task("", total=len(plan.clips) * (plan.n_rounds + bool(plan.single_frames)))
-        for clip in plan.clips:
-            stop.check()
-            truth = read_truth(clip, plan.objects)
-            done_before = progress.tasks[0].completed
-            if plan.single_frames:
-                progress.update(bar, description=f"{clip.name}, single frames")
-                scores = list(score_single_frames(clip, truth, method, plan.single_frames, plan.annotator.seed))
-                finished.single_frames += scores
-                done_before += 1
-                progress.update(bar, completed=done_before)
-            if plan.n_rounds:
+    completed_before = progress.tasks[bar].completed
 
-                def on_frame(number: int, n_frames: int, clip: ClipFiles = clip, done: float = done_before) -> None:
-                    stop.check()
-                    text = f"{clip.name}, round {number}, frame {n_frames}"
-                    progress.update(bar, description=text, completed=done + number - 1)
+    def on_frame(number: int, n_frames: int) -> None:
+        stop.check()
+        description = f"{clip.name}, round {number}, frame {n_frames}"
+        progress.update(bar, description=description, completed=completed_before + number - 1)
 
-                score = run_clip(clip, truth, method, plan.annotator, plan.n_rounds, on_frame)
-                if plan.masks is not None:
-                    write_masks(score, clip, plan.masks)
-                finished.entries.append(clip_entry(score))
-                progress.update(bar, completed=done_before + plan.n_rounds)
-            if plan.json is not None:
-                write_json(finished.document(plan, complete=False), plan.json)
+    score = run_clip(clip, truth, method, plan.annotator, plan.n_rounds, on_frame)
+    if plan.masks is not None:
+        write_masks(score, clip, plan.masks)
+    progress.update(bar, completed=completed_before + plan.n_rounds)
+    return clip_entry(score)
 
 
 def write_masks(score: ClipScore, clip: ClipFiles, folder: Path) -> None:

@@ -28,7 +28,7 @@ NAMES_SHOWN = 12
 
 
 class DatasetError(Exception):
-    """The folder cannot be measured on. The message says what was expected, what arrived and what to do."""
+    """A folder of clips cannot be used. The message says what was expected, what arrived and what to do."""
 
 
 class Objects(str, Enum):
@@ -75,9 +75,9 @@ class Truth:
 
 
 def find_clips(data: Path, names: Sequence[str] = ()) -> list[ClipFiles]:
-    """The clips of a folder by name, or all of them in the order of their names.
+    """The named clips of a folder, or all of them in the order of their names.
 
-    Every file's header is read, so that a clip that does not fit is known before the first one runs.
+    Every file's header is read, so that a broken clip is found before the first clip runs.
 
     Raises:
         DatasetError: the layout is another, a clip is missing, or its frames and masks do not fit together.
@@ -183,16 +183,16 @@ def _size_hw_px(path: Path) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What one frame of the long clip is: frame ``frame_index`` of the clip at ``clip_index`` in the given order."""
+class SourceFrame:
+    """Where a frame of the long clip comes from: frame ``frame_index`` of the short clip number ``clip_index``."""
 
     clip_index: int
     frame_index: int
 
 
 @dataclass(frozen=True)
-class ClipObject:
-    """An object of the long clip: object ``object_id`` of the clip at ``clip_index``."""
+class SourceObject:
+    """Where an object of the long clip comes from: object ``object_id`` of the short clip number ``clip_index``."""
 
     clip_index: int
     object_id: int
@@ -200,22 +200,24 @@ class ClipObject:
 
 @dataclass(frozen=True)
 class LongClip:
-    """See `of`. Holds the labels of the short clips, so its size does not depend on its length.
+    """A long clip made of short ones, see `from_clips`. It holds their labels only, however long it is.
 
     Attributes:
-        name: the clips' names, joined by "+".
-        shown: what each frame is, by frame.
-        objects: the objects that count by their id in the long clip, 1 to K.
+        name: the short clips' names, joined by "+".
+        clips: the short clips.
+        truths: their ground truth.
+        sources: by frame where it comes from.
+        objects: the objects that count, by their id in the long clip, 1 to K.
     """
 
     name: str
     clips: tuple[ClipFiles, ...]
     truths: tuple[Truth, ...]
-    shown: tuple[Shown, ...]
-    objects: dict[int, ClipObject]
+    sources: tuple[SourceFrame, ...]
+    objects: dict[int, SourceObject]
 
     @classmethod
-    def of(
+    def from_clips(
         cls,
         clips: Sequence[ClipFiles],
         n_frames: int,
@@ -223,15 +225,15 @@ class LongClip:
         counted: str | None = None,
         meaning: Objects = Objects.AUTO,
     ) -> LongClip:
-        """Play every clip forth and back, in turn, again and again.
+        """Play every clip forth and back, one clip after the other, again and again.
 
-        A frame at which the direction changes comes once. An object is where it was when its clip comes again.
+        The frame at which the direction changes comes once.
 
         Args:
             clips: at least one, all of one size.
             n_frames: length of the long clip.
-            counted: the clip whose objects count; the others are interludes in which these are absent. Without it the
-                objects of all clips count, each clip's told apart from the others'.
+            counted: the name of the clip whose objects count; they are absent while other clips are shown. None counts
+                the objects of all clips, as different objects.
             meaning: what the values of the mask files mean.
 
         Raises:
@@ -249,17 +251,17 @@ class LongClip:
             raise ValueError(f"the clip whose objects count must be one of {', '.join(names)}, but got {counted}")
         truths = tuple(read_truth(clip, meaning) for clip in clips)
         chosen = range(len(clips)) if counted is None else [names.index(counted)]
-        every = [ClipObject(index, object_id) for index in chosen for object_id in truths[index].object_ids]
-        shown = tuple(islice(_forth_and_back([len(clip.image_paths) for clip in clips]), n_frames))
-        return cls("+".join(names), tuple(clips), truths, shown, dict(enumerate(every, start=1)))
+        counted_objects = [SourceObject(index, object_id) for index in chosen for object_id in truths[index].object_ids]
+        sources = tuple(islice(_forth_and_back([len(clip.image_paths) for clip in clips]), n_frames))
+        return cls("+".join(names), tuple(clips), truths, sources, dict(enumerate(counted_objects, start=1)))
 
     def __len__(self) -> int:
-        return len(self.shown)
+        return len(self.sources)
 
     @property
     def frames(self) -> ImageFileFrames:
         """The frames, read from the short clips' own files."""
-        return RepeatedFrames([self.clips[each.clip_index].image_paths[each.frame_index] for each in self.shown])
+        return RepeatedFrames([self.clips[each.clip_index].image_paths[each.frame_index] for each in self.sources])
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -272,29 +274,29 @@ class LongClip:
         return self.clips[0].size_hw_px
 
     def mask(self, frame_index: int, object_id: int) -> BoolMask:
-        """One object on one frame, (H, W) bool; nothing where another clip is shown."""
-        found, shown = self.objects[object_id], self.shown[frame_index]
-        if found.clip_index != shown.clip_index:
+        """One object on one frame, (H, W) bool; empty where another clip is shown."""
+        of_object, of_frame = self.objects[object_id], self.sources[frame_index]
+        if of_object.clip_index != of_frame.clip_index:
             return np.zeros(self.size_hw_px, np.bool_)
-        return self.truths[found.clip_index].mask(shown.frame_index, found.object_id)
+        return self.truths[of_object.clip_index].mask(of_frame.frame_index, of_object.object_id)
 
     def is_absent(self, frame_index: int, object_id: int) -> bool:
         """Whether another clip than the object's own is shown."""
-        return self.objects[object_id].clip_index != self.shown[frame_index].clip_index
+        return self.objects[object_id].clip_index != self.sources[frame_index].clip_index
 
 
 class RepeatedFrames(ImageFileFrames):
-    """Image files some of which come again and again; every coming counts as a frame of its own."""
+    """Image files of which some are repeated; each repetition counts as a different frame."""
 
     def identity(self, frame_index: int) -> None:  # noqa: ARG002
-        """None: a cache that knew the repeated files would make a long clip cheaper than a long video is."""
+        """None: a cache that recognised repeated files would make a long clip cheaper than a long video."""
         return None
 
 
-def _forth_and_back(lengths: Sequence[int]) -> Iterator[Shown]:
-    """Without end; with one clip, the frames at both of its ends come once per turn."""
+def _forth_and_back(lengths: Sequence[int]) -> Iterator[SourceFrame]:
+    """The frames of clips of these lengths, without end. A single clip shows its first and last frame once per turn."""
     alone = len(lengths) == 1
     for clip_index, n_frames in cycle(enumerate(lengths)):
         back = range(n_frames - 2, 0 if alone and n_frames > 1 else -1, -1)
         for frame_index in chain(range(n_frames), back):
-            yield Shown(clip_index, frame_index)
+            yield SourceFrame(clip_index, frame_index)

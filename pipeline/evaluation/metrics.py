@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pipeline.types import BoolMask
 
 BOUNDARY_TOLERANCE = 0.008
-"""How far apart two matching boundary pixels may be, as a share of the image's diagonal, rounded up to whole pixels."""
+"""Largest distance of matching boundary pixels, as a share of the image's diagonal, rounded up to whole pixels."""
 
 
 def region_similarity(mask: BoolMask, truth: BoolMask) -> float:

@@ -49,9 +49,9 @@ def clip_entry(score: ClipScore) -> dict[str, Any]:
         "seconds_by_part": dict(score.part_seconds),
         "before_aggregation": None,
     }
-    if score.own_j:
-        own = {**_means(score.own_j, score.own_f), "objects": _by_object(score.own_j, score.own_f)}
-        entry["before_aggregation"] = own
+    if score.raw_j:
+        raw = {**_means(score.raw_j, score.raw_f), "objects": _by_object(score.raw_j, score.raw_f)}
+        entry["before_aggregation"] = raw
     return entry | _last(rounds) | _areas([entry]) | _per_frame([entry])
 
 
@@ -70,7 +70,7 @@ def report(
         single_frames: finished single frames; empty if none were asked for.
         settings: of the run; ``method``, ``segmenter``, ``box_tracker`` and ``seed`` also stand at the top.
         device: the torch device in use.
-        complete: whether everything asked for is in it.
+        complete: whether all clips are in it.
     """
     rounds = _rounds(entries)
     document: dict[str, Any] = {
@@ -152,7 +152,7 @@ def _by_object(j: Mapping[int, float], f: Mapping[int, float]) -> list[dict[str,
 
 
 def _before_aggregation(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Means over the objects of the clips with several, before and after they settled who owns which pixel."""
+    """Means over the objects of clips with several objects, before and after overlaps were resolved."""
     several = [entry for entry in entries if entry["before_aggregation"]]
     if not several:
         return None
@@ -186,19 +186,12 @@ def _single_frames(scores: Sequence[SingleFrameScore]) -> dict[str, Any]:
 CLIP_COLOUR, MEAN_COLOUR = "#b8c4d0", "#0b3d66"
 
 
-def supported_suffixes() -> tuple[str, ...]:
-    """Endings of files that `plot_report` can write, without the dot."""
-    from matplotlib.figure import Figure
-
-    return tuple(sorted(Figure().canvas.get_supported_filetypes()))
-
-
 def plot_report(document: Mapping[str, Any], path: Path) -> None:
     """Draw the rounds of a report (see `report.report`) with at least one finished clip into a file.
 
     Raises:
         OSError: the file cannot be written.
-        ValueError: the file's ending is none of `supported_suffixes`.
+        ValueError: matplotlib writes no files with this ending.
     """
     from matplotlib.figure import Figure
 
@@ -261,7 +254,7 @@ def _cells(entry: Mapping[str, Any], n_rounds: int) -> list[str]:
 
 
 def _aggregation_table(document: Mapping[str, Any]) -> Table:
-    """Objects of clips with several: what settling who owns which pixel changed."""
+    """Objects of clips with several: J&F before and after overlaps were resolved by soft aggregation."""
     table = _table("soft aggregation")
     for column in ("clip", "object", "J&F before", "J&F after"):
         table.add_column(column, justify="left" if column == "clip" else "right", no_wrap=True)

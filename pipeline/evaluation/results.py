@@ -1,16 +1,64 @@
-"""What the JSON of every benchmark has in common: where it was measured, with what, and how it is written."""
+"""What the results of all benchmarks share: a JSON document kept up to date, and the facts about the machine in it."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from model_zoo.files import write_atomically
+from pipeline.cli.stopping import run_and_report
+
 PACKAGES = ("label-studio-ivos", "numpy", "opencv-python-headless", "torch", "segment-anything", "transformers")
+
+
+@dataclass(frozen=True)
+class Results:
+    """The JSON document of what is measured so far: written after each step, and shown at the end.
+
+    Attributes:
+        document: makes the document; told whether it is complete, that is, has everything that was to be measured.
+        json: the file to keep up to date; None writes none.
+    """
+
+    document: Callable[[bool], dict[str, Any]]
+    json: Path | None
+
+    def write(self, *, complete: bool = False) -> dict[str, Any]:
+        """Bring the file up to date, and return the document.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        document = self.document(complete)
+        if self.json is not None:
+            write_json(document, self.json)
+        return document
+
+    def run_and_report(
+        self,
+        run: Callable[[], None],
+        show: Callable[[dict[str, Any]], object],
+        kept: Callable[[], str],
+        errors: tuple[type[Exception], ...] = (),
+    ) -> None:
+        """Run a benchmark, then write and show what it measured, also after Ctrl-C or an error.
+
+        Args:
+            run: measures, and calls `write` after each step.
+            show: shows the document.
+            kept: what is kept of a stopped run, in words.
+            errors: what `run` may raise that is said in one line.
+
+        Raises:
+            typer.Exit: it was stopped (130), or something went wrong (1).
+        """
+        run_and_report(run, lambda complete: show(self.write(complete=complete)), kept, errors)
 
 
 def write_json(document: Mapping[str, Any], path: Path) -> None:
@@ -19,9 +67,7 @@ def write_json(document: Mapping[str, Any], path: Path) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
-    os.replace(draft, path)
+    write_atomically(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
 def peak_rss_mib() -> float:

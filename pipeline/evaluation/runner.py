@@ -23,16 +23,15 @@ from pipeline.types import BoolMask, BoxPrompt, PointPrompt, Prompt, RunLengthMa
 from pipeline.video.frames import FrameError
 
 N_SUGGESTIONS = 10
-"""So many suggested frames the simulated annotator looks at before it takes one at random."""
+"""The simulated annotator considers so many suggested frames before it takes one at random."""
 
 
 @dataclass(frozen=True)
 class RoundScore:
     """One round of one clip.
 
-    ``frame_indices`` were prompted. ``j`` and ``f`` are means over the scored frames by object id. ``seconds`` is the
-    annotator's computing and the method's; ``n_segmented`` counts the frames on which the round changed or confirmed an
-    object's mask.
+    ``frame_indices`` were prompted. ``j`` and ``f`` are means over the scored frames, by object id. ``seconds`` are
+    those of the annotator and the method. ``n_segmented`` counts the frames for which the round gave a mask.
     """
 
     round: int
@@ -49,8 +48,8 @@ class ClipScore:
     """A finished clip.
 
     ``part_seconds`` are by `timing.PARTS`; ``jf_per_frame`` (T,) is of the last round, nan where a frame is not scored.
-    ``own_j`` and ``own_f`` are those of the last round by object id, before the objects settled who owns which pixel;
-    empty in clips of one object.
+    ``raw_j`` and ``raw_f`` are J and F of the last round by object id, before overlaps were resolved; empty in clips of
+    one object.
     """
 
     name: str
@@ -60,8 +59,8 @@ class ClipScore:
     rounds: tuple[RoundScore, ...]
     part_seconds: Mapping[str, float]
     jf_per_frame: NDArray[np.float64]
-    own_j: Mapping[int, float]
-    own_f: Mapping[int, float]
+    raw_j: Mapping[int, float]
+    raw_f: Mapping[int, float]
     masks: Mapping[int, Mapping[int, RunLengthMask]] = field(repr=False, default_factory=dict)
 
     def exported(self, clip: ClipFiles) -> ExportedClip:
@@ -71,10 +70,10 @@ class ClipScore:
 
 
 class MaskScores:
-    """Masks of all objects and frames with their J and F; only frames that changed are scored again.
+    """The current masks of all objects with their J and F; only frames that changed are scored again.
 
-    A frame without a result has an empty mask. A pixel that several objects claim belongs to the one with the highest
-    id, as in the palette PNGs that DAVIS scores; a session has settled that before.
+    A frame without a result has an empty mask. Where masks overlap, the object with the highest id gets the pixel, as
+    in the palette PNGs that DAVIS scores; a session has resolved overlaps before.
     """
 
     def __init__(self, truth: Truth) -> None:
@@ -129,7 +128,7 @@ class MaskScores:
 
 
 def check_first_frame(clip: ClipFiles, truth: Truth, settings: AnnotatorSettings) -> None:
-    """Check that the clip can start on the frame that the settings ask for.
+    """Check that round 1 can prompt the frame of the settings.
 
     Raises:
         DatasetError: the frame is outside the clip or shows no object.
@@ -199,7 +198,7 @@ def run_clip(
         j, f = scores.means(scored)
         rounds.append(RoundScore(number, frame_indices, len(new), seconds, len(segmented), j, f))
     assert session is not None
-    own_j, own_f = _own_scores(session, truth, scored)
+    raw_j, raw_f = _raw_scores(session, truth, scored)
     jf_per_frame = scores.jf_per_frame()
     jf_per_frame[: scored.start] = np.nan
     return ClipScore(
@@ -210,8 +209,8 @@ def run_clip(
         rounds=tuple(rounds),
         part_seconds=stopwatch.seconds,
         jf_per_frame=jf_per_frame,
-        own_j=own_j,
-        own_f=own_f,
+        raw_j=raw_j,
+        raw_f=raw_f,
         masks={i: scores.masks(i) for i in truth.object_ids},
     )
 
@@ -221,14 +220,14 @@ def _next_frames(annotator: Annotator, scores: MaskScores, session: Session | No
     return annotator.next_frames(scores.jf_per_frame(), [suggestion.frame_index for suggestion in suggested])
 
 
-def _own_scores(session: Session, truth: Truth, scored: slice) -> tuple[dict[int, float], dict[int, float]]:
-    """Mean J and F by object id of the masks before other objects took pixels; nothing where there are no others."""
+def _raw_scores(session: Session, truth: Truth, scored: slice) -> tuple[dict[int, float], dict[int, float]]:
+    """Mean J and F by object id of the masks before overlaps were resolved; empty where there is one object."""
     j: dict[int, float] = {}
     f: dict[int, float] = {}
     for object_id in truth.object_ids if len(truth.object_ids) > 1 else ():
-        own = {result.frame_index: result.mask for result in session.raw_results(object_id)}
+        raw = {result.frame_index: result.mask for result in session.raw_results(object_id)}
         pairs = [
-            (own[t].decode() if t in own else np.zeros(truth.labels.shape[1:], np.bool_), truth.mask(t, object_id))
+            (raw[t].decode() if t in raw else np.zeros(truth.labels.shape[1:], np.bool_), truth.mask(t, object_id))
             for t in range(len(truth.labels))[scored]
         ]
         j[object_id] = float(np.mean([region_similarity(mask, true) for mask, true in pairs]))
@@ -265,20 +264,20 @@ def score_single_frames(
             mask = truth.mask(frame_index, object_id)
             if not mask.any():
                 continue
-            chance = np.random.default_rng([seed, zlib.crc32(clip.name.encode()), frame_index, object_id])
+            rng = np.random.default_rng([seed, zlib.crc32(clip.name.encode()), frame_index, object_id])
             # A fresh video for each frame: nothing may be remembered from the one before.
             video = method.open(clip.frames)
             iou = {
                 kind: region_similarity(_segmented(video, frame_index, prompts), mask)
-                for kind, prompts in prompts_by_kind(mask, chance).items()
+                for kind, prompts in prompts_by_kind(mask, rng).items()
             }
             yield SingleFrameScore(clip.name, frame_index, object_id, iou)
 
 
-def prompts_by_kind(mask: BoolMask, chance: np.random.Generator) -> dict[str, list[Prompt]]:
+def prompts_by_kind(mask: BoolMask, rng: np.random.Generator) -> dict[str, list[Prompt]]:
     """The prompts of each of `KINDS` for a mask (H, W) that is not empty; as if of object 1 on frame 0."""
     box = BoxPrompt(1, 0, exact_box(mask))
-    inside, outside = grid_points(mask, 8), random_points(~mask, 1, chance)
+    inside, outside = grid_points(mask, 8), random_points(~mask, 1, rng)
     x, y = innermost(mask)
     clicks = [PointPrompt(1, 0, *xy) for xy in inside] + [PointPrompt(1, 0, *xy, positive=False) for xy in outside]
     return {"box": [box], "box_clicks": [box, *clicks], "click": [PointPrompt(1, 0, x + 0.5, y + 0.5)]}

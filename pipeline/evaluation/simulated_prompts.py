@@ -168,14 +168,14 @@ def exact_box(mask: BoolMask) -> tuple[float, float, float, float]:
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
-def noisy_box(mask: BoolMask, noise_px: float, chance: np.random.Generator) -> tuple[float, float, float, float]:
+def noisy_box(mask: BoolMask, noise_px: float, rng: np.random.Generator) -> tuple[float, float, float, float]:
     """The exact box with every edge moved by a uniform error in [-noise_px, noise_px], clipped to the image.
 
     Where the error would leave no pixel of width or height, that pair of edges stays exact.
     """
     height_px, width_px = mask.shape
     exact = exact_box(mask)
-    moved = np.add(exact, chance.uniform(-noise_px, noise_px, 4))
+    moved = np.add(exact, rng.uniform(-noise_px, noise_px, 4))
     x0, y0, x1, y1 = (float(v) for v in np.clip(moved, 0, (width_px, height_px, width_px, height_px)))
     if x1 - x0 < 1:
         x0, x1 = exact[0], exact[2]
@@ -203,10 +203,10 @@ def grid_points(mask: BoolMask, n_points: int) -> list[tuple[float, float]]:
     return [(float(xs[i]) + 0.5, float(ys[i]) + 0.5) for i in chosen]
 
 
-def random_points(mask: BoolMask, n_points: int, chance: np.random.Generator) -> list[tuple[float, float]]:
+def random_points(mask: BoolMask, n_points: int, rng: np.random.Generator) -> list[tuple[float, float]]:
     """``n_points`` centres x, y of different pixels inside the mask, at random; all of them where there are fewer."""
     ys, xs = np.nonzero(mask)
     if not len(xs):
         return []
-    chosen = chance.choice(len(xs), size=min(n_points, len(xs)), replace=False)
+    chosen = rng.choice(len(xs), size=min(n_points, len(xs)), replace=False)
     return [(float(xs[i]) + 0.5, float(ys[i]) + 0.5) for i in chosen]

@@ -14,14 +14,15 @@ from pipeline.methods.base import Method
 from pipeline.types import FrameRGB
 from pipeline.video.frames import FrameSource
 
+SAMPLE_STEP_PX = 8
 PARTS = ("decode", "embed", "track", "segment", "other")
-"""Reading frames; the segmenter's ``embed``; both trackers; all else of the segmenter; all else of the method."""
+"""Reading frames; the segmenter's ``embed``; both trackers; the rest of the segmenter; the rest of the method."""
 
 
 class Stopwatch:
-    """Seconds by part. A part that runs inside another one stops the outer one's clock meanwhile.
+    """Seconds by part. While a part runs inside another one, only the inner one is timed.
 
-    Threads are timed each on their own; parts that run side by side may add up to more than the wall clock.
+    Each thread is timed by itself: parts that run at the same time may add up to more than the wall clock.
     """
 
     def __init__(self) -> None:
@@ -37,7 +38,7 @@ class Stopwatch:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Count what happens inside for a part, one of `PARTS`."""
+        """Time the block as a part, one of `PARTS`."""
         stack: list[str] = self._local.__dict__.setdefault("stack", [])
         self._lap(stack)
         stack.append(name)
@@ -56,7 +57,7 @@ class Stopwatch:
 
 
 class TimedFrames:
-    """A `FrameSource` around another whose reading counts as decoding."""
+    """A `FrameSource` that times another one; reading its frames counts as decoding."""
 
     def __init__(self, frames: FrameSource, stopwatch: Stopwatch) -> None:
         self._frames, self._stopwatch = frames, stopwatch
@@ -76,28 +77,46 @@ class TimedFrames:
             return self._frames.frame(frame_index)
 
 
-class TimedPart:
-    """Stands for a segmenter or tracker: its methods are timed, everything else is passed through."""
+class StandIn:
+    """Stands for a segmenter or tracker: everything that a subclass does not define is the part's own."""
 
-    def __init__(self, inner: Any, part_of: Callable[[str], str], stopwatch: Stopwatch) -> None:
-        self._inner, self._part_of, self._stopwatch = inner, part_of, stopwatch
+    def __init__(self, part: Any) -> None:
+        self._part = part
 
     @property
     def __class__(self) -> Any:
-        """The wrapped part's class, so that a method may ask what it was given."""
-        return type(self._inner)
+        """The part's class, so that `isinstance` tells a method what it was given."""
+        return type(self._part)
 
     @__class__.setter
     def __class__(self, value: Any) -> None:
-        raise AttributeError("the class of a timed part is that of the part")
+        raise AttributeError("the class of a stand-in is that of the part it stands for")
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(self._inner, name)
+        return getattr(self._part, name)
+
+
+class TimedPart(StandIn):
+    """Times all methods of a segmenter or tracker."""
+
+    def __init__(self, part: Any, name_of_part: Callable[[str], str], stopwatch: Stopwatch) -> None:
+        """Nothing is timed yet.
+
+        Args:
+            part: segmenter or tracker.
+            name_of_part: by a method's name, which of `PARTS` its seconds belong to.
+            stopwatch: gets the seconds.
+        """
+        super().__init__(part)
+        self._name_of_part, self._stopwatch = name_of_part, stopwatch
+
+    def __getattr__(self, name: str) -> Any:
+        value = super().__getattr__(name)
         if not callable(value) or isinstance(value, type):
             return value
 
         def timed(*args: Any, **kwargs: Any) -> Any:
-            with self._stopwatch.part(self._part_of(name)):
+            with self._stopwatch.part(self._name_of_part(name)):
                 return value(*args, **kwargs)
 
         return timed
@@ -109,29 +128,28 @@ def timed_method(method: Method, stopwatch: Stopwatch) -> Method:
     A method is a frozen dataclass; its fields ``segmenter``, ``point_tracker`` and ``box_tracker`` are wrapped, others
     (the embedding cache too) are shared with the original.
     """
-    parts: dict[str, Callable[[str], str]] = {
+    names_of_parts: dict[str, Callable[[str], str]] = {
         "segmenter": lambda name: "embed" if name == "embed" else "segment",
         "point_tracker": lambda _: "track",
         "box_tracker": lambda _: "track",
     }
     untimed: Any = method
     fields = {field.name for field in dataclasses.fields(untimed)}
-    present = {name: getattr(untimed, name) for name in parts if name in fields}
-    wrapped = {name: TimedPart(part, parts[name], stopwatch) for name, part in present.items() if part is not None}
+    parts = {name: getattr(untimed, name) for name in names_of_parts if name in fields}
+    wrapped = {
+        name: TimedPart(part, names_of_parts[name], stopwatch) for name, part in parts.items() if part is not None
+    }
     timed: Method = dataclasses.replace(untimed, **wrapped)
     return timed
 
 
-SAMPLE_STEP_PX = 8
-
-
 def fingerprint(frame_rgb: FrameRGB) -> bytes:
-    """Tells the frames of a clip apart by a sample of their pixels, which costs next to nothing."""
+    """A sample of the pixels, which tells the frames of a clip apart and is quick to take."""
     return frame_rgb[::SAMPLE_STEP_PX, ::SAMPLE_STEP_PX].tobytes()
 
 
-class EncoderWatch:
-    """Counts embeddings by frame and keeps the times in which an encoder was at work, in whatever thread."""
+class EmbeddingLog:
+    """Which frames were embedded, and when; any thread may add to it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -140,7 +158,7 @@ class EncoderWatch:
 
     @property
     def n_calls(self) -> int:
-        """Embeddings made."""
+        """Number of embeddings."""
         with self._lock:
             return self._calls.total()
 
@@ -151,13 +169,13 @@ class EncoderWatch:
             return max(self._calls.values(), default=0)
 
     def add(self, frame_rgb: FrameRGB, begin_s: float, end_s: float) -> None:
-        """Note one embedding and its time by `time.perf_counter`."""
+        """Add one embedding, with its beginning and end by `time.perf_counter`."""
         with self._lock:
             self._calls[fingerprint(frame_rgb)] += 1
             self._spans_s.append((begin_s, end_s))
 
     def busy_s(self, begin_s: float, end_s: float) -> float:
-        """Seconds of a span in which at least one embedding was being made."""
+        """Seconds between two times in which at least one embedding was being computed."""
         busy_s, reached_s = 0.0, begin_s
         with self._lock:
             spans_s = sorted(self._spans_s)
@@ -169,27 +187,16 @@ class EncoderWatch:
         return busy_s
 
 
-class WatchedSegmenter:
-    """Stands for a segmenter: its ``embed`` is watched, everything else is passed through."""
+class LoggedSegmenter(StandIn):
+    """Adds every embedding of a segmenter to a log."""
 
-    def __init__(self, inner: Any, watch: EncoderWatch) -> None:
-        self._inner, self._watch = inner, watch
-
-    @property
-    def __class__(self) -> Any:
-        """The segmenter's class, so that a method may ask what it was given."""
-        return type(self._inner)
-
-    @__class__.setter
-    def __class__(self, value: Any) -> None:
-        raise AttributeError("the class of a watched segmenter is that of the segmenter")
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+    def __init__(self, segmenter: Any, log: EmbeddingLog) -> None:
+        super().__init__(segmenter)
+        self._log = log
 
     def embed(self, frame_rgb: FrameRGB) -> Any:
         """See `pipeline.segmenters.base.Segmenter`."""
         begin_s = time.perf_counter()
-        embedding = self._inner.embed(frame_rgb)
-        self._watch.add(frame_rgb, begin_s, time.perf_counter())
+        embedding = self._part.embed(frame_rgb)
+        self._log.add(frame_rgb, begin_s, time.perf_counter())
         return embedding

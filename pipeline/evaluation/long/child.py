@@ -30,7 +30,7 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class LongTask:
-    """What a process is asked for: masks of objects on frame 0 as COCO run lengths, and the bounds in MiB."""
+    """The round to run: the video, the masks of the objects on its frame 0 as COCO run lengths, and a bound in MiB."""
 
     video: str
     objects: dict[int, str]
@@ -66,7 +66,7 @@ def write_long_video(clip: LongClip, path: Path, n_frames: int, on_frame: Callab
 
 
 def long_task(clip: LongClip, video: Path, frame_disk_mib: float) -> LongTask:
-    """The round that starts with the true masks of the objects that frame 0 shows.
+    """The round that starts from the true masks of the objects on frame 0.
 
     Raises:
         ValueError: it shows none of those that count.
@@ -81,10 +81,10 @@ def long_task(clip: LongClip, video: Path, frame_disk_mib: float) -> LongTask:
 def run_long(
     task: LongTask, method: Method, embeddings: EmbeddingCache[Any], on_frame: Callable[[int], None]
 ) -> dict[str, Any]:
-    """Segment every frame of the video, and measure. Nothing but the masks is kept of what was found on the way.
+    """Segment every frame of the video, and measure. Of the results only the masks are kept.
 
     Returns:
-        what JSON can say; ``masks`` are COCO run lengths by object and frame.
+        what JSON can hold; ``masks`` are COCO run lengths by object and frame.
     """
     prompts = task.prompts()
     process = psutil.Process()
@@ -127,7 +127,10 @@ def run_long(
 
 
 def peak_own_rss_mib() -> float:
-    """The most memory this program ever held, in MiB, without what the process held before it became this program."""
+    """The peak memory of this program in MiB.
+
+    `peak_rss_mib` may also count what the parent process held when it was forked; this does not, where ``/proc`` tells.
+    """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
@@ -136,31 +139,34 @@ def peak_own_rss_mib() -> float:
 
 
 def main(task_file: Path, result_file: Path) -> None:
-    """Run what the task file says."""
+    """Run the task file's round and write what it measured.
+
+    Args:
+        task_file: JSON with the fields of `LongTask`, the settings of `ivos bench long`, and the models' places.
+        result_file: gets what `run_long` returns, as JSON.
+    """
     from model_zoo.store import ModelStore
     from pipeline.embeddings.cache import embedding_cache
     from pipeline.methods import MethodChoice, build_method
 
-    asked: dict[str, Any] = json.loads(task_file.read_text())
-    task = LongTask(
-        asked["video"],
-        {int(object_id): counts for object_id, counts in asked["objects"].items()},
-        (asked["size_hw_px"][0], asked["size_hw_px"][1]),
-        asked["frame_disk_mib"],
+    task: dict[str, Any] = json.loads(task_file.read_text())
+    long_round = LongTask(
+        task["video"],
+        {int(object_id): counts for object_id, counts in task["objects"].items()},
+        (task["size_hw_px"][0], task["size_hw_px"][1]),
+        task["frame_disk_mib"],
     )
     choice = MethodChoice(
-        asked["method"],
-        asked["segmenter"],
-        asked["point_tracker"],
-        asked["box_tracker"],
-        options=asked["options"],
+        task["method"],
+        task["segmenter"],
+        task["point_tracker"],
+        task["box_tracker"],
+        options=task["options"],
     )
-    embeddings = embedding_cache(
-        asked["embedding_ram_mib"], asked["embedding_disk_mib"], Path(asked["embedding_folder"])
-    )
-    store = ModelStore(Path(asked["model_dir"]), asked["model_mirror"])
-    method = build_method(choice, store=store, device=asked["device"], embeddings=embeddings)
-    result = run_long(task, method, embeddings, lambda n_frames: print(n_frames, flush=True))
+    embeddings = embedding_cache(task["embedding_ram_mib"], task["embedding_disk_mib"], Path(task["embedding_folder"]))
+    store = ModelStore(Path(task["model_dir"]), task["model_mirror"])
+    method = build_method(choice, store=store, device=task["device"], embeddings=embeddings)
+    result = run_long(long_round, method, embeddings, lambda n_frames: print(n_frames, flush=True))
     embeddings.close()
     result_file.write_text(json.dumps(result))
 

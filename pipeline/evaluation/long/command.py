@@ -7,14 +7,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from pipeline.cli.console import error_exit, progress_bar
 from pipeline.cli.options import (
@@ -25,16 +24,16 @@ from pipeline.cli.options import (
     method_choice,
     resolved_choice,
 )
-from pipeline.cli.stopping import run_and_report
 from pipeline.evaluation.datasets import DatasetError
 from pipeline.evaluation.options import (
     BenchError,
     DataFolder,
     LongSequences,
     check_files,
+    comma_separated,
     data_folder,
-    names_in,
 )
+from pipeline.evaluation.results import Results
 from pipeline.parts.auto import DOWNLOAD_FREE
 
 if TYPE_CHECKING:
@@ -42,26 +41,14 @@ if TYPE_CHECKING:
 
 SEQUENCES = "blackswan"
 LEAST_FRAMES = 20
-FIGURES = {
-    "peak_rss_mib": "peak memory, MiB",
-    "rss_mib_before": "of that before the round",
-    "session_mib": "masks and memories of the session",
-    "embedding_ram_mib": "embeddings in memory",
-    "frame_disk_mib": "frames on disk",
-    "embedding_disk_mib": "embeddings on disk",
-    "frames_kept_on_disk": "frames never decoded again",
-    "decode_seconds": "first pass over the video, s",
-    "seconds_per_frame": "seconds per frame",
-    "seconds_per_frame_start": "first tenth",
-    "seconds_per_frame_end": "last tenth",
-    "j_start": "J, first tenth",
-    "j_end": "J, last tenth",
-}
 
 
 @dataclass(frozen=True)
 class LongPlan:
-    """What to run and where to write it; ``settings`` go to the process of every length and stand in the JSON."""
+    """What to run and where to write it.
+
+    ``settings`` go to the process of each length and into the JSON, ``places`` (of the models) only to the process.
+    """
 
     clip: LongClip
     lengths: tuple[int, ...]
@@ -69,23 +56,6 @@ class LongPlan:
     places: Mapping[str, Any]
     device: str
     json: Path | None
-
-
-@dataclass
-class Finished:
-    """What is measured so far."""
-
-    entries: list[dict[str, Any]] = field(default_factory=list)
-
-    def write(self, plan: LongPlan, *, complete: bool) -> dict[str, Any]:
-        """Bring the file up to date, and give the JSON document."""
-        from pipeline.evaluation.long.report import long_report
-        from pipeline.evaluation.results import write_json
-
-        document = long_report(self.entries, plan.settings, device=plan.device, complete=complete)
-        if plan.json is not None:
-            write_json(document, plan.json)
-        return document
 
 
 def long(
@@ -111,36 +81,41 @@ def long(
         "frame_disk_mib": frame_disk_mib,
     }
     try:
-        plan = _plan(data, names_in(sequences), frames, (method, segmenter, option), bounds, device, json)
+        plan = _plan(data, comma_separated(sequences), frames, (method, segmenter, option), bounds, device, json)
     except (BenchError, DatasetError, ValueError, OSError) as error:
         raise error_exit(error) from error
-    finish(plan)
+    run_lengths(plan)
 
 
-def finish(plan: LongPlan) -> None:
+def run_lengths(plan: LongPlan) -> None:
     """Measure every length, then show and write what was measured, also after Ctrl-C or an error.
 
     Raises:
         typer.Exit: it was stopped (130), or something went wrong (1).
     """
+    from pipeline.evaluation.long.report import long_report, show_long
     from pipeline.video.frames import FrameError
 
-    finished = Finished()
+    entries: list[dict[str, Any]] = []
+    results = Results(
+        lambda complete: long_report(entries, plan.settings, device=plan.device, complete=complete), plan.json
+    )
 
     def run() -> None:
         with progress_bar() as progress:
             for n_frames in plan.lengths:
-                _measure(plan, n_frames, finished, progress)
+                entries.append(_measure_length(plan, n_frames, progress))
+                results.write()
 
-    run_and_report(
+    results.run_and_report(
         run,
-        lambda complete: _show(finished.write(plan, complete=complete), Console()),
-        lambda: f"{len(finished.entries)} of {len(plan.lengths)} lengths are kept",
+        lambda document: show_long(document, Console()),
+        lambda: f"{len(entries)} of {len(plan.lengths)} lengths are kept",
         (BenchError, FrameError, OSError),
     )
 
 
-def _measure(plan: LongPlan, n_frames: int, finished: Finished, progress: Progress) -> None:
+def _measure_length(plan: LongPlan, n_frames: int, progress: Progress) -> dict[str, Any]:
     from pipeline.evaluation.long.child import long_task, write_long_video
     from pipeline.evaluation.long.report import length_entry
 
@@ -154,20 +129,23 @@ def _measure(plan: LongPlan, n_frames: int, finished: Finished, progress: Progre
         write_long_video(plan.clip, video, n_frames, on_frame)
         progress.update(bar, description=f"{n_frames} frames", completed=0)
         task = asdict(long_task(plan.clip, video, plan.settings["frame_disk_mib"]))
-        asked = {**plan.settings, **plan.places, **task, "embedding_folder": str(Path(folder) / "embeddings")}
-        measured = run_in_process(asked, Path(folder), on_frame)
-        finished.entries.append(length_entry(plan.clip, measured))
-    finished.write(plan, complete=False)
+        task |= {**plan.settings, **plan.places, "embedding_folder": str(Path(folder) / "embeddings")}
+        return length_entry(plan.clip, run_in_process(task, Path(folder), on_frame))
 
 
-def run_in_process(asked: Mapping[str, Any], folder: Path, on_frame: Callable[[int], None]) -> dict[str, Any]:
+def run_in_process(task: Mapping[str, Any], folder: Path, on_frame: Callable[[int], None]) -> dict[str, Any]:
     """Measure one length in a process of its own, which ends with this call.
+
+    Args:
+        task: see `child.main`.
+        folder: for the files that pass the task and the result.
+        on_frame: called with the number of frames done.
 
     Raises:
         BenchError: it failed.
     """
     task_file, result_file = folder / "task.json", folder / "result.json"
-    task_file.write_text(json_format.dumps(asked))
+    task_file.write_text(json_format.dumps(task))
     command = [sys.executable, "-m", "pipeline.evaluation.long.child", str(task_file), str(result_file)]
     with (folder / "stderr").open("w+") as errors:
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
@@ -181,9 +159,11 @@ def run_in_process(asked: Mapping[str, Any], folder: Path, on_frame: Callable[[i
             child.kill()
             child.wait()
         errors.seek(0)
-        said = errors.read().strip().splitlines()
+        error_lines = errors.read().strip().splitlines()
     if code or not result_file.is_file():
-        raise BenchError(f"the process of this length ended with {code}: {said[-1] if said else 'it said nothing'}")
+        raise BenchError(
+            f"the process of this length ended with {code}: {error_lines[-1] if error_lines else 'it said nothing'}"
+        )
     result: dict[str, Any] = json_format.loads(result_file.read_text())
     return result
 
@@ -197,16 +177,16 @@ def _plan(
     device: str,
     json: Path | None,
 ) -> LongPlan:
-    """What was asked for, checked.
+    """The plan that the options describe, checked.
 
     Raises:
-        BenchError, DatasetError, ValueError, OSError: it does not fit.
+        BenchError, DatasetError, ValueError, OSError: an option does not fit.
     """
     from pipeline.embeddings.disk import LEAST_MIB
     from pipeline.evaluation.datasets import LongClip, find_clips
     from pipeline.methods import require_here, resolve_device
 
-    words = names_in(frames)
+    words = comma_separated(frames)
     lengths = sorted({int(word) for word in words if word.isdecimal()})
     if len(lengths) != len(words) or not lengths or lengths[0] < LEAST_FRAMES:
         raise BenchError(
@@ -216,12 +196,12 @@ def _plan(
         raise BenchError("--sequences needs a clip at least: the one whose objects count")
     if 0 < bounds["embedding_disk_mib"] < LEAST_MIB:
         raise BenchError(f"--embedding-disk-mib must be 0, or {LEAST_MIB} or more")
-    check_files(json, None, None)
+    check_files(json)
     method, segmenter, option = parts
     choice, store = resolved_choice(method_choice(method, segmenter, option=option))
     require_here(choice, store)
     folder = data_folder(data)
-    clip = LongClip.of(find_clips(folder, names), lengths[-1], counted=names[0])
+    clip = LongClip.from_clips(find_clips(folder, names), lengths[-1], counted=names[0])
     settings = {
         **{key: getattr(choice, key) for key in ("method", "segmenter", "point_tracker", "box_tracker")},
         "options": dict(choice.options),
@@ -233,20 +213,3 @@ def _plan(
     }
     places = {"model_dir": str(store.folder), "model_mirror": store.mirror}
     return LongPlan(clip, tuple(lengths), settings, places, resolve_device(device), json)
-
-
-def _show(document: Mapping[str, Any], out: Console) -> None:
-    settings = document["settings"]
-    table = Table(title=f"{settings['method']}, {settings['segmenter']}, {'+'.join(settings['sequences'])}")
-    table.add_column("frames")
-    for entry in document["lengths"]:
-        table.add_column(str(entry["frames"]), justify="right")
-    for key, title in FIGURES.items():
-        cells = [entry[key] for entry in document["lengths"]]
-        table.add_row(title, *("-" if c is None else str(c) if isinstance(c, int) else f"{c:.3f}" for c in cells))
-    out.print(table)
-    for name, ratio in document["ratios"].items():
-        met = "met" if ratio["met"] else "not met"
-        out.print(f"{name}: {ratio['measured']:.3f}, at most {ratio['most']}: {met}", highlight=False)
-    inside = "inside" if document["disk_inside_bound"] else "NOT inside"
-    out.print(f"disk: {inside} its bounds", highlight=False)

@@ -1,4 +1,4 @@
-"""What rounds over long clips show: the figures of one length, and the quotients between lengths."""
+"""What `ivos bench long` says: the JSON with the figures of each length and their quotients, and the table."""
 
 from __future__ import annotations
 
@@ -6,31 +6,49 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
 from pipeline.evaluation.datasets import LongClip
 from pipeline.evaluation.metrics import region_similarity
 from pipeline.evaluation.results import machine, versions
 from pipeline.types import RunLengthMask
 
 SCHEMA_VERSION = 1
+FIGURE_TITLES = {
+    "peak_rss_mib": "peak memory, MiB",
+    "rss_mib_before": "of that before the round",
+    "session_mib": "masks and memories of the session",
+    "embedding_ram_mib": "embeddings in memory",
+    "frame_disk_mib": "frames on disk",
+    "embedding_disk_mib": "embeddings on disk",
+    "frames_kept_on_disk": "frames never decoded again",
+    "decode_seconds": "first pass over the video, s",
+    "seconds_per_frame": "seconds per frame",
+    "seconds_per_frame_start": "first tenth",
+    "seconds_per_frame_end": "last tenth",
+    "j_start": "J, first tenth",
+    "j_end": "J, last tenth",
+}
 EDGE_SHARE = 0.1
-"""How much of the frames counts as the start, and as the end."""
+"""The share of the frames that is the start, and the share that is the end."""
 WINDOWS = 10
-"""Parts of the start, and of the end; the middle one's pace counts, so that a short disturbance does not."""
-MOST = 1.1
-"""What the longest clip may take of what the shortest does: memory; and the end of what the start does: seconds."""
+"""Parts of the start, and of the end. The median part counts, so that a short disturbance of the machine does not."""
+MAX_RATIO = 1.1
+"""Bound of the memory of the longest clip over that of the shortest, and of seconds at the end over the start."""
 
 
-def pace_s(seconds: Sequence[float]) -> float:
+def steady_seconds(seconds: Sequence[float]) -> float:
     """Seconds per frame: the median of the means over windows."""
     size = max(1, len(seconds) // WINDOWS)
     return median(fmean(seconds[start : start + size]) for start in range(0, len(seconds) - size + 1, size))
 
 
 def length_entry(clip: LongClip, measured: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures of one length, from what `long_run.run_long` measured."""
+    """The figures of one length, from what `child.run_long` measured."""
     n_frames, seconds = measured["frames"], measured["seconds"]
     n_edge = max(1, int(n_frames * EDGE_SHARE))
-    start_s, end_s = pace_s(seconds[:n_edge]), pace_s(seconds[-n_edge:])
+    start_s, end_s = steady_seconds(seconds[:n_edge]), steady_seconds(seconds[-n_edge:])
     kept = {key: value for key, value in measured.items() if key not in ("seconds", "masks")}
     return {
         **kept,
@@ -61,7 +79,7 @@ def _mean_j(clip: LongClip, masks: Mapping[str, Mapping[str, str]], indices: ran
 def long_report(
     entries: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], *, device: str, complete: bool
 ) -> dict[str, Any]:
-    """The JSON document: the figures of every length, and quotients beside what they may be."""
+    """The JSON document: the figures of every length, and the quotients with their bounds."""
     ordered = sorted(entries, key=lambda entry: entry["frames"])
     ratios: dict[str, Any] = {f"end_vs_start_{entry['frames']}": entry["end_vs_start"] for entry in ordered}
     if len(ordered) > 1:
@@ -72,8 +90,28 @@ def long_report(
         "complete": complete,
         "settings": dict(settings),
         "lengths": [dict(entry) for entry in ordered],
-        "ratios": {name: {"measured": ratio, "most": MOST, "met": ratio <= MOST} for name, ratio in ratios.items()},
+        "ratios": {
+            name: {"measured": ratio, "most": MAX_RATIO, "met": ratio <= MAX_RATIO} for name, ratio in ratios.items()
+        },
         "disk_inside_bound": all(entry[key] <= bound for entry in ordered for key, bound in bounds.items()),
         "machine": machine(device),
         "versions": versions(),
     }
+
+
+def show_long(document: Mapping[str, Any], console: Console) -> None:
+    """Show a document of `long_report`: a column per length, then the quotients."""
+    settings = document["settings"]
+    table = Table(title=f"{settings['method']}, {settings['segmenter']}, {'+'.join(settings['sequences'])}")
+    table.add_column("frames")
+    for entry in document["lengths"]:
+        table.add_column(str(entry["frames"]), justify="right")
+    for key, title in FIGURE_TITLES.items():
+        cells = [entry[key] for entry in document["lengths"]]
+        table.add_row(title, *("-" if c is None else str(c) if isinstance(c, int) else f"{c:.3f}" for c in cells))
+    console.print(table)
+    for name, ratio in document["ratios"].items():
+        met = "met" if ratio["met"] else "not met"
+        console.print(f"{name}: {ratio['measured']:.3f}, at most {ratio['most']}: {met}", highlight=False)
+    inside = "inside" if document["disk_inside_bound"] else "NOT inside"
+    console.print(f"disk: {inside} its bounds", highlight=False)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from pipeline.cli.console import error_exit, progress_bar
 from pipeline.cli.options import (
@@ -19,32 +18,32 @@ from pipeline.cli.options import (
     method_choice,
     resolved_choice,
 )
-from pipeline.cli.stopping import run_and_report
 from pipeline.evaluation.datasets import DatasetError
 from pipeline.evaluation.options import (
+    SINGLE_PASS_EMBEDDING_RAM_MIB,
     BenchError,
     DataFolder,
     LongSequences,
     check_files,
+    comma_separated,
     data_folder,
-    names_in,
 )
+from pipeline.evaluation.results import Results
 from pipeline.parts.auto import DOWNLOAD_FREE
 
 if TYPE_CHECKING:
     from pipeline.evaluation.datasets import LongClip
     from pipeline.evaluation.memory.measurement import MemoryRun
+    from pipeline.methods import MethodChoice
     from pipeline.methods.base import Method
 
 SEQUENCES = "dog,libby"
 METHOD = "idpro"
-EMBEDDING_RAM_MIB = 256
-FIGURES = ("jf", "jf_present", "jf_present_last_quarter", "jf_absent", "log_det", "changes", "seconds_per_frame")
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What to run and where to write it: a way to build the method for each policy by its name."""
+    """What to run and where to write it; ``methods`` builds the method with each policy, by the policy's name."""
 
     clip: LongClip
     methods: Mapping[str, Callable[[], Method]]
@@ -54,31 +53,12 @@ class MemoryPlan:
     plot: Path | None
 
 
-@dataclass
-class Finished:
-    """What is measured so far, by policy."""
-
-    runs: dict[str, MemoryRun] = field(default_factory=dict)
-
-    def write(self, plan: MemoryPlan, *, complete: bool) -> dict[str, Any]:
-        """Bring the files up to date, and give the JSON document."""
-        from pipeline.evaluation.memory.report import memory_report, plot_memory
-        from pipeline.evaluation.results import write_json
-
-        document = memory_report(plan.clip, self.runs, plan.settings, device=plan.device, complete=complete)
-        if plan.json is not None:
-            write_json(document, plan.json)
-        if plan.plot is not None and self.runs:
-            plot_memory(document, plan.plot)
-        return document
-
-
 def memory(
     data: DataFolder = None,
     sequences: LongSequences = SEQUENCES,
     frames: Annotated[int, typer.Option(min=2, help="Frames of the long clip.")] = 1000,
     slots: Annotated[int, typer.Option(min=1, help="Frames in memory beside the prompted one.")] = 6,
-    interval: Annotated[int, typer.Option(min=1, help="Every how many frames one is offered to the memory.")] = 5,
+    interval: Annotated[int, typer.Option(min=1, help="Offer one frame to the memory every so many frames.")] = 5,
     method: MethodName = METHOD,
     segmenter: SegmenterName = DOWNLOAD_FREE,
     option: MethodOptions = None,
@@ -88,23 +68,33 @@ def memory(
 ) -> None:
     """Follow the objects of one clip through a long one, once with each memory policy, from the mask of frame 0."""
     try:
-        own = {"memory_slots": slots, _interval_of(method): interval}
-        plan = _plan(data, names_in(sequences), frames, (method, segmenter, option), own, device, json, plot)
+        memory_settings = {"memory_slots": slots, _interval_setting(method): interval}
+        parts = method, segmenter, option
+        plan = _plan(data, comma_separated(sequences), frames, parts, memory_settings, device, json, plot)
     except (BenchError, DatasetError, ValueError, OSError) as error:
         raise error_exit(error) from error
-    finish(plan)
+    run_policies(plan)
 
 
-def finish(plan: MemoryPlan) -> None:
+def run_policies(plan: MemoryPlan) -> None:
     """Run every policy, then show and write what was measured, also after Ctrl-C or an error.
 
     Raises:
         typer.Exit: it was stopped (130), or something does not fit (1).
     """
     from pipeline.evaluation.memory.measurement import run_memory
+    from pipeline.evaluation.memory.report import memory_report, plot_memory, show_memory
     from pipeline.video.frames import FrameError
 
-    finished = Finished()
+    runs: dict[str, MemoryRun] = {}
+    results = Results(
+        lambda complete: memory_report(plan.clip, runs, plan.settings, device=plan.device, complete=complete),
+        plan.json,
+    )
+
+    def plot(document: Mapping[str, Any]) -> None:
+        if plan.plot is not None and runs:
+            plot_memory(document, plan.plot)
 
     def run() -> None:
         with progress_bar() as progress:
@@ -114,13 +104,17 @@ def finish(plan: MemoryPlan) -> None:
                 def on_frame(n_frames: int, bar: Any = bar) -> None:
                     progress.update(bar, completed=n_frames)
 
-                finished.runs[name] = run_memory(plan.clip, build(), on_frame)
-                finished.write(plan, complete=False)
+                runs[name] = run_memory(plan.clip, build(), on_frame)
+                plot(results.write())
 
-    run_and_report(
+    def show(document: Mapping[str, Any]) -> None:
+        plot(document)
+        show_memory(document, Console())
+
+    results.run_and_report(
         run,
-        lambda complete: _show(finished.write(plan, complete=complete), Console()),
-        lambda: f"{', '.join(finished.runs) or 'nothing'} is finished and kept",
+        show,
+        lambda: f"{', '.join(runs) or 'nothing'} is finished and kept",
         (DatasetError, ValueError, FrameError),
     )
 
@@ -130,15 +124,15 @@ def _plan(
     names: list[str],
     n_frames: int,
     parts: tuple[str, str, list[str] | None],
-    own: Mapping[str, int],
+    memory_settings: Mapping[str, int],
     device: str,
     json: Path | None,
     plot: Path | None,
 ) -> MemoryPlan:
-    """What was asked for, checked.
+    """The plan that the options describe, checked.
 
     Raises:
-        BenchError, DatasetError, ValueError, OSError: it does not fit.
+        BenchError, DatasetError, ValueError, OSError: an option does not fit.
     """
     from pipeline.embeddings.cache import EmbeddingCache
     from pipeline.evaluation.datasets import LongClip, find_clips
@@ -150,28 +144,28 @@ def _plan(
         raise BenchError("--sequences needs a clip at least: the one whose objects count")
     method, segmenter, option = parts
     choice, store = resolved_choice(method_choice(method, segmenter, option=option))
-    twice = sorted({*own, "memory_policy"} & set(choice.options))
-    if twice:
+    set_twice = sorted({*memory_settings, "memory_policy"} & set(choice.options))
+    if set_twice:
         raise BenchError(
-            f"--option {', '.join(twice)} must be left out: both policies are run, with --slots and --interval"
+            f"--option {', '.join(set_twice)} must be left out: both policies are run, with --slots and --interval"
         )
-    check_files(json, plot, None)
+    check_files(json, plot)
     folder = data_folder(data)
-    clip = LongClip.of(find_clips(folder, names), n_frames, counted=names[0])
+    clip = LongClip.from_clips(find_clips(folder, names), n_frames, counted=names[0])
     methods: dict[str, Callable[[], Method]] = {}
     for policy in POLICIES:
-        options = {**choice.options, **own, "memory_policy": policy}
-        tried = replace(choice, options=options)
+        with_policy = replace(choice, options={**choice.options, **memory_settings, "memory_policy": policy})
 
-        def build(tried: Any = tried) -> Method:
-            return build_method(tried, store=store, device=device, embeddings=EmbeddingCache(EMBEDDING_RAM_MIB))
+        def build(with_policy: MethodChoice = with_policy) -> Method:
+            embeddings: EmbeddingCache[Any] = EmbeddingCache(SINGLE_PASS_EMBEDDING_RAM_MIB)
+            return build_method(with_policy, store=store, device=device, embeddings=embeddings)
 
-        build()  # What does not fit is said before hours are spent.
+        build()  # An option that does not fit is refused now, not after hours.
         methods[policy] = build
     settings = {
         "method": choice.method,
         "segmenter": choice.segmenter,
-        "options": option_words({**choice.options, **own}),
+        "options": option_words({**choice.options, **memory_settings}),
         "device": device,
         "data": str(folder),
         "sequences": names,
@@ -180,17 +174,6 @@ def _plan(
     return MemoryPlan(clip, methods, settings, resolve_device(device), json, plot)
 
 
-def _interval_of(method: str) -> str:
+def _interval_setting(method: str) -> str:
     """The setting of a method that says how often a frame is offered to its memory."""
     return "memory_interval_frames" if method == "i_pt" else "interval_frames"
-
-
-def _show(document: Mapping[str, Any], out: Console) -> None:
-    table = Table(title=f"{document['settings']['method']}, {document['clip']['name']}", title_justify="left")
-    table.add_column("figure")
-    for policy in document["policies"]:
-        table.add_column(policy, justify="right")
-    for key in FIGURES:
-        cells = [found[key] for found in document["policies"].values()]
-        table.add_row(key, *("-" if c is None else str(c) if isinstance(c, int) else f"{c:.3f}" for c in cells))
-    out.print(table)

@@ -19,31 +19,31 @@ from pipeline.types import MaskPrompt, RunLengthMask
 from pipeline.video.frames import FrameSource
 
 DIVERSITY_EVERY_FRAMES = 10
-"""Every how many frames the Gram determinant is taken; a first-in-first-out memory has no other use for it."""
+"""The Gram determinant is computed on one frame in so many; it would slow down a first-in-first-out memory."""
 
 
 @runtime_checkable
 class HasPolicies(Protocol):
-    """A method at work whose memory is kept by policies."""
+    """A video of a method whose memories are kept by policies."""
 
     @property
     def policies(self) -> Mapping[int, MemoryPolicy]:
-        """By object id."""
+        """The policy of each object's memory, by object id."""
         ...
 
 
 @dataclass(frozen=True)
 class MemoryRun:
-    """What one pass gave.
+    """The figures of one pass.
 
     Attributes:
         jf: (T, O) J&F of every frame and object, nan on frame 0, which is given.
-        absent: (T, O) bool, where the clip that is shown is not the object's own.
-        log_dets: (T, O) ln of the Gram determinant of the object's memory; nan where it was not taken, or where the
-            slots are not all taken yet.
-        kept: by object id the frames in memory in the end.
-        n_changes: how often a memory took a frame, in the order of the objects.
-        seconds: (T,) of the method for each frame, all objects together; those of frame 0 hold all that came before.
+        absent: (T, O) bool, frames that show another clip than the object's own.
+        log_dets: (T, O) ln of the Gram determinant of the object's memory; nan where it was not computed, or where
+            slots are still free.
+        kept: by object id the frames in the memory at the end.
+        n_changes: how many frames entered each object's memory, in the order of ``object_ids``.
+        seconds: (T,) of the method for each frame, all objects together; frame 0 includes the start of the round.
     """
 
     object_ids: tuple[int, ...]
@@ -71,23 +71,23 @@ def run_memory(clip: LongClip, method: Method, on_frame: Callable[[int], None] =
     object_ids = tuple(i for i in clip.object_ids if clip.mask(0, i).any())
     if not object_ids:
         raise DatasetError(f"{clip.name} shows no object that counts on frame 0, where the pass begins")
-    watched = _Watched(method)
-    session = Session(clip.frames, watched)
-    curves = _Curves(clip, object_ids, watched.policies)
+    with_policies = _MethodWithPolicies(method)
+    session = Session(clip.frames, with_policies)
+    recorder = _PassRecorder(clip, object_ids, with_policies.policies)
     given = [MaskPrompt(i, 0, RunLengthMask.encode(clip.mask(0, i))) for i in object_ids]
     started_s = time.perf_counter()
     for n_masks, result in enumerate(session.run_round(given, object_ids=object_ids), start=1):
-        curves.seconds[result.frame_index] += time.perf_counter() - started_s
-        curves.see(result.object_id, result.frame_index)
+        recorder.seconds[result.frame_index] += time.perf_counter() - started_s
+        recorder.record_memory(result.object_id, result.frame_index)
         on_frame(n_masks)
         started_s = time.perf_counter()
     for object_id in object_ids:
-        curves.score(object_id, {each.frame_index: each.mask for each in session.results(object_id)})
-    return curves.run()
+        recorder.score_masks(object_id, {each.frame_index: each.mask for each in session.results(object_id)})
+    return recorder.result()
 
 
-class _Watched:
-    """A method that lets its videos' memory be looked at."""
+class _MethodWithPolicies:
+    """Stands for a method, and gives access to the memory policies of the video it opened last."""
 
     def __init__(self, method: Method) -> None:
         self._method = method
@@ -102,12 +102,12 @@ class _Watched:
         return video
 
     def policies(self) -> Mapping[int, MemoryPolicy]:
-        """Of the video under way, by object id."""
+        """The policies of the open video, by object id."""
         return {} if self._video is None else self._video.policies
 
 
-class _Curves:
-    """What is known of a pass so far."""
+class _PassRecorder:
+    """Collects the figures of a pass while it runs."""
 
     def __init__(
         self, clip: LongClip, object_ids: tuple[int, ...], policies: Callable[[], Mapping[int, MemoryPolicy]]
@@ -119,8 +119,8 @@ class _Curves:
         self._n_changes = dict.fromkeys(object_ids, 0)
         self.seconds = np.zeros(len(clip))
 
-    def see(self, object_id: int, frame_index: int) -> None:
-        """Look at an object's memory after a frame."""
+    def record_memory(self, object_id: int, frame_index: int) -> None:
+        """Record an object's memory after a frame."""
         policy = self._policies().get(object_id)
         if policy is None:
             return
@@ -132,7 +132,7 @@ class _Curves:
             if log_det is not None:
                 self._log_dets[frame_index, self._object_ids.index(object_id)] = log_det
 
-    def score(self, object_id: int, masks: Mapping[int, RunLengthMask]) -> None:
+    def score_masks(self, object_id: int, masks: Mapping[int, RunLengthMask]) -> None:
         """Score an object's masks by frame; a frame without one has an empty mask."""
         empty = np.zeros(self._clip.size_hw_px, np.bool_)
         column = self._object_ids.index(object_id)
@@ -141,8 +141,8 @@ class _Curves:
             truth = self._clip.mask(frame_index, object_id)
             self._jf[frame_index, column] = (region_similarity(mask, truth) + boundary_accuracy(mask, truth)) / 2
 
-    def run(self) -> MemoryRun:
-        """All of it."""
+    def result(self) -> MemoryRun:
+        """The figures of the whole pass."""
         absent = [[self._clip.is_absent(t, i) for i in self._object_ids] for t in range(len(self._clip))]
         changes = tuple(self._n_changes[i] for i in self._object_ids)
         absences = np.array(absent, np.bool_)

@@ -9,12 +9,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
 
 from pipeline.evaluation.datasets import LongClip
 from pipeline.evaluation.memory.measurement import MemoryRun
 from pipeline.evaluation.results import machine, peak_rss_mib, versions
 
 SCHEMA_VERSION = 1
+FIGURES_SHOWN = (
+    *("jf", "jf_present", "jf_present_last_quarter", "jf_absent", "log_det", "changes", "seconds_per_frame"),
+)
 COLOURS = {"fifo": "#c0392b", "readmem": "#0b3d66"}
 LABELS = {"fifo": "first in, first out", "readmem": "READMem"}
 ABSENT_COLOUR = "#eceff2"
@@ -25,11 +30,11 @@ def plot_memory(document: Mapping[str, Any], path: Path) -> None:
     """Draw a document of `memory_report` with at least one finished policy into a file.
 
     J&F is the mean of the last `SMOOTHED_FRAMES` frames on which the objects' own clip is shown; where another one is,
-    the background is grey. The determinant is drawn from where the slots are taken.
+    the background is grey. The determinant is drawn from the first frame on which all slots are taken.
 
     Raises:
         OSError: the file cannot be written.
-        ValueError: the file's ending is none of `plot.supported_suffixes`.
+        ValueError: matplotlib writes no files with this ending.
     """
     from matplotlib.figure import Figure
 
@@ -67,7 +72,7 @@ def summary(run: MemoryRun) -> dict[str, Any]:
 
     ``jf`` is over all frames but the first, ``jf_present`` over those on which the object's own clip is shown,
     ``jf_absent`` over the others (a mask there counts 0, none 1), ``jf_present_last_quarter`` over the last quarter of
-    the clip. ``log_det`` is the mean of all that were taken.
+    the clip. ``log_det`` is the mean over the frames on which it was computed.
     """
     late = np.zeros_like(run.absent)
     late[-(len(late) // 4) or None :] = True
@@ -95,7 +100,15 @@ def curves(run: MemoryRun) -> dict[str, list[float | None]]:
 def memory_report(
     clip: LongClip, runs: Mapping[str, MemoryRun], settings: Mapping[str, Any], *, device: str, complete: bool
 ) -> dict[str, Any]:
-    """The JSON document; ``runs`` by policy, the finished ones."""
+    """The JSON document.
+
+    Args:
+        clip: that every policy ran on.
+        runs: the finished ones, by policy.
+        settings: of the command.
+        device: the torch device in use.
+        complete: whether all policies are finished.
+    """
     return {
         "schema_version": SCHEMA_VERSION,
         "complete": complete,
@@ -113,6 +126,18 @@ def memory_report(
         "machine": machine(device),
         "versions": versions(),
     }
+
+
+def show_memory(document: Mapping[str, Any], console: Console) -> None:
+    """Show a document of `memory_report`: a column per policy."""
+    table = Table(title=f"{document['settings']['method']}, {document['clip']['name']}", title_justify="left")
+    table.add_column("figure")
+    for policy in document["policies"]:
+        table.add_column(policy, justify="right")
+    for key in FIGURES_SHOWN:
+        cells = [found[key] for found in document["policies"].values()]
+        table.add_row(key, *("-" if c is None else str(c) if isinstance(c, int) else f"{c:.3f}" for c in cells))
+    console.print(table)
 
 
 def _mean(values: NDArray[np.float64], where: NDArray[np.bool_] | None = None) -> float | None:

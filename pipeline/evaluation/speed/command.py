@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,18 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from pipeline.cli.console import error_exit, print_note, spinner
-from pipeline.cli.options import (
-    MethodName,
-    MethodOptions,
-    SegmenterName,
-    method_choice,
-    resolved_choice,
-)
-from pipeline.cli.stopping import EXIT_INTERRUPTED
+from pipeline.cli.console import error_exit, spinner
+from pipeline.cli.options import MethodName, MethodOptions, SegmenterName, method_choice, resolved_choice
+from pipeline.cli.stopping import run_and_report
+from pipeline.evaluation.options import BenchError, check_files
+from pipeline.evaluation.results import Results
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.speed.measurement import Compared, SpeedBench
+    from pipeline.evaluation.speed.measurement import Comparison, ComparisonRow, SpeedBench
     from pipeline.evaluation.speed.report import SpeedRun
 
 METHOD, SEGMENTER = "idpro", "mobile_sam"
@@ -48,120 +43,82 @@ def speed(
 
     from pipeline.embeddings.cache import EmbeddingCache
     from pipeline.evaluation.speed.clip import speed_clip
-    from pipeline.evaluation.speed.measurement import EMBEDDING_RAM_MIB, SpeedBench, comparisons, weights_used
+    from pipeline.evaluation.speed.measurement import UNREACHED_RAM_MIB, SpeedBench, comparisons, weights_used
     from pipeline.evaluation.speed.report import SpeedRun
     from pipeline.methods import build_method, resolve_device
     from pipeline.video.frames import FrameError
 
     try:
-        check_file(json)
+        check_files(json)
         choice, store = resolved_choice(method_choice(method, segmenter, option=option))
-        shown, name = speed_clip(frames, clip)
+        encoded_clip, clip_name = speed_clip(frames, clip)
         torch.manual_seed(0)  # The same random weights in every run.
-        built = build_method(
-            choice, store=store, device=device, embeddings=EmbeddingCache(EMBEDDING_RAM_MIB), random_weights=True
-        )
-        used = resolve_device(device)
-    except (ValueError, OSError, FrameError) as error:
+        embeddings: EmbeddingCache[Any] = EmbeddingCache(UNREACHED_RAM_MIB)
+        built = build_method(choice, store=store, device=device, embeddings=embeddings, random_weights=True)
+        used_device = resolve_device(device)
+    except (BenchError, ValueError, OSError, FrameError) as error:
         raise error_exit(error) from error
     weights = weights_used(choice.segmenter, store)
-    # Who mounts this command may say how large a stored session is.
-    bench = SpeedBench(shown, built, objects, used, context.obj)
-    asked = SpeedRun(choice.method, choice.segmenter, weights, name, repeat, round(os.getloadavg()[0], 2))
-    finish(_Progress(bench, asked, json), comparisons(bench, store, weights) if baselines else [])
-
-
-def check_file(json: Path | None) -> None:
-    """Refuse now what could not be written later.
-
-    Raises:
-        ValueError: the file's folder is not there.
-    """
-    if json is not None and (json.is_dir() or not json.absolute().parent.is_dir()):
-        raise ValueError(f"--json {json} cannot be written: it needs the name of a file in a folder that exists")
+    # The program that mounts this command may say how large a stored session is.
+    bench = SpeedBench(encoded_clip, built, objects, used_device, stored_bytes=context.obj)
+    load_average = round(os.getloadavg()[0], 2)
+    options = SpeedRun(choice.method, choice.segmenter, weights, clip_name, repeat, load_average)
+    run_speed(_Measurements(bench, options), comparisons(bench, store, weights) if baselines else [], json)
 
 
 @dataclass
-class _Progress:
-    """What is measured so far, and what went wrong."""
+class _Measurements:
+    """What is measured so far, and the problems, by the name of the step that failed."""
 
     bench: SpeedBench
-    asked: SpeedRun
-    json: Path | None
-    compared: list[Compared] = field(default_factory=list)
+    options: SpeedRun
+    rows: list[ComparisonRow] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
 
-    def document(self, *, complete: bool) -> dict[str, Any]:
+    def document(self, complete: bool) -> dict[str, Any]:
         """The JSON document."""
         from pipeline.evaluation.speed.report import speed_report
 
-        return speed_report(self.bench, self.asked, self.compared, self.problems, complete=complete)
-
-    def write(self, *, complete: bool) -> dict[str, Any]:
-        """Bring the file up to date, if one was asked for."""
-        from pipeline.evaluation.results import write_json
-
-        document = self.document(complete=complete)
-        if self.json is not None:
-            write_json(document, self.json)
-        return document
+        return speed_report(self.bench, self.options, self.rows, self.problems, complete=complete)
 
 
-def finish(progress: _Progress, others: list[tuple[Compared, Callable[[], Compared]]]) -> None:
-    """Measure everything, then show and write it, also after Ctrl-C; a part that failed is named, and the others go on.
+def run_speed(measured: _Measurements, others: list[Comparison], json: Path | None) -> None:
+    """Measure everything, then show and write it, also after Ctrl-C. A step that fails does not stop the others.
 
     Raises:
-        typer.Exit: it was stopped (130), or a part of the method failed (1).
+        typer.Exit: it was stopped (130), or a step of the method failed (1).
     """
-    from pipeline.evaluation.speed.report import show_speed
+    from pipeline.evaluation.speed.report import implausible, show_speed
 
-    stopped = False
-    try:
-        _measure(progress, others)
-    except KeyboardInterrupt:
-        stopped = True
-    progress.problems |= suspicious(progress.document(complete=False))
-    document = progress.write(complete=not stopped)
-    show_speed(document, Console())
-    if stopped:
-        print_note("stopped; what was measured before is kept")
-        raise typer.Exit(EXIT_INTERRUPTED)
-    if progress.problems:
-        raise error_exit(RuntimeError("; ".join(f"{part}: {problem}" for part, problem in progress.problems.items())))
+    results = Results(measured.document, json)
+
+    def report(complete: bool) -> None:
+        measured.problems |= implausible(measured.document(complete))
+        show_speed(results.write(complete=complete), Console())
+
+    run_and_report(lambda: _measure(measured, others, results), report, lambda: "what was measured before is kept", ())
+    if measured.problems:
+        raise error_exit(RuntimeError("; ".join(f"{part}: {problem}" for part, problem in measured.problems.items())))
 
 
-def suspicious(document: dict[str, Any]) -> dict[str, str]:
-    """What makes figures say less than they seem to."""
-    counts, found = document["counts"], {}
-    if (counts["embeddings_per_frame"] or 0) > 1:
-        found["embeddings"] = f"a frame was embedded {counts['embeddings_per_frame']} times in one session"
-    for key in ("round1_frames_one_object", "round1_frames_many_objects"):
-        if any(n is not None and n < document["clip"]["frames"] for n in counts[key]):
-            found[key] = f"a round has masks of {min(counts[key])} frames, not of all {document['clip']['frames']}"
-    n_empty, n_masks = (sum(n or 0 for n in counts[key]) for key in ("empty_masks", "masks"))
-    if n_empty > n_masks / 10:
-        found["masks"] = f"{n_empty} of {n_masks} masks are empty: objects that are nowhere cost less than others"
-    return found
-
-
-def _measure(progress: _Progress, others: list[tuple[Compared, Callable[[], Compared]]]) -> None:
-    with spinner() as bars:
-        for name, step in progress.bench.steps(progress.asked.repeats):
-            bar = bars.add_task(name, total=None)
+def _measure(measured: _Measurements, others: list[Comparison], results: Results) -> None:
+    with spinner() as progress:
+        for name, step in measured.bench.steps(measured.options.repeats):
+            bar = progress.add_task(name, total=None)
             try:
                 step()
-            except Exception as error:  # One part that fails in whatever way must not hide the others.
-                progress.problems[name] = _in_one_line(error)
-            bars.remove_task(bar)
-            progress.write(complete=False)
-        for row, measure in others:
-            bar = bars.add_task(f"{row.name}, objects: {row.objects}", total=None)
+            except Exception as error:  # Whatever fails in one step must not hide the others.
+                measured.problems[name] = _in_one_line(error)
+            progress.remove_task(bar)
+            results.write()
+        for empty_row, measure in others:
+            bar = progress.add_task(f"{empty_row.name}, objects: {empty_row.objects}", total=None)
             try:
-                progress.compared.append(measure())
+                measured.rows.append(measure())
             except Exception as error:
-                progress.compared.append(replace(row, problem=_in_one_line(error)))
-            bars.remove_task(bar)
-            progress.write(complete=False)
+                measured.rows.append(replace(empty_row, problem=_in_one_line(error)))
+            progress.remove_task(bar)
+            results.write()
 
 
 def _in_one_line(error: Exception) -> str:

@@ -19,9 +19,10 @@ import numpy as np
 from model_zoo.registry import load_registry
 from model_zoo.store import ModelStore
 from pipeline.embeddings.cache import EmbeddingCache
+from pipeline.evaluation.options import ROUNDS_EMBEDDING_RAM_MIB
 from pipeline.evaluation.results import peak_rss_mib
 from pipeline.evaluation.speed.clip import EncodedFrames, grid_boxes
-from pipeline.evaluation.timing import EncoderWatch, Stopwatch, TimedFrames, WatchedSegmenter, timed_method
+from pipeline.evaluation.timing import EmbeddingLog, LoggedSegmenter, Stopwatch, TimedFrames, timed_method
 from pipeline.methods import MethodChoice, build_method
 from pipeline.methods.base import Method
 from pipeline.segmenters.base import ObjectPrompts, PromptBatch
@@ -30,19 +31,24 @@ from pipeline.types import BoxPrompt, Prompt, RunLengthMask
 
 DECODER_CALLS = 10
 WARM_UP_FRAMES = 2
-EMBEDDING_RAM_MIB = 16384
-"""A bound that no clip of a benchmark reaches, so that nothing is dropped."""
+UNREACHED_RAM_MIB = 16384
+"""A bound of the embeddings in memory that no clip of this benchmark reaches, so that none is dropped."""
+
+NAIVE_LOOP = "loop over objects, no cache"
+NAIVE_FRAMES = 2
+VIDEO_MODEL_FRAMES = 4
+VIDEO_MODELS = ("sam2_1_hiera_tiny", "edgetam")
 
 Step = tuple[str, Callable[[], None]]
-"""The name of a part, and what measures it."""
+"""The name of a step, and the function that runs it."""
 
 
 @dataclass(frozen=True)
 class RoundTimes:
-    """One round: seconds until its first mask and its last one, and those in which the encoder was at work.
+    """One round: seconds until its first and its last mask, and seconds in which the encoder was at work.
 
-    ``n_frames`` had masks of it, ``n_propagated`` of them without a prompt. Of the session's ``n_masks`` then,
-    ``n_empty`` were empty already before other objects took pixels.
+    ``n_frames`` got masks, ``n_propagated`` of them without a prompt. The session then had ``n_masks``, of which
+    ``n_empty`` were empty even before overlaps were resolved.
     """
 
     first_mask_s: float
@@ -55,12 +61,12 @@ class RoundTimes:
 
 
 @dataclass
-class SpeedPass:
+class SpeedMeasurement:
     """Everything measured once. What could not be measured stays empty.
 
-    ``encoder_s`` are seconds of single frames, ``decoder_s`` those of single calls. ``embeddings_per_frame`` is of the
-    frame that was embedded most often, over all rounds of a session, by number of objects. ``by_part_s`` are seconds of
-    round 1 by `timing.PARTS`.
+    ``encoder_s`` are seconds of single frames, ``decoder_s`` of single calls. ``embeddings_per_frame`` counts those of
+    the frame that was embedded most often in all rounds of a session, by number of objects. ``by_part_s`` are seconds
+    of round 1 by `timing.PARTS`.
     """
 
     encoder_s: list[float] = field(default_factory=list)
@@ -76,7 +82,7 @@ class SpeedPass:
 
 
 class SpeedBench:
-    """Measures a method on a clip with boxes on a grid as prompts; who runs its `steps` may stop between any two."""
+    """Measures a method on a clip, with boxes on a grid as prompts. The caller runs its `steps`, one by one."""
 
     def __init__(
         self,
@@ -98,7 +104,7 @@ class SpeedBench:
         self.clip, self.method, self.n_objects, self.device = clip, method, n_objects, device
         self.stored_bytes = stored_bytes
         self.boxes = grid_boxes(n_objects, clip.size_hw_px)
-        self.passes: list[SpeedPass] = []
+        self.measurements: list[SpeedMeasurement] = []
 
     @property
     def segmenter(self) -> Any:
@@ -113,15 +119,15 @@ class SpeedBench:
         return tuple(index for index in dict.fromkeys((n // 2, n // 4, 3 * n // 4)) if index)
 
     def steps(self, repeats: int) -> Iterator[Step]:
-        """The parts of all passes in order, after a warm-up that is not kept: first calls are slower than others."""
-        few = SpeedBench(self.clip.first(WARM_UP_FRAMES), self.method, self.n_objects, self.device)
-        dropped = SpeedPass()
-        yield "warm-up: encoder", partial(few._encode, dropped, 0)
-        yield "warm-up: decoder", partial(few._decode, dropped)
-        yield "warm-up: rounds", partial(few._many_objects, dropped)
+        """The steps of all repeats in order. They begin with a warm-up that is not kept, as first calls are slower."""
+        short = SpeedBench(self.clip.first(WARM_UP_FRAMES), self.method, self.n_objects, self.device)
+        not_kept = SpeedMeasurement()
+        yield "warm-up: encoder", partial(short._encode, not_kept, 0)
+        yield "warm-up: decoder", partial(short._decode, not_kept)
+        yield "warm-up: rounds", partial(short._many_objects, not_kept)
         for _ in range(repeats):
-            current = SpeedPass()
-            self.passes.append(current)
+            current = SpeedMeasurement()
+            self.measurements.append(current)
             yield "image encoder", partial(self._encode, current, 0)
             yield "decoder", partial(self._decode, current)
             yield "one object", partial(self._one_object, current)
@@ -130,15 +136,15 @@ class SpeedBench:
             yield f"{self.n_objects} objects", partial(self._many_objects, current)
 
     def now_s(self) -> float:
-        """A clock that waits for what was asked of a GPU."""
+        """Seconds by a clock that first waits until the GPU has finished."""
         if self.device.startswith("cuda"):
             import torch
 
             torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
-    def _encode(self, current: SpeedPass, half: int) -> None:
-        """Every second frame, read before the clock runs."""
+    def _encode(self, current: SpeedMeasurement, half: int) -> None:
+        """Embed every second frame; they are read before the clock runs."""
         images = [self.clip.frame(index) for index in range(half, len(self.clip), 2)]
         gc.collect()
         for image in images:
@@ -146,8 +152,8 @@ class SpeedBench:
             self.segmenter.embed(image)
             current.encoder_s.append(self.now_s() - begin_s)
 
-    def _decode(self, current: SpeedPass) -> None:
-        """One box on one frame whose embedding is there, half of the calls."""
+    def _decode(self, current: SpeedMeasurement) -> None:
+        """Decode one box on one embedded frame: half of the calls."""
         embedding = self.segmenter.embed(self.clip.frame(0))
         prompts = PromptBatch((ObjectPrompts(box_xyxy_px=self.boxes[0]),))
         for _ in range(DECODER_CALLS // 2):
@@ -155,41 +161,41 @@ class SpeedBench:
             self.segmenter.segment(embedding, prompts)
             current.decoder_s.append(self.now_s() - begin_s)
 
-    def _one_object(self, current: SpeedPass) -> None:
-        """Round 1 from a box on frame 0, then rounds that prompt one frame more each."""
-        run = _WatchedSession(self)
+    def _one_object(self, current: SpeedMeasurement) -> None:
+        """Run round 1 from a box on frame 0, then rounds that each prompt one frame more."""
+        run = _MeasuredSession(self)
         prompts: list[Prompt] = [BoxPrompt(1, 0, self.boxes[0])]
         current.one_object = run.round(prompts)
-        run.note_use(current, "one_object")
+        run.record_resources(current, "one_object")
         for frame_index in self.later_frames:
             prompts = [*prompts, BoxPrompt(1, frame_index, self.boxes[0])]
             current.later_rounds.append(run.round(prompts))
-        run.note_embeddings(current, 1)
+        run.record_embeddings(current, 1)
 
-    def _many_objects(self, current: SpeedPass) -> None:
-        """Round 1 from a box for each object on frame 0, with nothing kept from before."""
-        run = _WatchedSession(self)
+    def _many_objects(self, current: SpeedMeasurement) -> None:
+        """Run round 1 from a box for each object on frame 0, in a new session."""
+        run = _MeasuredSession(self)
         current.many_objects = run.round([BoxPrompt(i, 0, box) for i, box in enumerate(self.boxes, start=1)])
-        run.note_use(current, "many_objects")
-        run.note_embeddings(current, self.n_objects)
+        run.record_resources(current, "many_objects")
+        run.record_embeddings(current, self.n_objects)
 
 
-class _WatchedSession:
-    """A new session with caches of its own, watched from outside."""
+class _MeasuredSession:
+    """A new session with an embedding cache of its own, measured from outside."""
 
     def __init__(self, bench: SpeedBench) -> None:
         gc.collect()
         self._bench = bench
-        self._watch = EncoderWatch()
-        self._embeddings: EmbeddingCache[Any] = EmbeddingCache(EMBEDDING_RAM_MIB)
+        self._log = EmbeddingLog()
+        self._embeddings: EmbeddingCache[Any] = EmbeddingCache(UNREACHED_RAM_MIB)
         self._stopwatch = Stopwatch()
         method: Any = bench.method
-        segmenter = WatchedSegmenter(bench.segmenter, self._watch)
+        segmenter = LoggedSegmenter(bench.segmenter, self._log)
         fresh = dataclasses.replace(method, segmenter=segmenter, embeddings=self._embeddings)
         self._session = Session(TimedFrames(bench.clip, self._stopwatch), timed_method(fresh, self._stopwatch))
 
     def round(self, prompts: list[Prompt]) -> RoundTimes:
-        """Run one and time it."""
+        """Run one round and time it."""
         begin_s = self._bench.now_s()
         first_s: float | None = None
         frames: set[int] = set()
@@ -198,19 +204,19 @@ class _WatchedSession:
                 first_s = first_s or self._bench.now_s()
                 frames.add(result.frame_index)
         end_s = self._bench.now_s()
-        own = [each for i in self._session.object_ids() for each in self._session.raw_results(i)]
+        raw = [each for i in self._session.object_ids() for each in self._session.raw_results(i)]
         return RoundTimes(
             first_mask_s=(first_s or end_s) - begin_s,
             wall_s=end_s - begin_s,
-            encoder_busy_s=self._watch.busy_s(begin_s, end_s),
+            encoder_busy_s=self._log.busy_s(begin_s, end_s),
             n_frames=len(frames),
             n_propagated=len(frames - {prompt.frame_index for prompt in prompts}),
-            n_masks=len(own),
-            n_empty=sum(not each.mask.area_px for each in own),
+            n_masks=len(raw),
+            n_empty=sum(not each.mask.area_px for each in raw),
         )
 
-    def note_use(self, current: SpeedPass, name: str) -> None:
-        """Where the seconds went, what the session holds in memory and on disk, and the most the process ever held."""
+    def record_resources(self, current: SpeedMeasurement, name: str) -> None:
+        """Record the seconds by part, the session's memory and disk, and the peak memory of the process."""
         current.by_part_s[name] = self._stopwatch.seconds
         current.memory_mib[f"{name}_embeddings"] = self._embeddings.held_bytes / 2**20
         current.memory_mib[f"{name}_session"] = self._session.held_bytes / 2**20
@@ -218,22 +224,15 @@ class _WatchedSession:
         if self._bench.stored_bytes is not None:
             current.disk_mib[f"{name}_stored"] = self._bench.stored_bytes(self._session) / 2**20
 
-    def note_embeddings(self, current: SpeedPass, n_objects: int) -> None:
-        """How often frames were embedded since the session began."""
-        current.embeddings[n_objects] = self._watch.n_calls
-        current.embeddings_per_frame[n_objects] = self._watch.most_per_frame
-
-
-NAIVE = "loop over objects, no cache"
-NAIVE_FRAMES = 2
-VIDEO_MODEL_FRAMES = 4
-VIDEO_MODELS = ("sam2_1_hiera_tiny", "edgetam")
-VIDEO_MODEL_RAM_MIB = 1024
+    def record_embeddings(self, current: SpeedMeasurement, n_objects: int) -> None:
+        """Record how often frames were embedded in this session."""
+        current.embeddings[n_objects] = self._log.n_calls
+        current.embeddings_per_frame[n_objects] = self._log.most_per_frame
 
 
 @dataclass(frozen=True)
-class Compared:
-    """One row of the comparison: seconds per frame of the clip for so many objects, on ``frames_timed`` of its frames.
+class ComparisonRow:
+    """One row of the comparison: seconds per frame for so many objects, measured on ``frames_timed`` of the frames.
 
     ``weights`` is "published", "random" or "none needed"; ``problem`` says in one line why there is no figure.
     """
@@ -250,15 +249,19 @@ class Compared:
         return asdict(self)
 
 
+Comparison = tuple[ComparisonRow, Callable[[], ComparisonRow]]
+"""An empty row of the comparison, and the function that measures it."""
+
+
 def weights_used(name: str, store: ModelStore) -> str:
-    """Which weights a part has here where random ones stand in for missing ones."""
+    """Which weights a part has on this machine, where random ones replace missing ones; see `ComparisonRow`."""
     if name not in load_registry():
         return "none needed"
     return "published" if store.has(name) else "random"
 
 
-def naive_loop(bench: SpeedBench, n_objects: int, weights: str) -> Compared:
-    """Object by object and frame by frame: read, embed, decode from the same box, write the mask; nothing is kept."""
+def time_naive_loop(bench: SpeedBench, n_objects: int, weights: str) -> ComparisonRow:
+    """For each object and frame: read, embed, decode from the same box, encode the mask. Nothing is cached."""
     n_frames = min(NAIVE_FRAMES, len(bench.clip))
     begin_s = bench.now_s()
     for box in bench.boxes[:n_objects]:
@@ -269,11 +272,11 @@ def naive_loop(bench: SpeedBench, n_objects: int, weights: str) -> Compared:
             logits = bench.segmenter.to_full_size(embedding, found.low_res_logits[0, 0])
             RunLengthMask.encode(np.asarray(logits > 0))
     seconds = bench.now_s() - begin_s
-    return Compared(NAIVE, n_objects, n_frames, seconds / n_frames, weights)
+    return ComparisonRow(NAIVE_LOOP, n_objects, n_frames, seconds / n_frames, weights)
 
 
-def video_model(bench: SpeedBench, name: str, store: ModelStore) -> Compared:
-    """A video model of transformers in this project's method sam2: one object from the same box.
+def time_video_model(bench: SpeedBench, name: str, store: ModelStore) -> ComparisonRow:
+    """Time a video model of transformers, in method sam2: one object from the same box.
 
     Raises:
         ValueError: its packages are not installed, or the device cannot be used.
@@ -282,7 +285,7 @@ def video_model(bench: SpeedBench, name: str, store: ModelStore) -> Compared:
         MethodChoice("sam2", name),
         store=store,
         device=bench.device,
-        embeddings=EmbeddingCache(VIDEO_MODEL_RAM_MIB),
+        embeddings=EmbeddingCache(ROUNDS_EMBEDDING_RAM_MIB),
         random_weights=True,
     )
     n_frames = min(VIDEO_MODEL_FRAMES, len(bench.clip))
@@ -294,11 +297,11 @@ def video_model(bench: SpeedBench, name: str, store: ModelStore) -> Compared:
         return bench.now_s() - begin_s
 
     one_round(1)
-    return Compared(f"sam2, {name}", 1, n_frames, one_round(n_frames) / n_frames, weights_used(name, store))
+    return ComparisonRow(f"sam2, {name}", 1, n_frames, one_round(n_frames) / n_frames, weights_used(name, store))
 
 
-def comparisons(bench: SpeedBench, store: ModelStore, weights: str) -> list[tuple[Compared, Callable[[], Compared]]]:
-    """Everything to compare with: the row that stands where it cannot be measured, and what measures it.
+def comparisons(bench: SpeedBench, store: ModelStore, weights: str) -> list[Comparison]:
+    """Everything to compare with: an empty row, and the function that measures it.
 
     Args:
         bench: whose clip, segmenter and boxes are taken.
@@ -306,10 +309,10 @@ def comparisons(bench: SpeedBench, store: ModelStore, weights: str) -> list[tupl
         weights: of the segmenter, as `weights_used` names them.
     """
     loops = [
-        (Compared(NAIVE, n_objects), partial(naive_loop, bench, n_objects, weights))
+        (ComparisonRow(NAIVE_LOOP, n_objects), partial(time_naive_loop, bench, n_objects, weights))
         for n_objects in dict.fromkeys((1, bench.n_objects))
     ]
     return [
         *loops,
-        *((Compared(f"sam2, {name}", 1), partial(video_model, bench, name, store)) for name in VIDEO_MODELS),
+        *((ComparisonRow(f"sam2, {name}", 1), partial(time_video_model, bench, name, store)) for name in VIDEO_MODELS),
     ]

@@ -1,4 +1,4 @@
-"""Seconds per frame of each segmenter and tracker here, with random weights where the real ones are missing."""
+"""`ivos models speed`: seconds per frame of each segmenter and tracker, random weights replace missing ones."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from model_zoo.registry import load_registry
 from model_zoo.store import ModelStore
 from pipeline.embeddings.cache import EmbeddingCache
+from pipeline.evaluation.options import ROUNDS_EMBEDDING_RAM_MIB
 from pipeline.methods import MethodChoice, build_method
 from pipeline.parts.auto import VIDEO_MODELS_BEST_FIRST
 from pipeline.parts.builtin import BOX_TRACKERS, POINT_TRACKERS, SEGMENTERS
@@ -27,15 +28,14 @@ from pipeline.video.sample_clip import render_sample_clip
 
 N_POINTS = 32
 FEWEST_FRAMES = 2
-EMBEDDING_RAM_MIB = 1024
 
 
 @dataclass(frozen=True)
 class ModelSpeed:
-    """One row: ``seconds_per_frame`` of one object (trackers: one box, or 32 points) on 854 x 480 frames.
+    """The time of one model: ``seconds_per_frame`` of one object (trackers: one box, or 32 points) at 854 x 480.
 
-    ``weights`` is "published", "random" or "none needed"; ``problem`` says in one line why a model could not be timed,
-    and then there is no figure. ``frames`` were timed, after one that was not.
+    ``frames`` were timed, after a first one that was not. ``weights`` is "published", "random" or "none needed".
+    ``problem`` says in one line why a model could not be timed; then there is no figure.
     """
 
     name: str
@@ -90,21 +90,21 @@ TASK_BY_NAME = {
 def time_model(
     name: str, frames: SampleFrames, store: ModelStore, *, device: str = "cpu", budget_s: float = 30.0
 ) -> ModelSpeed:
-    """Time one model; whatever keeps it from running stands in the answer.
+    """Time one model. What keeps it from running is the ``problem`` of the result.
 
     Args:
         name: one of `TASK_BY_NAME`.
         frames: at least 3.
         store: the model zoo on this machine.
         device: a torch device.
-        budget_s: a segmenter is timed on as many frames as fit in this, but at least 2.
+        budget_s: a segmenter is timed on as many frames as fit into so many seconds, but at least 2.
     """
     task = TASK_BY_NAME[name]
     weights = "none needed"
     if name in load_registry():
         weights = "published" if store.has(name) else "random"
     context = PartContext(store, device, random_weights=True)
-    gc.collect()  # The hooks of the model before are cycles, which would keep it.
+    gc.collect()  # The hooks of the previous model form cycles, which would keep it in memory.
     try:
         n_frames, seconds = _TIMERS[task](name, frames, context, budget_s)
     except (ValueError, OSError) as error:
@@ -136,12 +136,12 @@ def _video_method(name: str, frames: SampleFrames, context: PartContext, _budget
         MethodChoice("sam2", name),
         store=context.store,
         device=context.device,
-        embeddings=EmbeddingCache(EMBEDDING_RAM_MIB),
+        embeddings=EmbeddingCache(ROUNDS_EMBEDDING_RAM_MIB),
         random_weights=True,
     )
 
-    def one_round(shown: SampleFrames) -> None:
-        list(Session(shown, method).run_round([BoxPrompt(1, 0, frames.box_xyxy_px)], object_ids=[1]))
+    def one_round(clip: SampleFrames) -> None:
+        list(Session(clip, method).run_round([BoxPrompt(1, 0, frames.box_xyxy_px)], object_ids=[1]))
 
     one_round(SampleFrames(frames.images[:1], frames.box_xyxy_px))
     return _timed(len(frames), lambda: one_round(frames))

@@ -14,17 +14,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.evaluation.results import machine, peak_rss_mib, versions
-from pipeline.evaluation.speed.measurement import Compared, RoundTimes, SpeedBench, SpeedPass
+from pipeline.evaluation.speed.measurement import ComparisonRow, RoundTimes, SpeedBench, SpeedMeasurement
 
 SCHEMA_VERSION = 1
 DIGITS = 6
 HEAVY_ENCODERS = ("sam_vit_b", "sam_vit_l", "sam_vit_h", "sam_hq_vit_b", "sam_hq_vit_l", "sam_hq_vit_h")
-"""Beside these on a CPU, and beside any on a GPU, decoding more objects weighs less."""
+"""With these on a CPU, and with any on a GPU, more objects to decode cost little beside the encoder."""
 
 
 @dataclass(frozen=True)
 class SpeedRun:
-    """What was asked for: names as they stand in the JSON, and ``load_average`` of the machine before the run."""
+    """The options of the run, as they stand in the JSON, and the machine's ``load_average`` before it."""
 
     method: str
     segmenter: str
@@ -34,11 +34,11 @@ class SpeedRun:
     load_average: float
 
 
-def ratios_of(measured: SpeedPass, n_frames: int) -> dict[str, float | None]:
-    """The quotients of one pass; None where one of the two was not measured.
+def ratios_of(measured: SpeedMeasurement, n_frames: int) -> dict[str, float | None]:
+    """The quotients of one measurement; None where one of the two figures was not measured.
 
     Args:
-        measured: the pass.
+        measured: one repeat.
         n_frames: of the clip.
     """
     later = measured.later_rounds
@@ -57,7 +57,7 @@ def ratios_of(measured: SpeedPass, n_frames: int) -> dict[str, float | None]:
 
 
 def targets(segmenter: str, device: str) -> dict[str, dict[str, float]]:
-    """What each quotient should be at most, or at least."""
+    """By quotient the most, or the least, that it should be."""
     light = device == "cpu" and segmenter not in HEAVY_ENCODERS
     return {
         "round1_vs_encoder": {"at_most": 1.35},
@@ -69,28 +69,28 @@ def targets(segmenter: str, device: str) -> dict[str, dict[str, float]]:
 
 
 def is_met(ratio: float | None, target: Mapping[str, float]) -> bool | None:
-    """Whether a quotient is as it should be; None where it was not measured."""
+    """Whether a quotient meets its target; None where it was not measured."""
     if ratio is None:
         return None
     return ratio <= target["at_most"] if "at_most" in target else ratio >= target["at_least"]
 
 
 def speed_report(
-    bench: SpeedBench, run: SpeedRun, compared: Sequence[Compared], problems: Mapping[str, str], *, complete: bool
+    bench: SpeedBench, run: SpeedRun, rows: Sequence[ComparisonRow], problems: Mapping[str, str], *, complete: bool
 ) -> dict[str, Any]:
     """The whole JSON document.
 
     Args:
-        bench: with the passes measured so far.
+        bench: with what is measured so far.
         run: what was asked for.
-        compared: rows of the comparison measured so far, or with what kept them from it.
+        rows: of the comparison so far; those that failed say why.
         problems: what failed, by the name of the part.
-        complete: whether everything asked for is in it.
+        complete: whether everything was measured.
     """
     n_frames = len(bench.clip)
-    each_pass = [ratios_of(measured, n_frames) for measured in bench.passes]
+    repeats = [ratios_of(measured, n_frames) for measured in bench.measurements]
     wanted = targets(run.segmenter, bench.device)
-    ratios = {name: _rounded(_middle([each[name] for each in each_pass])) for name in wanted}
+    ratios = {name: _rounded(_middle([each[name] for each in repeats])) for name in wanted}
     height_px, width_px = bench.clip.size_hw_px
     return {
         "schema_version": SCHEMA_VERSION,
@@ -105,56 +105,71 @@ def speed_report(
         "ratios": ratios,
         "targets": wanted,
         "met": {name: is_met(ratios[name], wanted[name]) for name in wanted},
-        "seconds": _seconds(bench.passes),
-        "counts": _counts(bench.passes, bench.n_objects),
-        "memory_mib": _most([p.memory_mib for p in bench.passes]) | _peaks(bench.device),
-        "disk_mib": {"frames": round(bench.clip.encoded_bytes / 2**20, 2)} | _most([p.disk_mib for p in bench.passes]),
-        "side_by_side": [*_own_rows(bench, run), *(row.document() for row in compared)],
+        "seconds": _seconds(bench.measurements),
+        "counts": _counts(bench.measurements, bench.n_objects),
+        "memory_mib": _most([m.memory_mib for m in bench.measurements]) | _peaks(bench.device),
+        "disk_mib": {"frames": round(bench.clip.encoded_bytes / 2**20, 2)}
+        | _most([m.disk_mib for m in bench.measurements]),
+        "side_by_side": [*_own_rows(bench, run), *(row.document() for row in rows)],
         "problems": dict(problems),
         "machine": machine(bench.device) | {"load_average_before": run.load_average},
         "versions": versions(),
     }
 
 
-def _seconds(passes: Sequence[SpeedPass]) -> dict[str, list[Any]]:
-    """Raw seconds, one item per pass."""
+def implausible(document: Mapping[str, Any]) -> dict[str, str]:
+    """By key of the document what makes its figures misleading, in words."""
+    counts, found = document["counts"], {}
+    if (counts["embeddings_per_frame"] or 0) > 1:
+        found["embeddings"] = f"a frame was embedded {counts['embeddings_per_frame']} times in one session"
+    for key in ("round1_frames_one_object", "round1_frames_many_objects"):
+        if any(n is not None and n < document["clip"]["frames"] for n in counts[key]):
+            found[key] = f"a round has masks of {min(counts[key])} frames, not of all {document['clip']['frames']}"
+    n_empty, n_masks = (sum(n or 0 for n in counts[key]) for key in ("empty_masks", "masks"))
+    if n_empty > n_masks / 10:
+        found["masks"] = f"{n_empty} of {n_masks} masks are empty: objects that are nowhere cost less than others"
+    return found
+
+
+def _seconds(measurements: Sequence[SpeedMeasurement]) -> dict[str, list[Any]]:
+    """Raw seconds, one item per repeat."""
 
     def rounds(value: Callable[[RoundTimes], float]) -> list[list[float]]:
-        return [[round(value(each), DIGITS) for each in p.later_rounds] for p in passes]
+        return [[round(value(each), DIGITS) for each in m.later_rounds] for m in measurements]
 
     def by_part(name: str) -> list[dict[str, float]]:
-        return [{part: round(s, DIGITS) for part, s in p.by_part_s.get(name, {}).items()} for p in passes]
+        return [{part: round(s, DIGITS) for part, s in m.by_part_s.get(name, {}).items()} for m in measurements]
 
     return {
-        "encoder_per_frame": [[round(s, DIGITS) for s in p.encoder_s] for p in passes],
-        "decoder_call": [[round(s, DIGITS) for s in p.decoder_s] for p in passes],
-        "round1_one_object": [_rounded(_wall(p.one_object)) for p in passes],
-        "round1_one_object_encoder": [_rounded(_encoder_busy(p.one_object)) for p in passes],
+        "encoder_per_frame": [[round(s, DIGITS) for s in m.encoder_s] for m in measurements],
+        "decoder_call": [[round(s, DIGITS) for s in m.decoder_s] for m in measurements],
+        "round1_one_object": [_rounded(_wall(m.one_object)) for m in measurements],
+        "round1_one_object_encoder": [_rounded(_encoder_busy(m.one_object)) for m in measurements],
         "round1_one_object_by_part": by_part("one_object"),
-        "round1_many_objects": [_rounded(_wall(p.many_objects)) for p in passes],
+        "round1_many_objects": [_rounded(_wall(m.many_objects)) for m in measurements],
         "round1_many_objects_by_part": by_part("many_objects"),
         "later_round": rounds(lambda each: each.wall_s),
         "first_mask": rounds(lambda each: each.first_mask_s),
     }
 
 
-def _counts(passes: Sequence[SpeedPass], n_objects: int) -> dict[str, Any]:
-    """How much was done in the seconds above, one item per pass."""
-    most = [count for p in passes for count in p.embeddings_per_frame.values()]
+def _counts(measurements: Sequence[SpeedMeasurement], n_objects: int) -> dict[str, Any]:
+    """How much was done in the seconds above, one item per repeat."""
+    most = [count for m in measurements for count in m.embeddings_per_frame.values()]
     return {
-        "embeddings_one_object": [p.embeddings.get(1) for p in passes],
-        "embeddings_many_objects": [p.embeddings.get(n_objects) for p in passes],
+        "embeddings_one_object": [m.embeddings.get(1) for m in measurements],
+        "embeddings_many_objects": [m.embeddings.get(n_objects) for m in measurements],
         "embeddings_per_frame": max(most, default=None),
-        "round1_frames_one_object": [p.one_object and p.one_object.n_frames for p in passes],
-        "round1_frames_many_objects": [p.many_objects and p.many_objects.n_frames for p in passes],
-        "later_round_frames": [[each.n_propagated for each in p.later_rounds] for p in passes],
-        "masks": [p.many_objects and p.many_objects.n_masks for p in passes],
-        "empty_masks": [p.many_objects and p.many_objects.n_empty for p in passes],
+        "round1_frames_one_object": [m.one_object and m.one_object.n_frames for m in measurements],
+        "round1_frames_many_objects": [m.many_objects and m.many_objects.n_frames for m in measurements],
+        "later_round_frames": [[each.n_propagated for each in m.later_rounds] for m in measurements],
+        "masks": [m.many_objects and m.many_objects.n_masks for m in measurements],
+        "empty_masks": [m.many_objects and m.many_objects.n_empty for m in measurements],
     }
 
 
 def _peaks(device: str) -> dict[str, float]:
-    """The most the process ever held, of a GPU's memory too."""
+    """The peak memory of the process, and of the GPU."""
     peaks = {"peak_rss": round(peak_rss_mib(), 2)}
     if device.startswith("cuda"):
         import torch
@@ -163,26 +178,26 @@ def _peaks(device: str) -> dict[str, float]:
     return peaks
 
 
-def _most(passes_mib: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    names = dict.fromkeys(name for mib in passes_mib for name in mib)
-    return {name: round(max(mib.get(name, 0.0) for mib in passes_mib), 2) for name in names}
+def _most(amounts_mib: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for mib in amounts_mib for name in mib)
+    return {name: round(max(mib.get(name, 0.0) for mib in amounts_mib), 2) for name in names}
 
 
 def _own_rows(bench: SpeedBench, run: SpeedRun) -> list[dict[str, Any]]:
     """The method itself in the comparison: round 1, and a later round."""
     name, n_frames = f"{run.method}, {run.segmenter}", len(bench.clip)
-    later = [r.wall_s / r.n_propagated for p in bench.passes for r in p.later_rounds if r.n_propagated]
+    later = [r.wall_s / r.n_propagated for m in bench.measurements for r in m.later_rounds if r.n_propagated]
     rows = [
-        (f"{name}, round 1", 1, [p.one_object.wall_s / n_frames for p in bench.passes if p.one_object]),
+        (f"{name}, round 1", 1, [m.one_object.wall_s / n_frames for m in bench.measurements if m.one_object]),
         (f"{name}, a later round", 1, later),
         (
             f"{name}, round 1",
             bench.n_objects,
-            [p.many_objects.wall_s / n_frames for p in bench.passes if p.many_objects],
+            [m.many_objects.wall_s / n_frames for m in bench.measurements if m.many_objects],
         ),
     ]
     return [
-        Compared(title, n_objects, n_frames, _middle(seconds), run.weights).document()
+        ComparisonRow(title, n_objects, n_frames, _middle(seconds), run.weights).document()
         for title, n_objects, seconds in rows
     ]
 
@@ -219,11 +234,11 @@ TITLES = {
 
 def show_speed(document: Mapping[str, Any], console: Console) -> None:
     """Show a report (see `pipeline.evaluation.speed.report`): quotients, rows side by side, memory, what failed."""
-    clip, machine = document["clip"], document["machine"]
+    clip, hardware = document["clip"], document["machine"]
     console.print(
         f"{document['method']}, {document['segmenter']} ({document['weights']} weights), {clip['frames']} frames of "
-        f"{clip['width_px']}x{clip['height_px']} ({clip['name']}), {machine['device_name']}, "
-        f"{machine['torch_threads']} torch threads",
+        f"{clip['width_px']}x{clip['height_px']} ({clip['name']}), {hardware['device_name']}, "
+        f"{hardware['torch_threads']} torch threads",
         highlight=False,
         markup=False,
     )

@@ -1,6 +1,6 @@
-"""A simulated person beside a single pass: gives the objects, and clicks when called, or at random times (thesis, 6.6).
+"""The simulated annotator of a single pass: gives the objects, and corrects them on request or at random times.
 
-The person clicks where the object is, once per object and frame, and only on it.
+A correction is one click per object and frame, always on the object (thesis, 6.6).
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ class TrueMasks(Protocol):
         ...
 
 
-class GivenBy(str, Enum):
-    """How an object is given on the first frame that shows it: by its true mask, or by a click on its centre."""
+class InitialPrompt(str, Enum):
+    """The prompt for an object on the first frame that shows it: its true mask, or a click on its centre."""
 
     MASK = "mask"
     CLICKS = "clicks"
 
 
 class Corrections(str, Enum):
-    """When the person corrects: when the method asks, never, or as often as it asked but at random times."""
+    """When the annotator corrects: where the method requests it, at random times, or never."""
 
     REQUESTED = "requested"
     RANDOM = "random"
@@ -46,25 +46,25 @@ class Corrections(str, Enum):
 
 
 Schedule = Mapping[int, frozenset[int]]
-"""By object id the frames on which the person clicks unasked."""
+"""By object id the frames on which the annotator corrects without a request."""
 
 
-class Agent:
-    """The person of one pass. An object is given once, on the first readable frame that shows it."""
+class SinglePassAnnotator:
+    """The annotator of one pass. It gives every object once, on the first readable frame that shows it."""
 
     def __init__(
         self,
         truth: TrueMasks,
-        given_by: GivenBy,
+        initial_prompt: InitialPrompt,
         corrections: Corrections = Corrections.REQUESTED,
         schedule: Schedule | None = None,
     ) -> None:
-        """Nothing is given yet.
+        """No object is given yet.
 
         Args:
-            truth: what the person sees.
-            given_by: how objects are given.
-            corrections: when the person clicks.
+            truth: the true masks.
+            initial_prompt: how objects are given.
+            corrections: when the annotator corrects.
             schedule: for `Corrections.RANDOM`, from `random_schedule`.
 
         Raises:
@@ -72,11 +72,11 @@ class Agent:
         """
         if (schedule is not None) is not (corrections is Corrections.RANDOM):
             raise ValueError(f"random corrections, and no others, need a schedule, but got it for {corrections.value}")
-        self._truth, self._given_by, self._corrections = truth, given_by, corrections
+        self._truth, self._given_by, self._corrections = truth, initial_prompt, corrections
         self._schedule: Schedule = schedule or {}
         self._given: set[int] = set()
 
-    def first_prompts(self, frame_index: int) -> list[Prompt]:
+    def initial_prompts(self, frame_index: int) -> list[Prompt]:
         """Prompts for the objects that are seen for the first time."""
         prompts: list[Prompt] = []
         for object_id in self._truth.object_ids:
@@ -84,31 +84,33 @@ class Agent:
             if truth is None or not truth.any():
                 continue
             self._given.add(object_id)
-            if self._given_by is GivenBy.MASK:
+            if self._given_by is InitialPrompt.MASK:
                 prompts.append(MaskPrompt(object_id, frame_index, RunLengthMask.encode(truth)))
             else:
                 prompts.append(centre_click(truth, object_id, frame_index))
         return prompts
 
-    def called(self, frame_index: int, asked_for: Iterable[int]) -> tuple[int, ...]:
-        """The objects for which the person turns to this frame, ascending.
+    def objects_to_correct(self, frame_index: int, requested: Iterable[int]) -> tuple[int, ...]:
+        """The objects that the annotator looks at on this frame, ascending.
 
         Args:
             frame_index: the newest frame.
-            asked_for: objects for which the method asks.
+            requested: objects for which the method requests a correction.
         """
         if self._corrections is Corrections.REQUESTED:
-            return tuple(sorted(set(asked_for)))
+            return tuple(sorted(set(requested)))
         return tuple(i for i in self._truth.object_ids if frame_index in self._schedule.get(i, ()))
 
-    def answers(self, frame_index: int, object_ids: Iterable[int]) -> list[PointPrompt]:
+    def clicks(self, frame_index: int, object_ids: Iterable[int]) -> list[PointPrompt]:
         """A positive click for each of these objects, none for those that the frame does not show."""
         truths = ((i, self._truth.mask(frame_index, i)) for i in object_ids)
         return [centre_click(truth, i, frame_index) for i, truth in truths if truth.any()]
 
 
 def centre_click(truth: BoolMask, object_id: int, frame_index: int) -> PointPrompt:
-    """A positive click at the mean of the object's pixels (thesis, 6.6.2); in a hole or beside, on its innermost pixel.
+    """A positive click at the mean of the object's pixels (thesis, 6.6.2).
+
+    Where the mean does not lie on the object, the click is on the object's innermost pixel.
 
     Args:
         truth: (H, W) bool, not empty.
@@ -125,7 +127,9 @@ def centre_click(truth: BoolMask, object_id: int, frame_index: int) -> PointProm
 def random_schedule(
     present: Mapping[int, NDArray[np.bool_]], counts: Mapping[int, int], *, seed: str
 ) -> dict[int, frozenset[int]]:
-    """Different frames at random on which the object is to be seen, not the first of these; all others if too few.
+    """For each object so many different frames at random that show it, but not the first such frame.
+
+    Where there are too few of them, all are taken.
 
     Args:
         present: by object id the frames that show it, (T,) bool.
@@ -134,8 +138,8 @@ def random_schedule(
     """
     schedule = {}
     for object_id, n_wanted in counts.items():
-        chance = np.random.default_rng(zlib.crc32(f"{seed}/{object_id}".encode()))
+        rng = np.random.default_rng(zlib.crc32(f"{seed}/{object_id}".encode()))
         usable = np.flatnonzero(present[object_id])[1:]
-        chosen = chance.choice(usable, size=min(n_wanted, len(usable)), replace=False) if len(usable) else ()
+        chosen = rng.choice(usable, size=min(n_wanted, len(usable)), replace=False) if len(usable) else ()
         schedule[object_id] = frozenset(int(frame) for frame in chosen)
     return schedule

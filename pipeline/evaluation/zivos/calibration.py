@@ -1,8 +1,8 @@
-"""Thresholds of uncertainty for one segmenter, from passes without corrections over clips with truth.
+"""Thresholds of uncertainty for one segmenter, from passes without corrections over clips with ground truth.
 
-The thesis finds tau_u, tau_p and tau_m on a training set (6.8.3) and says no more about it. Here a threshold is that of
-an alarm, and the best one is the one with the highest F1, of how little it misses and how much more often it is right
-than a blind alarm would be.
+The thesis finds tau_u, tau_p and tau_m on a training set (6.8.3) and says no more about it. Here a threshold raises an
+alarm on every frame whose level reaches it. The best threshold has the highest F1 of two figures: how many failures it
+finds, and how much more often its alarms are right than alarms on random frames.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ MAX_CANDIDATES = 300
 
 @dataclass(frozen=True)
 class CalibrationSettings:
-    """What counts as what.
+    """What counts as a failure, as a fall, and as a warning in time. The field names are keys of the JSON.
 
     Attributes:
         iou_bound: a mask below this IoU has failed; in (0, 1).
-        fall: a mask whose IoU drops by this much within ``fall_frames`` falls; in (0, 1).
+        fall: a mask falls when its IoU drops by this much within ``fall_frames``; in (0, 1).
         fall_frames: at least 1.
-        horizon_frames: an alarm is right when what it warns of comes within so many frames; 0 means on its own frame.
-        least_events: fewer failures, or falls, than this choose no threshold.
+        horizon_frames: an alarm is right when a failure (or fall) follows within so many frames; 0: on its own frame.
+        least_events: with fewer failures (or falls) no threshold is chosen.
         calls_per_100_frames: a wanted rate of calls for help; None chooses tau_u by F1.
     """
 
@@ -55,13 +55,13 @@ class CalibrationSettings:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """How one kind of alarm would have done.
+class AlarmSamples:
+    """The frames on which one kind of alarm could be raised, and the events (failures, falls) it should find.
 
     Attributes:
-        levels: of every frame that could raise an alarm, (N,): it does when its level reaches the threshold.
-        right: whether an alarm there would be right, (N,) bool.
-        peaks: by event the highest level that could have warned of it, (E,); -inf where there was none.
+        levels: of every such frame, (N,). An alarm is raised where the level reaches the threshold.
+        right: whether an alarm on the frame would be right, (N,) bool.
+        peaks: by event the highest level that could have announced it, (E,); -inf where there was none.
     """
 
     levels: NDArray[np.float64]
@@ -69,26 +69,26 @@ class Evidence:
     peaks: NDArray[np.float64]
 
     @staticmethod
-    def joined(parts: Sequence[Evidence]) -> Evidence:
-        """The evidence of several objects together."""
-        none = Evidence(np.empty(0), np.empty(0, np.bool_), np.empty(0))
+    def concatenated(parts: Sequence[AlarmSamples]) -> AlarmSamples:
+        """The samples of several objects as one."""
+        none = AlarmSamples(np.empty(0), np.empty(0, np.bool_), np.empty(0))
         every = (none, *parts)
-        return Evidence(*(np.concatenate([getattr(e, n) for e in every]) for n in ("levels", "right", "peaks")))
+        return AlarmSamples(*(np.concatenate([getattr(e, n) for e in every]) for n in ("levels", "right", "peaks")))
 
     @property
-    def chance(self) -> float:
-        """The share of frames on which an alarm would be right: what a blind one would reach."""
+    def base_rate(self) -> float:
+        """The share of frames on which an alarm would be right: the precision of alarms on random frames."""
         return float(self.right.mean()) if len(self.right) else 0.0
 
-    def judged(self, threshold: float) -> Judged:
-        """How an alarm at this threshold would have done."""
+    def quality_at(self, threshold: float) -> AlarmQuality:
+        """How good the alarms of this threshold are."""
         alarms = self.levels >= threshold
         n_alarms, n_right = int(alarms.sum()), int((alarms & self.right).sum())
         n_found = int((self.peaks >= threshold).sum())
-        return Judged(threshold, n_alarms, n_right, n_found, len(self.peaks), len(self.levels), self.chance)
+        return AlarmQuality(threshold, n_alarms, n_right, n_found, len(self.peaks), len(self.levels), self.base_rate)
 
     def candidates(self) -> list[float]:
-        """Thresholds above 0 to choose from, ascending, closer together among the higher ones."""
+        """Thresholds above 0 to choose from, ascending; high ones are closer together than low ones."""
         steps = np.unique(np.floor(self.levels[self.levels > 0] / STEP + ROUNDING))[::-1]
         steps = steps[steps > 0]
         if len(steps) > MAX_CANDIDATES:
@@ -97,10 +97,10 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One threshold: how many alarms, how many of them right, how many events were found of how many.
+class AlarmQuality:
+    """How good the alarms of one threshold are: how many are right, and how many of the events they find.
 
-    ``chance`` is the share of right ones among blind alarms.
+    ``base_rate`` is the share of right ones among alarms on random frames.
     """
 
     threshold: float
@@ -109,7 +109,7 @@ class Judged:
     n_found: int
     n_events: int
     n_frames: int
-    chance: float
+    base_rate: float
 
     @property
     def precision(self) -> float:
@@ -123,12 +123,12 @@ class Judged:
 
     @property
     def gain(self) -> float:
-        """Precision counted from chance: 0 where alarms are no better than blind ones, 1 where all are right."""
-        return max(0.0, (self.precision - self.chance) / (1 - self.chance)) if self.chance < 1 else 0.0
+        """Precision scaled so that 0 is that of alarms on random frames, and 1 is perfect; never below 0."""
+        return max(0.0, (self.precision - self.base_rate) / (1 - self.base_rate)) if self.base_rate < 1 else 0.0
 
     @property
     def f1(self) -> float:
-        """The harmonic mean of gain and recall. Precision itself would favour an alarm all the time on bad clips."""
+        """The harmonic mean of gain and recall. With precision, alarms on all frames would win on bad clips."""
         total = self.gain + self.recall
         return 2 * self.gain * self.recall / total if total else 0.0
 
@@ -139,16 +139,16 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A threshold, or why there is none; ``judged`` is on the evidence that chose it."""
+class ThresholdChoice:
+    """A threshold, or the reason why there is none. Its quality is that on the samples which chose it."""
 
-    judged: Judged | None
+    quality: AlarmQuality | None
     reason: str = ""
 
     @property
     def value(self) -> float | None:
         """The threshold."""
-        return None if self.judged is None else self.judged.threshold
+        return None if self.quality is None else self.quality.threshold
 
 
 def failures(score: ObjectScore, settings: CalibrationSettings) -> NDArray[np.bool_]:
@@ -157,7 +157,10 @@ def failures(score: ObjectScore, settings: CalibrationSettings) -> NDArray[np.bo
 
 
 def falls(score: ObjectScore, settings: CalibrationSettings) -> NDArray[np.bool_]:
-    """Frames (T,) whose IoU lies below that of one of the last frames by the given fall; both show the object."""
+    """Frames (T,) whose IoU is lower by `CalibrationSettings.fall` than on one of the frames just before.
+
+    Only frames that show the object are compared.
+    """
     iou = np.where(score.present, score.iou, np.nan)
     dropped = np.zeros(len(iou), np.bool_)
     for back in range(1, settings.fall_frames + 1):
@@ -165,17 +168,22 @@ def falls(score: ObjectScore, settings: CalibrationSettings) -> NDArray[np.bool_
     return dropped
 
 
-def change(score: ObjectScore) -> NDArray[np.float64]:
-    """dS: by how much the uncertainty rose against the frame before, (T,); nan where either is unknown."""
+def uncertainty_rise(score: ObjectScore) -> NDArray[np.float64]:
+    """dS: the uncertainty minus that of the frame before, (T,); nan where either is unknown."""
     return np.diff(score.uncertainty, prepend=np.nan)
 
 
-def warnings(levels: NDArray[np.float64], wrong: NDArray[np.bool_], horizon_frames: int) -> Evidence:
-    """What alarms say of stretches of wrong frames of one object.
+def early_alarms(levels: NDArray[np.float64], wrong: NDArray[np.bool_], horizon_frames: int) -> AlarmSamples:
+    """Samples of alarms that announce stretches of wrong frames of one object.
 
-    An alarm is right when a wrong frame comes within the horizon, its own frame included. An event is the first frame
-    of a stretch; it is found when there is an alarm on it or within the horizon before it. A stretch that is there from
-    the object's first frame on is no event, as nothing could have warned of it.
+    An alarm is right when a wrong frame comes within the horizon, its own frame included. The first frame of a stretch
+    is an event. It is found when there is an alarm on it, or within the horizon before it. A stretch that begins with
+    the object's first frame is no event: no alarm can come before it.
+
+    Args:
+        levels: of each frame, (T,); nan where unknown.
+        wrong: frames to warn of, (T,) bool.
+        horizon_frames: see `CalibrationSettings`.
     """
     right = wrong.copy()
     for ahead in range(1, horizon_frames + 1):
@@ -184,79 +192,90 @@ def warnings(levels: NDArray[np.float64], wrong: NDArray[np.bool_], horizon_fram
     onsets = np.flatnonzero(wrong[1:] & ~wrong[:-1]) + 1
     before = [levels[max(0, t - horizon_frames) : t + 1] for t in onsets]
     peaks = [float(np.nanmax(each)) if not np.isnan(each).all() else -np.inf for each in before]
-    return Evidence(levels[known], right[known], np.array(peaks, np.float64))
+    return AlarmSamples(levels[known], right[known], np.array(peaks, np.float64))
 
 
-def of_calls(scores: Sequence[ObjectScore], settings: CalibrationSettings) -> Evidence:
-    """tau_u: dS against failures."""
-    return Evidence.joined([warnings(change(s), failures(s, settings), settings.horizon_frames) for s in scores])
+def alarms_of_failures(scores: Sequence[ObjectScore], settings: CalibrationSettings) -> AlarmSamples:
+    """For tau_u: the rise of uncertainty announces failures."""
+    return AlarmSamples.concatenated(
+        [early_alarms(uncertainty_rise(s), failures(s, settings), settings.horizon_frames) for s in scores]
+    )
 
 
-def of_falls(scores: Sequence[ObjectScore], settings: CalibrationSettings) -> Evidence:
-    """tau_p: dS against falls."""
-    return Evidence.joined([warnings(change(s), falls(s, settings), settings.horizon_frames) for s in scores])
+def alarms_of_falls(scores: Sequence[ObjectScore], settings: CalibrationSettings) -> AlarmSamples:
+    """For tau_p: the rise of uncertainty announces falls."""
+    return AlarmSamples.concatenated(
+        [early_alarms(uncertainty_rise(s), falls(s, settings), settings.horizon_frames) for s in scores]
+    )
 
 
-def of_memory(scores: Sequence[ObjectScore], settings: CalibrationSettings) -> Evidence:
-    """tau_m: S of each frame against its own failure; every failed frame is an event."""
+def alarms_of_failed_frames(scores: Sequence[ObjectScore], settings: CalibrationSettings) -> AlarmSamples:
+    """For tau_m: the uncertainty of a frame tells whether that frame itself failed; every failed frame is an event."""
     parts = []
     for score in scores:
         known = ~np.isnan(score.uncertainty) & score.present
         levels, wrong = score.uncertainty[known], failures(score, settings)[known]
-        parts.append(Evidence(levels, wrong, levels[wrong]))
-    return Evidence.joined(parts)
+        parts.append(AlarmSamples(levels, wrong, levels[wrong]))
+    return AlarmSamples.concatenated(parts)
 
 
-def best_by_f1(evidence: Evidence, settings: CalibrationSettings, below: float | None = None) -> Choice:
-    """The threshold with the highest F1, of equals the highest one; none where there is too little to go by.
+def best_by_f1(samples: AlarmSamples, settings: CalibrationSettings, below: float | None = None) -> ThresholdChoice:
+    """The threshold with the highest F1; of equally good ones the highest. None where there are too few events.
 
     It lies in the middle between the lowest level that raises an alarm and the highest that does not.
 
     Args:
-        evidence: of one kind of alarm.
+        samples: of one kind of alarm.
         settings: how many events are needed.
         below: the threshold must be smaller than this.
     """
-    if len(evidence.peaks) < settings.least_events:
-        return Choice(None, f"{len(evidence.peaks)} events in the clips, at least {settings.least_events} are needed")
-    usable = [c for c in evidence.candidates() if below is None or c < below]
+    if len(samples.peaks) < settings.least_events:
+        return ThresholdChoice(
+            None, f"{len(samples.peaks)} events in the clips, at least {settings.least_events} are needed"
+        )
+    usable = [c for c in samples.candidates() if below is None or c < below]
     if not usable:
-        return Choice(None, "no frame has a level above 0" if below is None else f"no level lies below {below:g}")
-    chosen = max(usable, key=lambda candidate: (evidence.judged(candidate).f1, candidate))
+        return ThresholdChoice(
+            None, "no frame has a level above 0" if below is None else f"no level lies below {below:g}"
+        )
+    chosen = max(usable, key=lambda candidate: (samples.quality_at(candidate).f1, candidate))
     silent = max((c for c in usable if c < chosen), default=0.0)
-    best = evidence.judged(round((chosen + silent) / 2 + ROUNDING, 4))
+    best = samples.quality_at(round((chosen + silent) / 2 + ROUNDING, 4))
     if best.f1 == 0:
-        return Choice(None, f"no alarm is right more often than one at random would be ({evidence.chance:.0%})")
-    return Choice(best)
+        return ThresholdChoice(
+            None, f"no alarm is right more often than one at random would be ({samples.base_rate:.0%})"
+        )
+    return ThresholdChoice(best)
 
 
-def by_rate(evidence: Evidence, per_100_frames: float) -> Choice:
+def by_rate(samples: AlarmSamples, per_100_frames: float) -> ThresholdChoice:
     """The smallest threshold that calls at most so often; it needs no failures, and says nothing about them."""
-    judged = [evidence.judged(candidate) for candidate in evidence.candidates()]
-    fitting = [each for each in judged if each.per_100_frames <= per_100_frames]
+    qualities = [samples.quality_at(candidate) for candidate in samples.candidates()]
+    fitting = [each for each in qualities if each.per_100_frames <= per_100_frames]
     if not fitting:
-        return Choice(None, f"{len(evidence.levels)} frames are too few for {per_100_frames:g} calls in 100")
-    return Choice(min(fitting, key=lambda each: each.threshold))
+        return ThresholdChoice(None, f"{len(samples.levels)} frames are too few for {per_100_frames:g} calls in 100")
+    return ThresholdChoice(min(fitting, key=lambda each: each.threshold))
 
 
-def thresholds(scores: Sequence[ObjectScore], settings: CalibrationSettings) -> dict[str, Choice]:
-    """tau_u, tau_p and tau_m by name, each chosen from what it is for; see `of_calls`, `of_falls` and `of_memory`.
+def thresholds(scores: Sequence[ObjectScore], settings: CalibrationSettings) -> dict[str, ThresholdChoice]:
+    """tau_u, tau_p and tau_m by name.
 
-    tau_p lies below tau_u, or where none was found below the one that the method has by itself.
+    Each is chosen from its own alarms: `alarms_of_failures`, `alarms_of_falls`, `alarms_of_failed_frames`. tau_p is
+    below tau_u, or below the method's default tau_u where none was found.
     """
     from pipeline.methods.lazy_video import LazySettings
 
-    calls, rate = of_calls(scores, settings), settings.calls_per_100_frames
-    tau_u = best_by_f1(calls, settings) if rate is None else by_rate(calls, rate)
+    samples, rate = alarms_of_failures(scores, settings), settings.calls_per_100_frames
+    tau_u = best_by_f1(samples, settings) if rate is None else by_rate(samples, rate)
     below = LazySettings().tau_u if tau_u.value is None else tau_u.value
-    tau_p = best_by_f1(of_falls(scores, settings), settings, below=below)
-    return {"tau_u": tau_u, "tau_p": tau_p, "tau_m": best_by_f1(of_memory(scores, settings), settings)}
+    tau_p = best_by_f1(alarms_of_falls(scores, settings), settings, below=below)
+    return {"tau_u": tau_u, "tau_p": tau_p, "tau_m": best_by_f1(alarms_of_failed_frames(scores, settings), settings)}
 
 
-def option_words(found: Mapping[str, Choice]) -> list[str]:
-    """The thresholds as options of the method; those that were not found stay as they are.
+def threshold_options(found: Mapping[str, ThresholdChoice]) -> list[str]:
+    """The thresholds as options of the method, NAME=VALUE; those that were not found keep their defaults.
 
-    With a tau_u alone tau_p becomes the same, as it may not be larger: the method then never corrects itself.
+    Where only tau_u was found, tau_p gets the same value, as it may not be larger: the method never corrects itself.
     """
     values = {name: choice.value for name, choice in found.items() if choice.value is not None}
     if "tau_u" in values:

@@ -1,8 +1,8 @@
-"""How robust a single pass is, how much of a person's time it takes, and whether its doubts are worth listening to.
+"""How robust a single pass is, how much of a person's time it takes, and how well its uncertainty predicts its errors.
 
 Source: S. Vujasinović's thesis, 6.5 (Eq. 6.6 and 6.7) and 6.6.1. Where the text leaves a choice, the docstrings say
-which one is made. Those of IDI and ACI are the ones that fit the thesis' own tables (6.1 to 6.4): there NoC / ACI is
-about 65, the number of objects, and IDI * (NoC + 65) is about 7,200 s, whatever the method.
+which one is made. For IDI and ACI they fit the thesis' own tables (6.1 to 6.4): there NoC / ACI is about 65, the
+number of objects, and IDI * (NoC + 65) is about 7,200 s, whatever the method.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 ROBUSTNESS_AT = (0.1, 0.25, 0.5)
-"""The IoU that a mask must reach, of the thesis' tables."""
+"""The IoU bounds of the thesis' tables."""
 FRAMES_PER_S = 24.0
-"""Of DAVIS."""
+"""The frame rate of DAVIS."""
 LEAST_PAIRS = 3
-"""Fewer frames than this have no order to speak of."""
+"""With fewer frames no correlation is computed."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One object's way through one video: how often, and when, a person was called.
+    """How often, and when, a person was called for one object of one video.
 
     Attributes:
-        first_frame: where the object was given.
-        end_frame: one behind the last frame of the video.
-        calls: frames at which a person was called, ascending, all behind ``first_frame`` and before ``end_frame``.
+        first_frame: the frame on which the object was given.
+        end_frame: the number of frames of the video.
+        calls: frames at which a person was called, ascending, after ``first_frame`` and before ``end_frame``.
     """
 
     first_frame: int
@@ -44,7 +44,7 @@ class Workload:
 
     @property
     def n_frames(self) -> int:
-        """From the frame the object was given on to the end."""
+        """Frames from the one on which the object was given to the end."""
         return self.end_frame - self.first_frame
 
     def intervals_frames(self) -> NDArray[np.int64]:
@@ -110,7 +110,7 @@ def average_correction_intervals(workloads: Sequence[Workload]) -> NDArray[np.fl
     return np.array(terms, np.float64)
 
 
-def doubt_correlation(uncertainty: NDArray[np.float64], iou: NDArray[np.float64]) -> float | None:
+def uncertainty_correlation(uncertainty: NDArray[np.float64], iou: NDArray[np.float64]) -> float | None:
     """Spearman's rank correlation of uncertainty and IoU with its sign turned, so that 1 is best (thesis, 6.6.1).
 
     Equal values share the mean of their ranks.
@@ -123,7 +123,7 @@ def doubt_correlation(uncertainty: NDArray[np.float64], iou: NDArray[np.float64]
         In [-1, 1]; None with fewer than three frames, or where either is the same on all.
     """
     known = ~(np.isnan(uncertainty) | np.isnan(iou))
-    doubt, quality = uncertainty[known], iou[known]
-    if len(doubt) < LEAST_PAIRS or np.ptp(doubt) == 0 or np.ptp(quality) == 0:
+    levels, quality = uncertainty[known], iou[known]
+    if len(levels) < LEAST_PAIRS or np.ptp(levels) == 0 or np.ptp(quality) == 0:
         return None
-    return float(np.clip(-np.corrcoef(rankdata(doubt), rankdata(quality))[0, 1], -1.0, 1.0))
+    return float(np.clip(-np.corrcoef(rankdata(levels), rankdata(quality))[0, 1], -1.0, 1.0))

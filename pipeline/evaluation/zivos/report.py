@@ -17,10 +17,10 @@ from pipeline.evaluation.timing import PARTS
 from pipeline.evaluation.zivos.metrics import (
     ROBUSTNESS_AT,
     average_correction_intervals,
-    doubt_correlation,
     interaction_density_s,
     number_of_corrections,
     robustness,
+    uncertainty_correlation,
 )
 from pipeline.evaluation.zivos.single_pass import ObjectScore, PassScore
 
@@ -35,8 +35,8 @@ def figures(scores: Sequence[PassScore], frames_per_s: float) -> dict[str, Any]:
     objects = [each for score in scores for each in score.objects]
     workloads = [each.workload for each in objects]
     intervals = average_correction_intervals(workloads)
-    doubts = [value for each in objects if (value := doubts_worth(each)) is not None]
-    by_score = [value for each in objects if (value := scores_worth(each)) is not None]
+    by_uncertainty = [value for each in objects if (value := correlation_of_uncertainty(each)) is not None]
+    by_confidence = [value for each in objects if (value := correlation_of_confidence(each)) is not None]
     n_frames = sum(score.n_frames for score in scores)
     j, f = (_mean_over_objects([getattr(o, name)[o.scored] for o in objects]) for name in ("iou", "f"))
     return {
@@ -49,10 +49,10 @@ def figures(scores: Sequence[PassScore], frames_per_s: float) -> dict[str, Any]:
         "idi_s": interaction_density_s(workloads, frames_per_s),
         "aci": float(intervals.mean()) if len(intervals) else None,
         "aci_sum": float(intervals.sum()),
-        "spearman_median": float(np.median(doubts)) if doubts else None,
-        "spearman_quartiles": [float(q) for q in np.quantile(doubts, (0.25, 0.75))] if doubts else None,
-        "spearman_objects": len(doubts),
-        "spearman_of_score_median": float(np.median(by_score)) if by_score else None,
+        "spearman_median": float(np.median(by_uncertainty)) if by_uncertainty else None,
+        "spearman_quartiles": [float(q) for q in np.quantile(by_uncertainty, (0.25, 0.75))] if by_uncertainty else None,
+        "spearman_objects": len(by_uncertainty),
+        "spearman_of_score_median": float(np.median(by_confidence)) if by_confidence else None,
         "seconds_per_frame": sum(score.seconds for score in scores) / n_frames if n_frames else None,
         "seconds_per_frame_by_part": {
             part: sum(score.part_seconds[part] for score in scores) / n_frames if n_frames else None for part in PARTS
@@ -60,16 +60,16 @@ def figures(scores: Sequence[PassScore], frames_per_s: float) -> dict[str, Any]:
     }
 
 
-def doubts_worth(score: ObjectScore) -> float | None:
-    """Spearman's correlation of one object, over the scored frames that show it, before anybody corrected them."""
+def correlation_of_uncertainty(score: ObjectScore) -> float | None:
+    """Spearman's correlation of uncertainty and IoU before corrections, over the scored frames that show the object."""
     counted = score.scored & score.present
-    return doubt_correlation(score.uncertainty[counted], score.found_iou[counted])
+    return uncertainty_correlation(score.uncertainty[counted], score.found_iou[counted])
 
 
-def scores_worth(score: ObjectScore) -> float | None:
-    """As `doubts_worth`, of the confidence that stands at every mask (see `pipeline.session.propagation`)."""
+def correlation_of_confidence(score: ObjectScore) -> float | None:
+    """As `correlation_of_uncertainty`, of the confidence of each mask (see `pipeline.session.propagation`)."""
     counted = score.scored & score.present
-    return doubt_correlation(score.doubt[counted], score.found_iou[counted])
+    return uncertainty_correlation(score.one_minus_confidence[counted], score.found_iou[counted])
 
 
 def pass_entry(score: PassScore, frames_per_s: float, object_ids: Mapping[int, int]) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def clip_entry(
 
 
 def zivos_report(
-    finished: Sequence[Mapping[str, PassScore]],
+    passes: Sequence[Mapping[str, PassScore]],
     entries: Sequence[Mapping[str, Any]],
     kinds: Sequence[str],
     settings: Mapping[str, Any],
@@ -112,12 +112,12 @@ def zivos_report(
     """The whole document.
 
     Args:
-        finished: clip by clip the passes by kind.
+        passes: of each finished clip, by kind.
         entries: of the same clips, from `clip_entry`.
         kinds: of passes, in the order of the run.
         settings: of the run; some of them also stand at the top.
         device: the torch device in use.
-        complete: whether everything asked for is in it.
+        complete: whether all clips are in it.
     """
     rate = settings["frames_per_s"]
     return {
@@ -127,8 +127,8 @@ def zivos_report(
         **{key: settings[key] for key in ("method", "segmenter", "seed")},
         "settings": dict(settings),
         "frames": sum(entry["frames"] for entry in entries),
-        "objects": sum(len(next(iter(passes.values())).objects) for passes in finished),
-        "passes": {kind: figures([passes[kind] for passes in finished], rate) for kind in kinds},
+        "objects": sum(len(next(iter(of_clip.values())).objects) for of_clip in passes),
+        "passes": {kind: figures([of_clip[kind] for of_clip in passes], rate) for kind in kinds},
         "peak_rss_mib": peak_rss_mib(),
         "machine": machine(device),
         "versions": versions(),
@@ -149,8 +149,8 @@ def _object_entry(score: ObjectScore, object_id: int) -> dict[str, Any]:
         "robustness": {f"{at:g}": robustness([scored], at) for at in ROBUSTNESS_AT},
         "calls": list(score.calls),
         "answered": list(score.answered),
-        "spearman": doubts_worth(score),
-        "spearman_of_score": scores_worth(score),
+        "spearman": correlation_of_uncertainty(score),
+        "spearman_of_score": correlation_of_confidence(score),
         "iou": _rounded(score.iou),
         "found_iou": _rounded(score.found_iou),
         "uncertainty": _rounded(score.uncertainty),

@@ -156,27 +156,27 @@ def short_clips(tmp_path: Path) -> list[ClipFiles]:
     return find_clips(tmp_path)
 
 
-def shown(clip: LongClip) -> list[tuple[int, int]]:
+def sources(clip: LongClip) -> list[tuple[int, int]]:
     """The clip and frame behind every frame."""
-    return [(each.clip_index, each.frame_index) for each in clip.shown]
+    return [(each.clip_index, each.frame_index) for each in clip.sources]
 
 
 def test_one_clip_forth_and_back_without_standing_still(short_clips: list[ClipFiles]) -> None:
-    clip = LongClip.of(short_clips[:1], 11)
-    assert shown(clip) == [(0, k) for k in (0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 2)]
+    clip = LongClip.from_clips(short_clips[:1], 11)
+    assert sources(clip) == [(0, k) for k in (0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 2)]
     assert len(clip) == len(clip.frames) == 11
 
 
 def test_clips_in_turn(short_clips: list[ClipFiles]) -> None:
     a, b = [(0, k) for k in (0, 1, 2, 3, 2, 1, 0)], [(1, k) for k in (0, 1, 2, 1, 0)]
-    assert shown(LongClip.of(short_clips, 20)) == [*a, *b, *a, *b][:20]
+    assert sources(LongClip.from_clips(short_clips, 20)) == [*a, *b, *a, *b][:20]
 
 
 def test_frames_and_truth_belong_together(short_clips: list[ClipFiles]) -> None:
-    clip = LongClip.of(short_clips, 24)
+    clip = LongClip.from_clips(short_clips, 24)
     assert clip.object_ids == (1, 2, 3), "object 1 of b is another one than object 1 of a"
     assert clip.size_hw_px == clip.frames.size_hw_px == (32, 48)
-    for frame_index, (clip_index, k) in enumerate(shown(clip)):
+    for frame_index, (clip_index, k) in enumerate(sources(clip)):
         assert abs(int(clip.frames.frame(frame_index).mean()) - (100 * clip_index + 10 * k)) <= 2
         for object_id in clip.object_ids:
             absent = (object_id == 3) != (clip_index == 1)
@@ -187,7 +187,7 @@ def test_frames_and_truth_belong_together(short_clips: list[ClipFiles]) -> None:
 
 
 def test_one_clip_counts_and_the_other_is_an_interlude(short_clips: list[ClipFiles]) -> None:
-    clip = LongClip.of(short_clips, 24, counted="b")
+    clip = LongClip.from_clips(short_clips, 24, counted="b")
     assert clip.object_ids == (1,)
     assert [clip.mask(k, 1).any() for k in range(12)] == [False] * 7 + [True] * 5
     assert clip.name == "a+b"
@@ -195,22 +195,22 @@ def test_one_clip_counts_and_the_other_is_an_interlude(short_clips: list[ClipFil
 
 def test_a_frame_that_comes_again_is_a_new_one(short_clips: list[ClipFiles]) -> None:
     """A long video has no frames in common with itself: a cache that knew them would flatter it."""
-    frames = LongClip.of(short_clips, 20).frames
+    frames = LongClip.from_clips(short_clips, 20).frames
     assert [frame_identity(frames, k) for k in range(20)] == [None] * 20
     assert frame_identity(short_clips[0].frames, 0) is not None
 
 
 def test_a_clip_of_one_frame(short_clips: list[ClipFiles]) -> None:
     single = ClipFiles("one", short_clips[0].image_paths[:1], short_clips[0].mask_paths[:1], short_clips[0].size_hw_px)
-    assert shown(LongClip.of([single], 3)) == [(0, 0)] * 3
+    assert sources(LongClip.from_clips([single], 3)) == [(0, 0)] * 3
 
 
 def test_clips_that_make_no_long_one_are_refused(short_clips: list[ClipFiles], tmp_path: Path) -> None:
     write_clip(tmp_path, "c", np.ones((2, 16, 16), np.uint8))
     with pytest.raises(ValueError, match="need one size, but got a 48x32 px, c 16x16 px"):
-        LongClip.of([short_clips[0], *find_clips(tmp_path, ["c"])], 9)
+        LongClip.from_clips([short_clips[0], *find_clips(tmp_path, ["c"])], 9)
     with pytest.raises(ValueError, match="must be one of a, b, but got c"):
-        LongClip.of(short_clips, 9, counted="c")
+        LongClip.from_clips(short_clips, 9, counted="c")
     for none in ([], short_clips):
         with pytest.raises(ValueError, match="a clip and a frame at least"):
-            LongClip.of(none, 0)
+            LongClip.from_clips(none, 0)

@@ -186,7 +186,7 @@ def test_a_method_for_many_objects_at_once(clips: dict[str, ClipFiles], frames_p
     assert len(set(prompted)) == len(prompted) == 2 * frames_per_round
     assert min(score.rounds[-1].j.values()) > 0.5
     for object_id in (1, 2):
-        assert score.own_j[object_id] == pytest.approx(score.rounds[-1].j[object_id], abs=0.2)
+        assert score.raw_j[object_id] == pytest.approx(score.rounds[-1].j[object_id], abs=0.2)
     for frame_index in range(N_FRAMES):
         first, second = (score.masks[object_id][frame_index].decode() for object_id in (1, 2))
         assert not (first & second).any()

@@ -10,11 +10,11 @@ import pytest
 
 from pipeline.evaluation.timing import (
     PARTS,
-    EncoderWatch,
+    EmbeddingLog,
+    LoggedSegmenter,
     Stopwatch,
     TimedFrames,
     TimedPart,
-    WatchedSegmenter,
     timed_method,
 )
 from pipeline.methods.base import Method
@@ -94,11 +94,11 @@ class Encoder:
 
 
 def test_embeddings_are_counted_by_what_the_frames_show() -> None:
-    watch = EncoderWatch()
-    assert (watch.n_calls, watch.most_per_frame) == (0, 0)
+    log = EmbeddingLog()
+    assert (log.n_calls, log.most_per_frame) == (0, 0)
     for index in (0, 1, 0, 2, 0):
-        watch.add(FRAMES[index].copy(), 0.0, 1.0)
-    assert (watch.n_calls, watch.most_per_frame) == (5, 3)
+        log.add(FRAMES[index].copy(), 0.0, 1.0)
+    assert (log.n_calls, log.most_per_frame) == (5, 3)
 
 
 @pytest.mark.parametrize(
@@ -113,19 +113,19 @@ def test_embeddings_are_counted_by_what_the_frames_show() -> None:
     ids=["none", "one after the other", "overlapping threads", "one inside another", "cut at both ends"],
 )
 def test_time_in_which_any_embedding_was_made_counts_once(spans_s: list[tuple[float, float]], busy_s: float) -> None:
-    watch = EncoderWatch()
+    log = EmbeddingLog()
     for begin_s, end_s in spans_s:
-        watch.add(FRAMES[0], begin_s, end_s)
-    assert watch.busy_s(0.0, 10.0) == pytest.approx(busy_s)
+        log.add(FRAMES[0], begin_s, end_s)
+    assert log.busy_s(0.0, 10.0) == pytest.approx(busy_s)
 
 
 def test_a_watched_segmenter_behaves_as_the_segmenter_itself() -> None:
-    watch = EncoderWatch()
-    segmenter = WatchedSegmenter(Encoder(), watch)
+    log = EmbeddingLog()
+    segmenter = LoggedSegmenter(Encoder(), log)
     assert isinstance(segmenter, Encoder)
     assert segmenter.name == "encoder"
     assert segmenter.embed(FRAMES[0]) == pytest.approx(np.mean(FRAMES[0]))
-    assert watch.n_calls == 1
-    assert 0.0 < watch.busy_s(0.0, 1e9) < 1.0
+    assert log.n_calls == 1
+    assert 0.0 < log.busy_s(0.0, 1e9) < 1.0
     with pytest.raises(AttributeError, match="nothing"):
         _ = segmenter.nothing

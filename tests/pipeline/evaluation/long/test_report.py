@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.evaluation.datasets import LongClip, find_clips
 from pipeline.evaluation.long.child import peak_own_rss_mib
-from pipeline.evaluation.long.report import length_entry, long_report, pace_s
+from pipeline.evaluation.long.report import length_entry, long_report, steady_seconds
 from pipeline.types import RunLengthMask
 from tests.pipeline.evaluation.davis_folder import write_clip
 
@@ -18,15 +18,15 @@ SETTINGS = {"frame_disk_mib": 64, "embedding_disk_mib": 0}
 
 
 def test_one_pause_does_not_change_the_pace() -> None:
-    assert pace_s([0.1] * 30) == pytest.approx(0.1)
-    assert pace_s([0.1] * 20 + [60.0] + [0.1] * 9) == pytest.approx(0.1)
-    assert pace_s([0.1] * 15 + [0.3] * 15) == pytest.approx(0.2)
-    assert pace_s([0.5]) == 0.5
+    assert steady_seconds([0.1] * 30) == pytest.approx(0.1)
+    assert steady_seconds([0.1] * 20 + [60.0] + [0.1] * 9) == pytest.approx(0.1)
+    assert steady_seconds([0.1] * 15 + [0.3] * 15) == pytest.approx(0.2)
+    assert steady_seconds([0.5]) == 0.5
 
 
 def test_work_that_comes_in_chunks_counts_whole() -> None:
     """Ten frames wait for the chunk that brings them: the first of each pays for all."""
-    assert pace_s(([1.0] + [0.0] * 9) * 10) == pytest.approx(0.1)
+    assert steady_seconds(([1.0] + [0.0] * 9) * 10) == pytest.approx(0.1)
 
 
 def measured(clip: LongClip, n_frames: int, seconds: list[float]) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def clip(tmp_path: Path) -> LongClip:
     labels = np.zeros((5, 24, 32), np.uint8)
     labels[:, 4:12, 4:12] = 1
     write_clip(tmp_path, "a", labels)
-    return LongClip.of(find_clips(tmp_path), 40)
+    return LongClip.from_clips(find_clips(tmp_path), 40)
 
 
 def test_start_and_end_of_one_length(clip: LongClip) -> None:

@@ -29,7 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def long_clip(data: Path, *names: str, n_frames: int = N_FRAMES) -> LongClip:
-    return LongClip.of(find_clips(data, names), n_frames, counted=names[0])
+    return LongClip.from_clips(find_clips(data, names), n_frames, counted=names[0])
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,9 @@ from typer.testing import CliRunner, Result
 
 import pipeline.methods
 from ls_backend.cli.main import app
-from pipeline.evaluation.speed.command import METHOD, suspicious
+from pipeline.evaluation.speed.command import METHOD
 from pipeline.evaluation.speed.measurement import SpeedBench
+from pipeline.evaluation.speed.report import implausible
 from tests import tiny_sam2
 from tests.clips import REPOSITORY
 from tests.pipeline.evaluation.speed.box_method import BoxMethod, BoxSegmenter
@@ -242,6 +243,6 @@ def test_figures_that_say_less_than_they_seem_to_are_named(
         "empty_masks": [0, 5],
     }
     document = {"clip": {"frames": 10}, "counts": counts}
-    assert suspicious(document) == {}
+    assert implausible(document) == {}
     change(counts)
-    assert suspicious(document) == {part: problem}
+    assert implausible(document) == {part: problem}

@@ -10,7 +10,14 @@ import pytest
 
 from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.evaluation.speed.clip import EncodedFrames
-from pipeline.evaluation.speed.measurement import NAIVE, NAIVE_FRAMES, RoundTimes, SpeedBench, SpeedPass, naive_loop
+from pipeline.evaluation.speed.measurement import (
+    NAIVE_FRAMES,
+    NAIVE_LOOP,
+    RoundTimes,
+    SpeedBench,
+    SpeedMeasurement,
+    time_naive_loop,
+)
 from pipeline.evaluation.speed.report import SpeedRun, is_met, ratios_of, speed_report, targets
 from pipeline.methods import MethodChoice, build_method
 from pipeline.video.frames import FrameSource
@@ -39,7 +46,7 @@ def bench() -> SpeedBench:
 
 
 def test_a_pass_counts_every_frame_of_every_round(bench: SpeedBench) -> None:
-    (measured,) = bench.passes
+    (measured,) = bench.measurements
     assert len(measured.encoder_s) == N_FRAMES
     assert len(measured.decoder_s) == 10
     assert measured.one_object is not None
@@ -58,7 +65,7 @@ def test_a_pass_counts_every_frame_of_every_round(bench: SpeedBench) -> None:
 
 
 def test_a_pass_times_what_it_says(bench: SpeedBench) -> None:
-    (measured,) = bench.passes
+    (measured,) = bench.measurements
     one, many = measured.one_object, measured.many_objects
     assert one is not None
     assert many is not None
@@ -106,7 +113,7 @@ def test_a_frame_that_is_embedded_again_is_counted(bench: SpeedBench) -> None:
 
 
 def test_the_ratios_are_quotients_of_what_was_measured() -> None:
-    measured = SpeedPass(
+    measured = SpeedMeasurement(
         encoder_s=[1.0, 1.0, 2.0, 2.0, 1.5, 1.5],
         decoder_s=[0.1, 0.1, 9.0],
         one_object=round_of(12.0),
@@ -120,7 +127,7 @@ def test_the_ratios_are_quotients_of_what_was_measured() -> None:
         "first_mask_vs_decoder": pytest.approx(2.0),
         "encoder_busy": pytest.approx(0.9),
     }
-    assert set(ratios_of(SpeedPass(), N_FRAMES).values()) == {None}
+    assert set(ratios_of(SpeedMeasurement(), N_FRAMES).values()) == {None}
 
 
 @pytest.mark.parametrize(
@@ -147,8 +154,8 @@ def test_a_target_is_met_or_not(ratio: float | None, target: dict[str, float], m
 
 def test_the_report_takes_the_middle_of_the_passes(bench: SpeedBench) -> None:
     several = SpeedBench(bench.clip, bench.method, N_OBJECTS, "cpu")
-    several.passes = [
-        SpeedPass(one_object=round_of(10.0), many_objects=round_of(10.0 * factor)) for factor in (1.2, 5.0, 1.4)
+    several.measurements = [
+        SpeedMeasurement(one_object=round_of(10.0), many_objects=round_of(10.0 * factor)) for factor in (1.2, 5.0, 1.4)
     ]
     document = speed_report(several, RUN, [], {"decoder": "failed"}, complete=False)
     assert document["ratios"]["ten_objects_vs_one"] == pytest.approx(1.4)
@@ -166,8 +173,8 @@ def test_before_anything_is_measured_there_is_a_report_without_figures(bench: Sp
 
 
 def test_the_naive_loop_embeds_every_frame_for_every_object(bench: SpeedBench) -> None:
-    one, three = naive_loop(bench, 1, "random"), naive_loop(bench, N_OBJECTS, "random")
-    assert (one.name, one.objects, three.objects) == (NAIVE, 1, N_OBJECTS)
+    one, three = time_naive_loop(bench, 1, "random"), time_naive_loop(bench, N_OBJECTS, "random")
+    assert (one.name, one.objects, three.objects) == (NAIVE_LOOP, 1, N_OBJECTS)
     assert one.frames_timed == three.frames_timed == NAIVE_FRAMES
     assert one.seconds_per_frame is not None
     assert three.seconds_per_frame is not None

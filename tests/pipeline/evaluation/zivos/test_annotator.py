@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pipeline.evaluation.datasets import Truth
-from pipeline.evaluation.zivos.annotator import Agent, Corrections, GivenBy, centre_click, random_schedule
+from pipeline.evaluation.zivos.annotator import (
+    Corrections,
+    InitialPrompt,
+    SinglePassAnnotator,
+    centre_click,
+    random_schedule,
+)
 from pipeline.types import BoolMask, MaskPrompt, PointPrompt, RunLengthMask
 
 
@@ -55,36 +61,38 @@ def test_the_click_is_always_positive_and_on_the_object(mask: BoolMask) -> None:
     assert mask[int(click.y_px), int(click.x_px)]
 
 
-@pytest.mark.parametrize("given_by", GivenBy)
-def test_each_object_is_given_once_where_it_is_first_seen(given_by: GivenBy) -> None:
-    agent = Agent(truth(), given_by)
-    prompts = [agent.first_prompts(frame_index) for frame_index in range(4)]
+@pytest.mark.parametrize("initial_prompt", InitialPrompt)
+def test_each_object_is_given_once_where_it_is_first_seen(initial_prompt: InitialPrompt) -> None:
+    annotator = SinglePassAnnotator(truth(), initial_prompt)
+    prompts = [annotator.initial_prompts(frame_index) for frame_index in range(4)]
     assert [[prompt.object_id for prompt in each] for each in prompts] == [[1], [], [2], []]
-    if given_by is GivenBy.MASK:
+    if initial_prompt is InitialPrompt.MASK:
         assert prompts[2] == [MaskPrompt(2, 2, RunLengthMask.encode(truth().mask(2, 2)))]
     else:
         assert prompts[2] == [centre_click(truth().mask(2, 2), 2, 2)]
 
 
 def test_an_object_is_given_later_where_its_first_frame_was_skipped() -> None:
-    agent = Agent(truth(), GivenBy.CLICKS)
-    assert [prompt.object_id for prompt in agent.first_prompts(3)] == [1, 2]
+    annotator = SinglePassAnnotator(truth(), InitialPrompt.CLICKS)
+    assert [prompt.object_id for prompt in annotator.initial_prompts(3)] == [1, 2]
 
 
 def test_a_request_gets_one_click_and_none_where_the_object_is_absent() -> None:
-    agent = Agent(truth(), GivenBy.MASK)
-    assert agent.called(2, [2, 1, 2]) == (1, 2), "each object once"
-    assert agent.answers(2, (1, 2)) == [centre_click(truth().mask(2, 2), 2, 2)]
+    annotator = SinglePassAnnotator(truth(), InitialPrompt.MASK)
+    assert annotator.objects_to_correct(2, [2, 1, 2]) == (1, 2), "each object once"
+    assert annotator.clicks(2, (1, 2)) == [centre_click(truth().mask(2, 2), 2, 2)]
 
 
 def test_without_corrections_nobody_comes() -> None:
-    agent = Agent(truth(), GivenBy.MASK, Corrections.NONE)
-    assert agent.called(1, [1, 2]) == ()
+    annotator = SinglePassAnnotator(truth(), InitialPrompt.MASK, Corrections.NONE)
+    assert annotator.objects_to_correct(1, [1, 2]) == ()
 
 
 def test_random_corrections_keep_to_the_schedule() -> None:
-    agent = Agent(truth(), GivenBy.MASK, Corrections.RANDOM, {1: frozenset({1, 3}), 2: frozenset({3})})
-    assert [agent.called(frame_index, [1, 2]) for frame_index in range(4)] == [(), (1,), (), (1, 2)]
+    annotator = SinglePassAnnotator(
+        truth(), InitialPrompt.MASK, Corrections.RANDOM, {1: frozenset({1, 3}), 2: frozenset({3})}
+    )
+    assert [annotator.objects_to_correct(frame_index, [1, 2]) for frame_index in range(4)] == [(), (1,), (), (1, 2)]
 
 
 @pytest.mark.parametrize(("corrections", "schedule"), [(Corrections.RANDOM, None), (Corrections.NONE, {})])
@@ -92,7 +100,7 @@ def test_a_schedule_goes_with_random_corrections(
     corrections: Corrections, schedule: dict[int, frozenset[int]] | None
 ) -> None:
     with pytest.raises(ValueError, match="random corrections, and no others, need a schedule"):
-        Agent(truth(), GivenBy.MASK, corrections, schedule)
+        SinglePassAnnotator(truth(), InitialPrompt.MASK, corrections, schedule)
 
 
 @given(arrays(np.bool_, 30), st.integers(0, 40), st.integers(0, 3))

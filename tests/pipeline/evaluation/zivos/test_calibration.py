@@ -12,20 +12,20 @@ from hypothesis import strategies as st
 
 from pipeline.evaluation.timing import PARTS
 from pipeline.evaluation.zivos.calibration import (
+    AlarmSamples,
     CalibrationSettings,
-    Choice,
-    Evidence,
+    ThresholdChoice,
+    alarms_of_failed_frames,
+    alarms_of_failures,
+    alarms_of_falls,
     best_by_f1,
     by_rate,
-    change,
+    early_alarms,
     failures,
     falls,
-    of_calls,
-    of_falls,
-    of_memory,
-    option_words,
+    threshold_options,
     thresholds,
-    warnings,
+    uncertainty_rise,
 )
 from pipeline.evaluation.zivos.calibration_report import calibration_report
 from pipeline.evaluation.zivos.single_pass import ObjectScore, PassScore
@@ -48,9 +48,9 @@ def score(iou: list[float], uncertainty: list[float], absent: tuple[int, ...] = 
     )
 
 
-def failing(chance: np.random.Generator, n_frames: int = 200) -> ObjectScore:
+def failing(rng: np.random.Generator, n_frames: int = 200) -> ObjectScore:
     """Every 40 frames the mask is lost for ten; two frames before S rises by 0.2 or more, else by less than 0.1."""
-    iou, uncertainty = np.full(n_frames, 0.9), chance.uniform(0, 0.1, n_frames)
+    iou, uncertainty = np.full(n_frames, 0.9), rng.uniform(0, 0.1, n_frames)
     for onset in range(40, n_frames, 40):
         iou[onset : onset + 10] = 0.2
         uncertainty[onset - 2 : onset] = 0.3
@@ -59,7 +59,9 @@ def failing(chance: np.random.Generator, n_frames: int = 200) -> ObjectScore:
 
 
 def test_change_is_that_against_the_frame_before() -> None:
-    assert change(score([1, 1, 1, 1], [NAN, 0.2, 0.5, 0.1])) == pytest.approx([NAN, NAN, 0.3, -0.4], nan_ok=True)
+    assert uncertainty_rise(score([1, 1, 1, 1], [NAN, 0.2, 0.5, 0.1])) == pytest.approx(
+        [NAN, NAN, 0.3, -0.4], nan_ok=True
+    )
 
 
 def test_failures_and_falls_by_hand() -> None:
@@ -72,28 +74,28 @@ def test_failures_and_falls_by_hand() -> None:
 def test_warnings_by_hand() -> None:
     levels = np.array([NAN, 0.1, 0.4, 0.0, 0.2, 0.0, 0.3])
     wrong = np.array([False, False, False, True, True, False, False])
-    found = warnings(levels, wrong, 2)
+    found = early_alarms(levels, wrong, 2)
     assert found.levels == pytest.approx([0.1, 0.4, 0.0, 0.2, 0.0, 0.3])
     assert found.right.tolist() == [True, True, True, True, False, False]
     assert found.peaks == pytest.approx([0.4])
-    judged = found.judged(0.2)
-    assert (judged.n_alarms, judged.n_right, judged.n_found, judged.n_events) == (3, 2, 1, 1)
-    assert (judged.precision, judged.recall) == pytest.approx((2 / 3, 1.0))
-    assert judged.per_100_frames == pytest.approx(50)
-    assert judged.chance == pytest.approx(4 / 6)
-    assert judged.f1 == judged.gain == pytest.approx(0), "two of three are right, as of blind alarms"
-    surer = found.judged(0.35)
+    quality = found.quality_at(0.2)
+    assert (quality.n_alarms, quality.n_right, quality.n_found, quality.n_events) == (3, 2, 1, 1)
+    assert (quality.precision, quality.recall) == pytest.approx((2 / 3, 1.0))
+    assert quality.per_100_frames == pytest.approx(50)
+    assert quality.base_rate == pytest.approx(4 / 6)
+    assert quality.f1 == quality.gain == pytest.approx(0), "two of three are right, as of blind alarms"
+    surer = found.quality_at(0.35)
     assert (surer.precision, surer.gain, surer.recall, surer.f1) == (1, 1, 1, 1)
 
 
 def test_a_stretch_from_the_first_frame_on_is_no_event() -> None:
-    assert len(warnings(np.array([0.5, 0.5, 0.1]), np.array([True, True, False]), 2).peaks) == 0
+    assert len(early_alarms(np.array([0.5, 0.5, 0.1]), np.array([True, True, False]), 2).peaks) == 0
 
 
 def test_an_event_without_a_known_level_before_it_is_not_found() -> None:
-    found = warnings(np.array([NAN, NAN, 0.5]), np.array([False, True, True]), 2)
+    found = early_alarms(np.array([NAN, NAN, 0.5]), np.array([False, True, True]), 2)
     assert found.peaks.tolist() == [-np.inf]
-    assert found.judged(0.1).recall == 0
+    assert found.quality_at(0.1).recall == 0
 
 
 @st.composite
@@ -112,20 +114,20 @@ def test_warnings_against_loops(drawn: tuple[np.ndarray, np.ndarray, int], thres
     n_right = sum(any(wrong[s] for s in range(t, min(t + horizon, n_frames - 1) + 1)) for t in alarms)
     onsets = [t for t in range(1, n_frames) if wrong[t] and not wrong[t - 1]]
     n_found = sum(any(t - horizon <= s <= t for s in alarms) for t in onsets)
-    judged = warnings(levels, wrong, horizon).judged(threshold)
-    assert (judged.n_alarms, judged.n_right) == (len(alarms), n_right)
-    assert (judged.n_found, judged.n_events) == (n_found, len(onsets))
+    quality = early_alarms(levels, wrong, horizon).quality_at(threshold)
+    assert (quality.n_alarms, quality.n_right) == (len(alarms), n_right)
+    assert (quality.n_found, quality.n_events) == (n_found, len(onsets))
 
 
 def test_the_thresholds_are_those_that_tell_failures_apart() -> None:
-    chance = np.random.default_rng(0)
-    found = thresholds([failing(chance), failing(chance)], SETTINGS)
-    tau_u = found["tau_u"].judged
+    rng = np.random.default_rng(0)
+    found = thresholds([failing(rng), failing(rng)], SETTINGS)
+    tau_u = found["tau_u"].quality
     assert tau_u is not None
     assert 0.1 < tau_u.threshold <= 0.3
     assert (tau_u.recall, tau_u.n_events) == (1.0, 8)
     assert tau_u.precision == 1.0
-    tau_m = found["tau_m"].judged
+    tau_m = found["tau_m"].quality
     assert tau_m is not None
     assert 0.3 < tau_m.threshold <= 0.35
     assert tau_m.f1 == 1.0
@@ -144,22 +146,22 @@ def test_too_few_failures_choose_nothing() -> None:
 
 def test_doubts_that_say_nothing_choose_nothing() -> None:
     """The lower the level, the likelier the failure: no alarm is better than a blind one."""
-    upside_down = Evidence(np.arange(1, 11) / 10, np.arange(10) < 5, np.array([0.1, 0.2, 0.3, 0.4, 0.5]))
+    upside_down = AlarmSamples(np.arange(1, 11) / 10, np.arange(10) < 5, np.array([0.1, 0.2, 0.3, 0.4, 0.5]))
     choice = best_by_f1(upside_down, SETTINGS)
     assert choice.value is None
     assert choice.reason == "no alarm is right more often than one at random would be (50%)"
 
 
 def test_tau_p_stays_below_tau_u() -> None:
-    evidence = Evidence(np.array([0.1, 0.2, 0.3, 0.4]), np.array([False, True, True, True]), np.array([0.3, 0.4]))
+    evidence = AlarmSamples(np.array([0.1, 0.2, 0.3, 0.4]), np.array([False, True, True, True]), np.array([0.3, 0.4]))
     assert best_by_f1(evidence, SETTINGS).value == pytest.approx(0.25), "between 0.2 and 0.3"
     assert best_by_f1(evidence, SETTINGS, below=0.25).value == pytest.approx(0.15)
     assert best_by_f1(evidence, SETTINGS, below=0.1).reason == "no level lies below 0.1"
 
 
-def judged(threshold: float | None) -> Choice:
-    evidence = Evidence(np.array([1.0]), np.array([True]), np.array([1.0]))
-    return Choice(None, "too little") if threshold is None else Choice(evidence.judged(threshold))
+def choice_of(threshold: float | None) -> ThresholdChoice:
+    evidence = AlarmSamples(np.array([1.0]), np.array([True]), np.array([1.0]))
+    return ThresholdChoice(None, "too little") if threshold is None else ThresholdChoice(evidence.quality_at(threshold))
 
 
 @pytest.mark.parametrize("tau_u", [None, 0.1234])
@@ -168,7 +170,7 @@ def judged(threshold: float | None) -> Choice:
 def test_the_words_are_settings_that_the_method_takes(
     tau_u: float | None, tau_p: float | None, tau_m: float | None
 ) -> None:
-    words = option_words({"tau_u": judged(tau_u), "tau_p": judged(tau_p), "tau_m": judged(tau_m)})
+    words = threshold_options({"tau_u": choice_of(tau_u), "tau_p": choice_of(tau_p), "tau_m": choice_of(tau_m)})
     given = {name: float(value) for name, value in parse_options(words).items()}
     settings = LazySettings(**given)  # type: ignore[arg-type]
     assert settings.tau_u == (tau_u or LazySettings().tau_u)
@@ -178,7 +180,7 @@ def test_the_words_are_settings_that_the_method_takes(
 
 @pytest.mark.parametrize(("per_100", "expected"), [(100.0, 0.1), (25.0, 0.4), (50.0, 0.3), (1.0, None)])
 def test_a_wanted_rate_needs_no_failures(per_100: float, expected: float | None) -> None:
-    calm = Evidence(np.array([0.1, 0.2, 0.3, 0.4]), np.zeros(4, np.bool_), np.empty(0))
+    calm = AlarmSamples(np.array([0.1, 0.2, 0.3, 0.4]), np.zeros(4, np.bool_), np.empty(0))
     found = by_rate(calm, per_100)
     assert found.value == (None if expected is None else pytest.approx(expected))
     assert (found.reason == "") is (expected is not None)
@@ -186,15 +188,15 @@ def test_a_wanted_rate_needs_no_failures(per_100: float, expected: float | None)
 
 @given(st.lists(st.floats(-1, 1), max_size=60), st.floats(0.5, 60))
 def test_the_rate_is_kept(levels: list[float], per_100: float) -> None:
-    evidence = Evidence(np.array(levels), np.zeros(len(levels), np.bool_), np.empty(0))
+    evidence = AlarmSamples(np.array(levels), np.zeros(len(levels), np.bool_), np.empty(0))
     choice = by_rate(evidence, per_100)
-    if choice.judged is not None:
-        assert choice.judged.per_100_frames <= per_100
+    if choice.quality is not None:
+        assert choice.quality.per_100_frames <= per_100
 
 
 def test_many_levels_give_few_candidates() -> None:
     levels = np.random.default_rng(0).uniform(0, 1, 5000)
-    candidates = Evidence(levels, np.zeros(5000, np.bool_), np.empty(0)).candidates()
+    candidates = AlarmSamples(levels, np.zeros(5000, np.bool_), np.empty(0)).candidates()
     assert 100 < len(candidates) <= 300
     assert candidates == sorted(candidates)
     assert candidates[-1] == pytest.approx(levels.max(), abs=2e-4)
@@ -217,9 +219,9 @@ def test_impossible_settings_are_refused(settings: dict[str, float], message: st
 
 
 def passes(n_clips: int) -> list[PassScore]:
-    chance = np.random.default_rng(1)
+    rng = np.random.default_rng(1)
     seconds = dict.fromkeys(PARTS, 0.0)
-    return [PassScore(f"clip {k}", 200, (failing(chance),), 1.0, seconds) for k in range(n_clips)]
+    return [PassScore(f"clip {k}", 200, (failing(rng),), 1.0, seconds) for k in range(n_clips)]
 
 
 def document(n_clips: int) -> dict[str, Any]:
@@ -234,10 +236,10 @@ def test_the_report_judges_each_half_by_the_other() -> None:
     assert all(half["f1"] > 0.9 for half in halves)
     assert len(report["options"]) == 3
     assert report["counts"]["failures"] == 16
-    for name, of in (("tau_u", of_calls), ("tau_p", of_falls), ("tau_m", of_memory)):
+    for name, of in (("tau_u", alarms_of_failures), ("tau_p", alarms_of_falls), ("tau_m", alarms_of_failed_frames)):
         scores = [each for one in passes(4) for each in one.objects]
         chosen = report["thresholds"][name]
-        same = of(scores, SETTINGS).judged(chosen["threshold"])
+        same = of(scores, SETTINGS).quality_at(chosen["threshold"])
         assert (chosen["precision"], chosen["recall"]) == (same.precision, same.recall)
 
 

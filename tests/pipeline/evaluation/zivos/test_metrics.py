@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from pipeline.evaluation.zivos.metrics import (
     Workload,
     average_correction_intervals,
-    doubt_correlation,
     interaction_density_s,
     number_of_corrections,
     robustness,
+    uncertainty_correlation,
 )
 
 
@@ -119,16 +119,16 @@ def test_impossible_calls_are_refused(calls: tuple[int, ...]) -> None:
     ],
 )
 def test_doubt_correlation(uncertainty: tuple[float, ...], iou: tuple[float, ...], expected: float | None) -> None:
-    found = doubt_correlation(series(*uncertainty), series(*iou))
+    found = uncertainty_correlation(series(*uncertainty), series(*iou))
     assert found is None if expected is None else found == pytest.approx(expected)
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=3, max_size=20))
 def test_only_the_order_matters_and_more_iou_for_doubt_turns_the_sign(pairs: list[tuple[int, int]]) -> None:
     doubt, quality = (np.array(column, np.float64) / 6 for column in zip(*pairs, strict=True))
-    found = doubt_correlation(doubt, quality)
-    stretched = doubt_correlation(np.exp(3 * doubt), quality**3)
-    turned = doubt_correlation(-doubt, quality)
+    found = uncertainty_correlation(doubt, quality)
+    stretched = uncertainty_correlation(np.exp(3 * doubt), quality**3)
+    turned = uncertainty_correlation(-doubt, quality)
     if found is None:
         assert stretched is None
         assert turned is None

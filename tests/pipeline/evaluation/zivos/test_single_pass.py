@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.evaluation.metrics import boundary_accuracy, region_similarity
-from pipeline.evaluation.zivos.annotator import Corrections, GivenBy, centre_click
+from pipeline.evaluation.zivos.annotator import Corrections, InitialPrompt, centre_click
 from pipeline.evaluation.zivos.report import clip_entry, figures, zivos_report
-from pipeline.evaluation.zivos.single_pass import PassScore, calls_at_random, run_pass, same_calls_at_random
+from pipeline.evaluation.zivos.single_pass import PassScore, corrections_at_random, run_pass, same_number_at_random
 from pipeline.methods.base import Method
 from pipeline.methods.lazy import Lazy
 from pipeline.methods.lazy_video import LazySettings
@@ -80,7 +80,7 @@ def asking() -> Method:
 
 @pytest.fixture(scope="module")
 def requested(clip: SmallClip, asking: Method) -> PassScore:
-    return run_pass(clip, asking, GivenBy.MASK)
+    return run_pass(clip, asking, InitialPrompt.MASK)
 
 
 def by_hand(clip: SmallClip, method: Method) -> dict[int, dict[int, tuple[BoolMask, BoolMask, bool]]]:
@@ -93,14 +93,14 @@ def by_hand(clip: SmallClip, method: Method) -> dict[int, dict[int, tuple[BoolMa
         new = [] if image is None else [i for i in (1, 2) if i not in begun and clip.mask(t, i).any()]
         given: list[Prompt] = [MaskPrompt(i, t, RunLengthMask.encode(clip.mask(t, i))) for i in new]
         begun |= set(new)
-        shown = session.feed(image, given)
-        found = {result.object_id: result.mask.decode() for result in shown.results}
-        asked = {request.object_id for request in shown.requests} - set(new)
-        clicks = [centre_click(clip.mask(t, i), i, t) for i in sorted(asked) if clip.mask(t, i).any()]
-        after = session.correct(clicks) if clicks else shown
+        before = session.feed(image, given)
+        found = {result.object_id: result.mask.decode() for result in before.results}
+        requested = {request.object_id for request in before.requests} - set(new)
+        clicks = [centre_click(clip.mask(t, i), i, t) for i in sorted(requested) if clip.mask(t, i).any()]
+        after = session.correct(clicks) if clicks else before
         final = {result.object_id: result.mask.decode() for result in after.results}
         for i in begun:
-            notes[i][t] = (found.get(i, nothing), final.get(i, nothing), i in asked)
+            notes[i][t] = (found.get(i, nothing), final.get(i, nothing), i in requested)
     return notes
 
 
@@ -136,7 +136,7 @@ def test_a_missing_frame_is_an_empty_mask_and_asks_for_nothing(requested: PassSc
 
 
 def test_without_corrections_nobody_is_called_and_masks_are_those_found(clip: SmallClip, asking: Method) -> None:
-    alone = run_pass(clip, asking, GivenBy.CLICKS, Corrections.NONE)
+    alone = run_pass(clip, asking, InitialPrompt.CLICKS, Corrections.NONE)
     for each in alone.objects:
         assert (each.calls, each.answered) == ((), ())
         assert each.found_iou == pytest.approx(each.iou)
@@ -144,9 +144,9 @@ def test_without_corrections_nobody_is_called_and_masks_are_those_found(clip: Sm
 
 
 def test_random_corrections_are_as_many_at_other_frames(clip: SmallClip, asking: Method, requested: PassScore) -> None:
-    schedule = same_calls_at_random(requested, seed=3)
-    assert schedule == same_calls_at_random(requested, seed=3)
-    score = run_pass(clip, asking, GivenBy.MASK, Corrections.RANDOM, schedule)
+    schedule = same_number_at_random(requested, seed=3)
+    assert schedule == same_number_at_random(requested, seed=3)
+    score = run_pass(clip, asking, InitialPrompt.MASK, Corrections.RANDOM, schedule)
     for each, asked in zip(score.objects, requested.objects, strict=True):
         on_schedule = schedule[each.object_id]
         usable = [t for t in range(each.first_frame + 1, N_FRAMES) if clip.mask(t, each.object_id).any()]
@@ -156,7 +156,7 @@ def test_random_corrections_are_as_many_at_other_frames(clip: SmallClip, asking:
 
 
 def test_a_given_number_of_random_corrections(clip: SmallClip) -> None:
-    schedule = calls_at_random(clip, 3, seed=0)
+    schedule = corrections_at_random(clip, 3, seed=0)
     assert {i: len(frames) for i, frames in schedule.items()} == {1: 3, 2: 3}
     assert not schedule[1] & {0, *HIDDEN}
     assert min(schedule[2]) > 2
@@ -164,7 +164,7 @@ def test_a_given_number_of_random_corrections(clip: SmallClip) -> None:
 
 def test_a_method_that_cannot_work_online_is_refused(clip: SmallClip) -> None:
     with pytest.raises(ValueError, match="lazy"):
-        run_pass(clip, built(), GivenBy.MASK)
+        run_pass(clip, built(), InitialPrompt.MASK)
 
 
 def test_what_a_click_means_is_passed_on(clip: SmallClip, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +175,7 @@ def test_what_a_click_means_is_passed_on(clip: SmallClip, monkeypatch: pytest.Mo
 
     def clicks(means: ClickMeans) -> int:
         segmenter.calls.clear()
-        run_pass(clip, method, GivenBy.MASK, click_means=means)
+        run_pass(clip, method, InitialPrompt.MASK, click_means=means)
         return sum(_is_clicked(call) for call in segmenter.calls)
 
     assert clicks(ClickMeans.NEW_MASK) > clicks(ClickMeans.WHERE)
