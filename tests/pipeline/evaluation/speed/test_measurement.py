@@ -90,7 +90,7 @@ def test_a_part_that_was_not_run_has_no_figure(bench: SpeedBench) -> None:
     for name, step in fresh.steps(1):
         if name == "one object":
             step()
-    ratios = ratios_of(fresh.passes[0], N_FRAMES)
+    ratios = ratios_of(fresh.measurements[0], N_FRAMES)
     assert {name for name, ratio in ratios.items() if ratio is not None} == {"later_round_vs_round1", "encoder_busy"}
 
 
@@ -107,9 +107,9 @@ def test_a_frame_that_is_embedded_again_is_counted(bench: SpeedBench) -> None:
     wasteful = SpeedBench(bench.clip, Wasteful(BoxSegmenter(0.0, 0.0)), 2, "cpu")
     for _, step in wasteful.steps(1):
         step()
-    assert wasteful.passes[0].embeddings_per_frame[1] > 1
+    assert wasteful.measurements[0].embeddings_per_frame[1] > 1
     document = speed_report(wasteful, RUN, [], {}, complete=True)
-    assert document["counts"]["embeddings_per_frame"] == wasteful.passes[0].embeddings_per_frame[1]
+    assert document["counts"]["embeddings_per_frame"] == wasteful.measurements[0].embeddings_per_frame[1]
 
 
 def test_the_ratios_are_quotients_of_what_was_measured() -> None:
