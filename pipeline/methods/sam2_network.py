@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torchvision.transforms.v2.functional import InterpolationMode, normalize, resize
 
 from model_zoo.sam2 import new_inference_session
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
@@ -159,6 +158,9 @@ class Sam2Network(SerializableEmbeddings):
 
     def pixel_values(self, frame_rgb: FrameRGB) -> torch.Tensor:
         """The image encoder's input (1, 3, side, side) float32 for a frame (H, W, 3) uint8."""
+        # torchvision takes seconds to load, and the settings in this file are read for every method.
+        from torchvision.transforms.v2.functional import InterpolationMode, normalize, resize
+
         image = torch.from_numpy(np.array(frame_rgb)).to(self._device).permute(2, 0, 1)[None]
         square = resize(image, [self._side_px, self._side_px], InterpolationMode.BILINEAR, antialias=True)
         normalised: torch.Tensor = normalize(square.float() / 255.0, _MEAN_RGB, _STD_RGB)
