@@ -1,8 +1,8 @@
 """The segmenter on HQ-SAM: SAM with a further output token that reads finer features (Ke et al., "Segment Anything in
 High Quality", NeurIPS 2023).
 
-The network is used from outside, without a fork, and differs from SAM's in two places. Its encoder also gives the
-features after an early block; together with the last ones they make the HQ features (the paper's global-local fusion,
+The network is used unchanged, and differs from SAM's in two places. Its encoder also returns the features
+after an early block; together with the last ones they make the HQ features (the paper's global-local fusion,
 Sec. 3.2.2). Its decoder adds the logits of the HQ token, read from these, to those of a SAM token.
 """
 
@@ -38,7 +38,7 @@ class HqSamSegmenter(SamSegmenter):
     _n_candidates = 1
 
     def __init__(self, model: Any, *, name: str, device: str = "cpu", hq_token_only: bool = False) -> None:
-        """Take over a model: it moves to the device, into evaluation mode, and needs no gradients any more.
+        """Move the model to the device, into evaluation mode, and switch its gradients off.
 
         Args:
             model: from `model_zoo.hq_sam.load_hq_sam`, or any other `segment_anything_hq.modeling.Sam`.
@@ -60,7 +60,7 @@ class HqSamSegmenter(SamSegmenter):
     def _masks(
         self, embedding: HqSamEmbedding, inputs: dict[str, torch.Tensor], multimask: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """As the decoder's own ``forward``, which would make the HQ features anew."""
+        """As the decoder's own ``forward``, which would compute the HQ features again."""
         hq_features = embedding.hq_features.to(self._device, torch.float32)[None]
         logits, predicted_iou = self._model.mask_decoder.predict_masks(**inputs, hq_features=hq_features)
         rows = torch.arange(len(logits), device=logits.device)

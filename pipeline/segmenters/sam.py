@@ -1,4 +1,4 @@
-"""The segmenter on segment-anything: any `Sam` of that package, used from outside, without a fork.
+"""The segmenter on segment-anything: any `Sam` of that package, unchanged.
 
 CRSTM (I-PT, Sec. III-D) reads the image features that leave the mask decoder's two-way transformer and replaces the
 dense prompt embedding. The package returns neither, so a forward hook on that transformer keeps its second output, and
@@ -8,10 +8,11 @@ the prompt encoder and the mask decoder are called one after the other here, as 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -29,19 +30,20 @@ from pipeline.segmenters.base import (
     Segmentation,
 )
 from pipeline.segmenters.resizing import Resizing, resizing
-from pipeline.segmenters.rows import alike_rows, per_row
 from pipeline.segmenters.serialization import SerializableEmbeddings
 from pipeline.types import FrameRGB
 
 NO_OBJECT_LOGIT = -16.0
-"""Where there is no object for certain: rows without prompts, and the padding. About what SAM says of background."""
+"""Logit where there surely is no object: rows without prompts, and the padding. SAM gives about this to background."""
 MAX_ROWS = 16
 """Objects decoded in one call; with SAM's own sizes a row needs about 40 MiB while it is decoded."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class SamEmbedding:
-    """The image encoder's answer to one frame, kept in main memory whatever the device.
+    """The image encoder's output for one frame, kept in main memory whatever the device.
 
     ``features`` is (C, gh, gw), (256, 64, 64) with SAM's own sizes: float32 (4 MiB), or float16 (2 MiB) where the
     encoder ran under autocast, whose results have no more digits than that. Sizes are (height, width) in pixels: of the
@@ -69,12 +71,12 @@ class SamSegmenter(SerializableEmbeddings):
     """
 
     uses_mask_prior = False
-    # What a relative of SAM, whose encoder and decoder give something else, replaces; with `_encode` and `_masks`.
+    # Subclasses whose encoder and decoder return something else replace these, `_encode` and `_masks`.
     _embedding_type: type[SamEmbedding] = SamEmbedding
     _n_candidates = 3
 
     def __init__(self, model: Sam, *, name: str, device: str = "cpu") -> None:
-        """Take over a model: it moves to the device, into evaluation mode, and needs no gradients any more.
+        """Move the model to the device, into evaluation mode, and switch its gradients off.
 
         Args:
             model: from `model_zoo.segment_anything.load_sam`, or any other `Sam`.
@@ -128,11 +130,11 @@ class SamSegmenter(SerializableEmbeddings):
         return self.features(embedding)
 
     def learn(self, references: Sequence[ReferenceFrame], previous: Any = None) -> None:  # noqa: ARG002
-        """Nothing: SAM has no part that a video could teach."""
+        """None: SAM has no appearance model."""
         return None
 
     def adapt(self, appearance: None, embedding: SamEmbedding, low_res_logits: FloatMap) -> None:
-        """SAM learns nothing of a frame's mask."""
+        """None: SAM has no appearance model."""
 
     def segment(
         self,
@@ -155,14 +157,14 @@ class SamSegmenter(SerializableEmbeddings):
             ValueError: a sequence has not one item per object, or an item the wrong shape.
         """
         n_objects = len(prompts.objects)
-        masks = per_row("mask_input", mask_input, n_objects)
-        readouts = per_row("readout", readout, n_objects)
+        masks = _per_object("mask_input", mask_input, n_objects)
+        readouts = _per_object("readout", readout, n_objects)
         shape = (n_objects, self._n_candidates if multimask else 1)
         logits = np.full((*shape, *self._low_res), NO_OBJECT_LOGIT, np.float32)
         predicted_iou = np.zeros(shape, np.float32)
         queries = [MemoryQuery(torch.zeros((self._channels, 0), device=self._device))] * n_objects
         with torch.inference_mode():
-            for rows in alike_rows(prompts.objects, MAX_ROWS):
+            for rows in _batches(prompts.objects):
                 sparse = self._sparse([prompts.objects[row] for row in rows], embedding.original_size_px)
                 dense = self._dense([masks[row] for row in rows])
                 for position, row in enumerate(rows):
@@ -189,10 +191,9 @@ class SamSegmenter(SerializableEmbeddings):
             return MemoryEntry(query.keys.contiguous(), self._dense([low_res_logits])[0].flatten(1).contiguous())
 
     def to_low_res(self, embedding: SamEmbedding, logits: FloatMap) -> FloatMap:
-        """Logits (H, W) at the segmenter's own resolution: resized and padded as the image was, then averaged by cell.
+        """Logits (H, W) at the segmenter's own resolution: resized and padded as the image was, averaged by cell.
 
-        The padding is `NO_OBJECT_LOGIT`, but for the cells next to the image: they repeat its border, so that
-        `to_full_size`, which interpolates across, gives the border back.
+        The padding is `NO_OBJECT_LOGIT`, see `Resizing.down`.
 
         Raises:
             ValueError: the logits do not have the frame's size.
@@ -201,14 +202,9 @@ class SamSegmenter(SerializableEmbeddings):
             raise ValueError(
                 f"expected logits of the frame's size {embedding.original_size_px}, but got {logits.shape}"
             )
-        side_px = self._transform.target_length
-        height_px, width_px = embedding.input_size_px
         with torch.inference_mode():
-            whole = torch.from_numpy(np.ascontiguousarray(logits, np.float32))
-            low_res = self._resizing(embedding).down(whole)
-            low_res[-(-height_px * self._low_res[0] // side_px) + 1 :] = NO_OBJECT_LOGIT
-            low_res[:, -(-width_px * self._low_res[1] // side_px) + 1 :] = NO_OBJECT_LOGIT
-            return np.asarray(low_res.numpy(), np.float32)
+            full_size = torch.from_numpy(np.ascontiguousarray(logits, np.float32))
+            return np.asarray(self._resizing(embedding).down(full_size, NO_OBJECT_LOGIT).numpy(), np.float32)
 
     def to_full_size(self, embedding: SamEmbedding, low_res_logits: FloatMap) -> FloatMap:
         """Logits (H, W) of the frame's size, equal to those of the package's own `Sam.postprocess_masks`.
@@ -222,7 +218,7 @@ class SamSegmenter(SerializableEmbeddings):
             return np.asarray(self._resizing(embedding).up(low_res).numpy(), np.float32)
 
     def _resizing(self, embedding: SamEmbedding) -> Resizing:
-        """Between a frame's size and the low resolution; on the CPU, as the maps are small."""
+        """Between the frame's size and the low resolution; on the CPU, as the maps are small."""
         return resizing(
             embedding.original_size_px, embedding.input_size_px, self._transform.target_length, self._low_res
         )
@@ -258,7 +254,7 @@ class SamSegmenter(SerializableEmbeddings):
         return dense
 
     def _mix(self, dense: torch.Tensor, readout: MemoryReadout | None) -> None:
-        """Mix a dense prompt embedding (C, gh, gw) in place with what the memory said."""
+        """Mix a dense prompt embedding (C, gh, gw) in place with what was read from the memory."""
         if readout is None or not readout.values.shape[1]:
             return
         expected = (self._channels, self._grid[0] * self._grid[1])
@@ -284,11 +280,11 @@ class SamSegmenter(SerializableEmbeddings):
         return logits, predicted_iou, keys.float()
 
     def _encode(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What an embedding keeps of a preprocessed image (1, 3, side, side), by the names of its fields."""
+        """The tensors that an embedding keeps of a preprocessed image (1, 3, side, side), by field name."""
         return {"features": self._model.image_encoder(image)[0]}
 
     def _masks(self, embedding: Any, inputs: dict[str, torch.Tensor], multimask: bool) -> Any:  # noqa: ARG002
-        """Logits (B, K, h, w) and predicted IoU (B, K), from what every decoder of the family takes."""
+        """Logits (B, K, h, w) and predicted IoU (B, K); ``inputs`` are common to SAM's and HQ-SAM's decoders."""
         return self._model.mask_decoder(**inputs, multimask_output=multimask)
 
     def _mask_tensor(self, masks: Sequence[FloatMap]) -> torch.Tensor:
@@ -302,3 +298,27 @@ class SamSegmenter(SerializableEmbeddings):
 
     def _tensor(self, values: Any) -> torch.Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=self._device)
+
+
+def _per_object(name: str, values: Sequence[T | None] | None, n_objects: int) -> Sequence[T | None]:
+    """An optional sequence of one item per object; None for every object if there is no sequence.
+
+    Raises:
+        ValueError: it has more or fewer items; the message uses ``name``.
+    """
+    if values is None:
+        return [None] * n_objects
+    if len(values) != n_objects:
+        raise ValueError(f"{name} must have one item per object, but got {len(values)} for {n_objects} objects")
+    return values
+
+
+def _batches(objects: Sequence[ObjectPrompts]) -> Iterator[list[int]]:
+    """Rows of objects with equally many points and the same presence of a box; rows without prompts are left out."""
+    groups: defaultdict[tuple[int, bool], list[int]] = defaultdict(list)
+    for row, each in enumerate(objects):
+        if len(each.points_xy_px) or each.box_xyxy_px is not None:
+            groups[len(each.points_xy_px), each.box_xyxy_px is not None].append(row)
+    for rows in groups.values():
+        for start in range(0, len(rows), MAX_ROWS):
+            yield rows[start : start + MAX_ROWS]

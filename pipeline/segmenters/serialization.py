@@ -1,4 +1,4 @@
-"""Embeddings of networks as bytes, in the form of safetensors: reading them runs no code, unlike a pickle."""
+"""Embeddings of networks as bytes in the safetensors format. Unlike with pickle, reading them runs no code."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-_SIZE_BYTES = 8
-_NOTES = "notes"
-_SAMPLES = 64
+_HEADER_SIZE_BYTES = 8
+_NOTES_KEY = "notes"
+_VALUES_PER_TENSOR = 64
 
 
 class SerializableEmbeddings:
-    """What makes a segmenter's embeddings storable, see `pipeline.embeddings.cache.StorableEmbeddings`.
+    """Base class that makes a network's embeddings storable, see `pipeline.embeddings.cache.StorableEmbeddings`.
 
-    An embedding is a dataclass of tensors in main memory, tuples of them, and tuples of numbers.
+    An embedding is a dataclass whose fields are tensors in main memory, tuples of them, or tuples of numbers.
     """
 
     _embedding_type: type[Any]
@@ -33,11 +33,11 @@ class SerializableEmbeddings:
 
     @cached_property
     def stored_as(self) -> str:
-        """The name and the weights."""
+        """The name and a digest of the weights."""
         return f"{self.name}|{weights_digest(self._model)}"
 
     def pack(self, embedding: Any) -> bytes:
-        """An embedding as bytes."""
+        """Turn an embedding into bytes."""
         tensors: dict[str, torch.Tensor] = {}
         notes: dict[str, Any] = {}
         for name, part in vars(embedding).items():
@@ -48,17 +48,18 @@ class SerializableEmbeddings:
                 notes[name] = len(part)
             else:
                 notes[name] = list(part)
-        return bytes(save(tensors, {_NOTES: json.dumps(notes)}))
+        return bytes(save(tensors, {_NOTES_KEY: json.dumps(notes)}))
 
     def unpack(self, data: bytes) -> Any:
-        """The embedding again.
+        """Turn bytes from `pack` into the embedding again.
 
         Raises:
             ValueError: the bytes are not what `pack` gave.
         """
         try:
-            header = json.loads(data[_SIZE_BYTES : _SIZE_BYTES + int.from_bytes(data[:_SIZE_BYTES], "little")])
-            tensors, notes = load(data), json.loads(header["__metadata__"][_NOTES])
+            header_end = _HEADER_SIZE_BYTES + int.from_bytes(data[:_HEADER_SIZE_BYTES], "little")
+            header = json.loads(data[_HEADER_SIZE_BYTES:header_end])
+            tensors, notes = load(data), json.loads(header["__metadata__"][_NOTES_KEY])
             parts = {field.name: _part(field.name, tensors, notes) for field in fields(self._embedding_type)}
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             expected = self._embedding_type.__name__
@@ -74,10 +75,10 @@ def _part(name: str, tensors: dict[str, torch.Tensor], notes: dict[str, Any]) ->
 
 
 def weights_digest(model: torch.nn.Module) -> str:
-    """Tells a network's weights from others: a digest over names, sizes and some values of every tensor."""
+    """A digest of a network's weights: over names, sizes and some values of every tensor."""
     digest = blake2b(digest_size=16)
     for name, tensor in sorted(model.state_dict().items()):
         flat = tensor.detach().reshape(-1)
-        sample = flat[:: max(1, len(flat) // _SAMPLES)].to("cpu", torch.float64)
+        sample = flat[:: max(1, len(flat) // _VALUES_PER_TENSOR)].to("cpu", torch.float64)
         digest.update(f"{name}{tuple(tensor.shape)}".encode() + sample.numpy().tobytes())
     return digest.hexdigest()
