@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from pipeline.types import BoolMask
 
 SATURATED_LOGIT = 4.0
+"""Of `saturated_logits`: a probability of 0.98."""
 _LEVELS = 16
+"""Of a `SoftMask`: few enough to compress well, enough for fusing."""
 
 
 def bounding_box(mask: BoolMask) -> tuple[float, float, float, float]:
@@ -58,9 +60,10 @@ class SoftMask:
     def pack(cls, logits: NDArray[np.float32]) -> SoftMask:
         """Keep the probabilities of logits (H, W) float32."""
         height_px, width_px = logits.shape
-        small = cv2.resize(logits, _half_size(height_px, width_px), interpolation=cv2.INTER_AREA)
-        probability = 1.0 / (1.0 + np.exp(-np.clip(small, -20.0, 20.0)))
-        levels = np.rint(probability * _LEVELS).astype(np.uint8)
+        small = np.asarray(
+            cv2.resize(logits, _half_size(height_px, width_px), interpolation=cv2.INTER_AREA), np.float32
+        )
+        levels = np.rint(probabilities(small) * _LEVELS).astype(np.uint8)
         return cls(height_px, width_px, zlib.compress(levels.tobytes(), 1))
 
     def small(self) -> NDArray[np.float32]:

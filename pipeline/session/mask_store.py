@@ -25,7 +25,7 @@ from pipeline.session.object_state import (
 )
 from pipeline.types import BoolMask, FrameResult, PointPrompt, Prompt, RunLengthMask
 from pipeline.uncertainty import object_uncertainties, objects_near
-from pipeline.video.frames import RecentFrames
+from pipeline.video.frames import FrameSource
 
 _LEAST_CLAIM, _GREATEST_CLAIM = 0.51, 0.999
 """Probabilities of an object within its own mask, at least and at most."""
@@ -44,7 +44,7 @@ class MaskStore:
     Where pixels are claimed by several objects, a mask without probabilities claims them with its score.
     """
 
-    def __init__(self, frames: RecentFrames, probabilities_mib: float = PROBABILITIES_MIB) -> None:
+    def __init__(self, frames: FrameSource, probabilities_mib: float = PROBABILITIES_MIB) -> None:
         self.frames = frames
         self.objects: dict[int, ObjectState] = {}
         self.lock = threading.RLock()

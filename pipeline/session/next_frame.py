@@ -21,7 +21,7 @@ GOOD_SCORE = 0.97
 """The confidence that a frame is expected to have after a correction on it."""
 REACH_FRAMES = 30.0
 """How fast the effect of a correction falls with the distance: at this distance a third (1/e) of it is left. Of 5, 12
-and 30 frames, 30 did best on clips whose true masks are known (docs/bench.md)."""
+and 30 frames, 30 did best on clips whose true masks are known (docs/results.md)."""
 FAR_BONUS = 0.05
 """By this share a gain counts more at a distance of `REACH_FRAMES` and more from all prompted frames. Of frames that
 look alike, prefer those that nobody looked near."""

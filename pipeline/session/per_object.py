@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import fusion
-from pipeline.masks import saturated_logits
+from pipeline.masks import probabilities, saturated_logits
 from pipeline.methods.base import Anchor, Estimate, PerObjectVideo
 from pipeline.prompting import merge_prompts, split_at_last_mask
 from pipeline.session.mask_store import MaskStore
@@ -134,7 +134,7 @@ def _fused(
 ) -> FrameMask:
     """The prediction of one frame from the near side, fused with the one from the far side."""
     assert far_mask.soft is not None
-    probability = (1.0 / (1.0 + np.exp(-np.clip(estimate.logits, -20.0, 20.0)))).astype(np.float32)
+    probability = probabilities(estimate.logits)
     far_probability = far_mask.soft.probabilities()
     weight = fusion.linear_weight(estimate.frame_index, near.frame_index, far.frame_index)
     weight = fusion.trusted_weight(weight, estimate.fusion_weight, far_trust)

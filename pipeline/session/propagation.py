@@ -16,7 +16,7 @@ from pipeline.types import FrameResult
 
 CARRIED_SHARE = 0.02
 """How much of each frame's uncertainty lowers the confidence of the frames after it; chosen on clips whose true masks
-are known (docs/bench.md)."""
+are known (docs/results.md)."""
 
 
 class Propagation(Protocol):

@@ -17,7 +17,7 @@ from pipeline.session.object_state import FrameMask, ObjectState
 from pipeline.session.propagation import AccumulatedUncertainty
 from pipeline.types import FrameResult, FrameRGB, Prompt, RunLengthMask
 from pipeline.uncertainty import entropy_map, most_uncertain
-from pipeline.video.frames import FrameError, RecentFrames
+from pipeline.video.frames import FrameError
 
 RECENT_FRAMES = 2
 """The newest frame, and the one that its masks are propagated from."""
@@ -257,7 +257,7 @@ class NewestFrame:
     @classmethod
     def without_masks(cls, frames: FrameBuffer) -> NewestFrame:
         """The frame that was added last, before it has any mask."""
-        return cls(len(frames) - 1, MaskStore(RecentFrames(frames, limit_mib=0)))
+        return cls(len(frames) - 1, MaskStore(frames))
 
     def mask(self, object_id: int) -> FrameMask:
         """The current mask of an object.

@@ -1,12 +1,13 @@
-"""Masks that are moved to where a person clicked."""
+"""Masks that are moved to where a person clicked, and probabilities that are kept small."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.masks import moved_to
+from pipeline.masks import SoftMask, moved_to, probabilities
 
 HEIGHT_PX, WIDTH_PX = 40, 60
 
@@ -41,3 +42,14 @@ def test_a_mask_moved_to_its_own_middle_stays() -> None:
     mask = np.zeros((HEIGHT_PX, WIDTH_PX), np.bool_)
     mask[3:8, 10:21] = True
     assert (moved_to(mask, 15.5, 5.5) == mask).all()
+
+
+@pytest.mark.parametrize("size_hw_px", [(1, 1), (7, 12), (64, 80)])
+def test_packed_probabilities_come_back_at_full_size_and_nearly_the_same(size_hw_px: tuple[int, int]) -> None:
+    ys, xs = np.mgrid[: size_hw_px[0], : size_hw_px[1]]
+    logits = (np.hypot(ys - size_hw_px[0] / 2, xs - size_hw_px[1] / 2) * 0.2 - 3.0).astype(np.float32)
+    unpacked = SoftMask.pack(logits).probabilities()
+    assert unpacked.shape == size_hw_px
+    assert unpacked.dtype == np.float32
+    assert np.abs(unpacked - probabilities(logits)).max() < 0.12
+    assert len(SoftMask.pack(logits).data) < logits.nbytes or logits.size < 100

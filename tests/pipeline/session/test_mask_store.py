@@ -8,7 +8,6 @@ import pytest
 from pipeline.session.mask_store import MaskStore
 from pipeline.session.next_frame import place_to_look
 from pipeline.session.object_state import FrameMask, ObjectState
-from pipeline.video.frames import RecentFrames
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
 
 IMAGES, MASKS = moving_square(2)
@@ -26,7 +25,7 @@ def soft_bytes(store: MaskStore) -> list[int]:
 
 @pytest.fixture
 def store() -> MaskStore:
-    made = MaskStore(RecentFrames(ArrayFrames(IMAGES)), probabilities_mib=LIMIT_MIB)
+    made = MaskStore(ArrayFrames(IMAGES), probabilities_mib=LIMIT_MIB)
     made.objects.update({object_id: ObjectState(object_id) for object_id in (1, 2)})
     return made
 
