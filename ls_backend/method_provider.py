@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from ls_backend.settings import Settings
 from model_zoo.registry import find
 from pipeline.embeddings.cache import embedding_cache
-from pipeline.methods import build_method, resolve_device
+from pipeline.methods.choice import build_method
 from pipeline.parts.auto import AUTO, DOWNLOAD_FREE, FIT_FOR_CPU, SMALL, VIDEO_MODELS_BEST_FIRST, resolve_segmenter
+from pipeline.parts.device import resolve_device
 
 if TYPE_CHECKING:
     from pipeline.methods.base import Method

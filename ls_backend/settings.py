@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from pipeline.embeddings.disk import LEAST_MIB
-from pipeline.methods import MethodChoice
+from pipeline.methods.choice import MethodChoice
 from pipeline.settings import ModelSettings
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from model_zoo.store import ModelStore
 from pipeline.embeddings.cache import EmbeddingCache
-from pipeline.methods import MethodChoice, build_method
 from pipeline.methods.base import Method
+from pipeline.methods.choice import MethodChoice, build_method
 
 NOWHERE = ModelStore(Path("/nonexistent/models"))
 

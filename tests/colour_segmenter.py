@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import cv2
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.parts.builtin import SEGMENTERS
+from pipeline.parts import registry
 from pipeline.parts.context import PartContext
 from pipeline.segmenters.base import (
     FloatMap,
@@ -41,7 +42,14 @@ REACH_PX = 5
 
 def use_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make it the segmenter that settings name."""
-    monkeypatch.setitem(SEGMENTERS, NAME, ColourSegmenter)  # type: ignore[misc]
+    group = registry.entry_point_group(registry.SEGMENTER)
+    offered = EntryPoint(NAME, f"{__name__}:{ColourSegmenter.__name__}", group)
+    installed = registry.entry_points
+    monkeypatch.setattr(
+        registry,
+        "entry_points",
+        lambda group: [*installed(group=group), *([offered] if group == offered.group else [])],
+    )
     monkeypatch.setenv("IVOS_SEGMENTER", NAME)
 
 

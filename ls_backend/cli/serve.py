@@ -14,12 +14,12 @@ def serve() -> None:
     from ls_backend.serving import gunicorn_command
     from ls_backend.sessions.repository import require_known_store
     from ls_backend.settings import current
-    from pipeline.methods import require_here
+    from pipeline.methods.choice import require_installed
     from pipeline.settings import settings_message
 
     try:
         settings = current()
-        require_here(settings.method_choice, settings.model_store)
+        require_installed(settings.method_choice, settings.model_store)
         require_known_store(settings)
         command = gunicorn_command(settings)
     except ValidationError as error:

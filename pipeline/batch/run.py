@@ -26,8 +26,7 @@ from pipeline.batch.summary import (
 from pipeline.cli.console import print_note, progress_bar
 from pipeline.cli.stopping import StopRequest
 from pipeline.embeddings.cache import embedding_cache
-from pipeline.methods import MethodChoice, build_method
-from pipeline.methods.options import option_words
+from pipeline.methods.choice import MethodChoice, build_method, option_words
 from pipeline.settings import ModelSettings
 from pipeline.types import FrameResult, Prompt
 from pipeline.video.frames import FrameError, ImageFileFrames

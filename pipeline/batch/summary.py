@@ -14,8 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model_zoo.files import write_atomically
-from pipeline.methods import MethodChoice
-from pipeline.methods.options import option_words
+from pipeline.methods.choice import MethodChoice, option_words
 from pipeline.types import Prompt
 
 SUMMARY_NAME = "summary.json"

@@ -107,7 +107,7 @@ def speed(
 
     from pipeline.evaluation.results import machine, write_json
     from pipeline.evaluation.speed.models import TASK_BY_NAME, ModelSpeed, SampleFrames, time_model
-    from pipeline.methods import limit_torch_threads, resolve_device
+    from pipeline.parts.device import limit_torch_threads, resolve_device
 
     unknown = sorted(set(names or ()) - set(TASK_BY_NAME))
     try:

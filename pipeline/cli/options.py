@@ -9,21 +9,20 @@ from typing import Annotated
 import typer
 
 from model_zoo.store import ModelStore
-from pipeline.methods import METHODS, MethodChoice
-from pipeline.methods.options import parse_options
+from pipeline.methods.choice import MethodChoice, parse_options
 from pipeline.parts.auto import resolve_segmenter
-from pipeline.parts.builtin import BOX_TRACKERS, POINT_TRACKERS, SEGMENTERS
+from pipeline.parts.registry import BOX_TRACKER, METHOD, POINT_TRACKER, SEGMENTER, own_names
 from pipeline.settings import ModelSettings
 
 DEFAULT_CHOICE = MethodChoice()
 
-MethodName = Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")]
+MethodName = Annotated[str, typer.Option(help=f"One of {', '.join(own_names(METHOD))}.")]
 SegmenterName = Annotated[
     str,
-    typer.Option(help=f"auto (the best one whose weights are here), {', '.join(SEGMENTERS)}, or a model of sam2."),
+    typer.Option(help=f"auto (the best one whose weights are here) or one of {', '.join(own_names(SEGMENTER))}."),
 ]
-PointTrackerName = Annotated[str, typer.Option(help=f"One of {', '.join(POINT_TRACKERS)}.")]
-BoxTrackerName = Annotated[str, typer.Option(help=f"One of {', '.join(BOX_TRACKERS)}.")]
+PointTrackerName = Annotated[str, typer.Option(help=f"One of {', '.join(own_names(POINT_TRACKER))}.")]
+BoxTrackerName = Annotated[str, typer.Option(help=f"One of {', '.join(own_names(BOX_TRACKER))}.")]
 Checkpoint = Annotated[
     Path | None, typer.Option(help="The segmenter's weights, instead of what `ivos models pull` brought.")
 ]

@@ -26,7 +26,7 @@ from pipeline.cli.options import (
     resolved_choice,
 )
 from pipeline.cli.stopping import EXIT_INTERRUPTED, Stopped, StopRequest
-from pipeline.methods import ONLINE_METHODS, MethodChoice
+from pipeline.methods.choice import DEFAULT_ONLINE_METHOD, MethodChoice
 from pipeline.parts.auto import AUTO, DOWNLOAD_FREE, SMALL
 from pipeline.streaming.options import END_NAME, IDLE_S, RECONNECTS, OnlineOptions
 from pipeline.streaming.protocol import protocol_schema
@@ -90,7 +90,7 @@ def segment(
     online: Annotated[
         bool,
         typer.Option(
-            "--online", help=f"One pass over frames as they come, with method {ONLINE_METHODS[0]} if none is named."
+            "--online", help=f"One pass over frames as they come, with method {DEFAULT_ONLINE_METHOD} if none is named."
         ),
     ] = False,
     answers: Annotated[
@@ -136,7 +136,7 @@ def segment(
     """
     _require_fitting(context, online)
     if online and not _given(context, "method"):
-        method = ONLINE_METHODS[0]
+        method = DEFAULT_ONLINE_METHOD
     try:
         choice, store = resolved_choice(
             method_choice(method, segmenter, point_tracker, box_tracker, checkpoint, option)

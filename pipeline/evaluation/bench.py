@@ -52,10 +52,10 @@ from pipeline.evaluation.zivos.command import (
     check_protocol,
     run_zivos,
 )
-from pipeline.methods import build_method, resolve_device
 from pipeline.methods.base import Method
-from pipeline.methods.options import option_words
+from pipeline.methods.choice import build_method, option_words
 from pipeline.parts.auto import DOWNLOAD_FREE
+from pipeline.parts.device import resolve_device
 from pipeline.streaming.session import ClickMeans
 from pipeline.video.frames import FrameError
 

@@ -9,7 +9,7 @@ import torch
 
 from pipeline.memory import crstm
 from pipeline.memory.diversity import FrameKeys
-from pipeline.memory.policy import MemoryPolicy
+from pipeline.memory.policies import MemoryPolicy
 from pipeline.segmenters.base import MemoryEntry, MemoryQuery, MemoryReadout
 
 

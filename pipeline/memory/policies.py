@@ -1,32 +1,179 @@
-"""Memory policies by name."""
+"""Memory policies: which frames a memory with a fixed number of slots keeps (thesis, 5.4.2).
+
+A policy only decides; the method stores the entries.
+"""
 
 from __future__ import annotations
 
-from pipeline.memory.policy import FirstInFirstOut, MemoryPolicy
-from pipeline.memory.readmem import ReadMem
+from collections.abc import Iterable
+from typing import Protocol
 
-POLICIES = ("fifo", "readmem")
+import torch
+
+from pipeline.memory import diversity
+from pipeline.memory.diversity import FrameKeys
+
+POLICY_CELLS = 27
+"""Cells along a frame's longer side of the keys that policies compare: half as many as the memory that is read has,
+which makes a comparison sixteen times as cheap."""
+
+MAX_PINNED = 8
+"""So many prompted frames, those pinned last, are compared with others; this bounds what a policy holds and computes.
+The others are as permanent."""
 
 
-def check_policy(name: str, slots: int, least_similarity: float) -> None:
-    """Check settings of a memory policy.
+class MemoryPolicy(Protocol):
+    """Prompted frames are permanent and outside the slots; of the others at most a fixed number is kept.
 
-    Raises:
-        ValueError: the name is unknown, or a number is out of its range.
+    In the thesis the one annotated frame counts as the first of N slots. A person may prompt any number of frames,
+    which would leave no slot for others, so here N slots are N beside the prompted ones. Not for several threads at
+    once.
     """
-    if name not in POLICIES:
-        raise ValueError(f"unknown memory policy {name!r}; known are {', '.join(POLICIES)}")
-    if slots < 0:
-        raise ValueError(f"a memory cannot have {slots} slots; expected 0 (prompted frames alone) or more")
-    if not -1.0 <= least_similarity <= 1.0:
-        raise ValueError(f"the lower similarity bound must be in [-1, 1], but got {least_similarity}")
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Frames in the slots, the one taken longest ago first."""
+        ...
+
+    @property
+    def log_det(self) -> float | None:
+        """Logarithm of the Gram determinant of prompted and kept frames.
+
+        None until all slots are taken: the determinants of fewer frames are not comparable (thesis, Fig. 5.5).
+        """
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes: the keys of at most slots + `MAX_PINNED` frames, on the coarse grid."""
+        ...
+
+    def pin(self, frame_index: int, keys: FrameKeys) -> None:
+        """A prompted frame: permanent until it is discarded."""
+        ...
+
+    def offer(self, frame_index: int, keys: FrameKeys) -> bool:
+        """Whether a frame is to be stored; `kept` then says which others are to stay.
+
+        A frame that is kept already is judged anew, a pinned one is not to be stored again.
+        """
+        ...
+
+    def discard(self, frame_indices: Iterable[int]) -> None:
+        """Forget frames, prompted ones as well."""
+        ...
 
 
-def build_policy(name: str, slots: int, least_similarity: float) -> MemoryPolicy:
-    """A policy with nothing in memory; ``least_similarity`` is for READMem.
+class Slots:
+    """What all policies have in common, see `MemoryPolicy`; the base of their classes."""
 
-    Raises:
-        ValueError: see `check_policy`.
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._held: dict[int, FrameKeys] = {}
+        self._pinned: list[int] = []
+        self._similarities: dict[tuple[int, int], float] = {}
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """See `MemoryPolicy`."""
+        return tuple(frame_index for frame_index in self._held if frame_index not in self._pinned)
+
+    @property
+    def log_det(self) -> float | None:
+        """See `MemoryPolicy`."""
+        if not self.kept or len(self.kept) < self._slots:
+            return None
+        return float(diversity.log_determinant(self.gram()))
+
+    @property
+    def nbytes(self) -> int:
+        """See `MemoryPolicy`."""
+        tensors = [tensor for each in list(self._held.values()) for tensor in (each.keys, each.shares)]
+        return sum({id(tensor): tensor.nbytes for tensor in tensors}.values())
+
+    def gram(self) -> torch.Tensor:
+        """Similarities (M, M) float64 of all frames held, in the order in which they came (Eq. 5.5).
+
+        Each was taken in the frame of reference of the frame that came later: it was the query then. So an entry stays
+        as it is, whatever is looked at, and memories can be compared over time.
+        """
+        frames = list(self._held)
+        matrix = torch.eye(len(frames), dtype=torch.float64)
+        for column, later in enumerate(frames):
+            for row, earlier in enumerate(frames[:column]):
+                pair = earlier, later
+                if pair not in self._similarities:
+                    self._similarities[pair] = diversity.similarity(self._held[later].keys, self._held[earlier].keys)
+                matrix[row, column] = matrix[column, row] = self._similarities[pair]
+        return matrix
+
+    def pin(self, frame_index: int, keys: FrameKeys) -> None:
+        """See `MemoryPolicy`."""
+        self.discard([frame_index])
+        self._held[frame_index] = keys
+        self._pinned.append(frame_index)
+        self.discard(self._pinned[:-MAX_PINNED])
+
+    def discard(self, frame_indices: Iterable[int]) -> None:
+        """See `MemoryPolicy`."""
+        gone = {frame_index for frame_index in frame_indices if self._held.pop(frame_index, None) is not None}
+        if gone:
+            self._pinned = [frame_index for frame_index in self._pinned if frame_index not in gone]
+            self._similarities = {k: value for k, value in self._similarities.items() if not gone & set(k)}
+
+
+class FirstInFirstOut(Slots):
+    """Every frame enters, and the one that entered first leaves: what STM and its successors do."""
+
+    def offer(self, frame_index: int, keys: FrameKeys) -> bool:
+        """See `MemoryPolicy`."""
+        if self._slots < 1 or frame_index in self._pinned:
+            return False
+        self.discard([frame_index])
+        self._held[frame_index] = keys
+        self.discard(self.kept[: -self._slots])
+        return True
+
+
+class ReadMem(Slots):
+    """See `MemoryPolicy`. Every offer costs the same, however long the video is.
+
+    A frame is considered only if it shows the object: the object must look like that on a prompted frame, with a
+    similarity above ``least_similarity`` (the lower similarity bound; 0.5 in the thesis, which compares whole frames,
+    see `object_similarity`). Until the slots are taken every such frame enters (initialisation strategy 1; how often
+    frames are offered is the method's choice); afterwards one that, in the place of some other, raises the Gram
+    determinant, in the place where it raises it most. The frame's similarities are taken in its own frame of reference,
+    those between frames in memory were taken when the later of them came; so the determinant of a full memory never
+    falls while its prompted frames stay the same.
     """
-    check_policy(name, slots, least_similarity)
-    return ReadMem(slots, least_similarity) if name == "readmem" else FirstInFirstOut(slots)
+
+    def __init__(self, slots: int, least_similarity: float = 0.5) -> None:
+        super().__init__(slots)
+        self._least_similarity = least_similarity
+
+    def offer(self, frame_index: int, keys: FrameKeys) -> bool:
+        """See `MemoryPolicy`."""
+        if self._slots < 1 or frame_index in self._pinned:
+            return False
+        self.discard([frame_index])
+        pinned = [self._held[each] for each in self._pinned]
+        if pinned and max(diversity.object_similarity(keys, each) for each in pinned) <= self._least_similarity:
+            return False
+        full = len(self.kept) >= self._slots
+        before = float(diversity.log_determinant(self.gram())) if full else 0.0
+        self._held[frame_index] = keys
+        if full:
+            leaving = self._best_without(before)
+            self.discard([leaving if leaving is not None else frame_index])
+            return leaving is not None
+        return True
+
+    def _best_without(self, before: float) -> int | None:
+        """The kept frame without which the others and the newest have the greatest determinant; None if not above."""
+        similarities, frames = self.gram(), list(self._held)
+        candidates = [frame for frame in frames[:-1] if frame not in self._pinned]
+        others = [[row for row, frame in enumerate(frames) if frame != candidate] for candidate in candidates]
+        rows = torch.tensor(others)
+        found = diversity.log_determinant(similarities[rows[:, :, None], rows[:, None, :]]).tolist()
+        best = max(range(len(found)), key=found.__getitem__)
+        return candidates[best] if found[best] > before else None

@@ -3,113 +3,55 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from pipeline.embeddings.cache import EmbeddingCache
-from pipeline.embeddings.prefetch import EmbeddingPrefetcher
-from pipeline.methods.base import Anchor, Estimate, Interaction, ObjectRound
-from pipeline.methods.concurrent_video import ConcurrentSettings, MemoryVideo
-from pipeline.methods.video_state import VideoState
-from pipeline.segmenters.base import FloatMap, ObjectPrompts, Segmenter
-from pipeline.video.frames import FrameError, FrameSource
+from pipeline.methods.concurrent.settings import ConcurrentSettings
+from pipeline.segmenters.base import Segmenter
+from pipeline.video.frames import FrameSource
+
+if TYPE_CHECKING:
+    from pipeline.methods.concurrent.civos_video import CivosVideo
 
 
 @dataclass(frozen=True)
 class CivosSettings(ConcurrentSettings):
-    """See `ConcurrentSettings`, and one of its own.
+    """The settings of `ConcurrentSettings`, and one more.
 
     Attributes:
-        fusion_score_power: see `pipeline.methods.i_pt.IPtSettings`; it weighs what stands in for the learned fusion.
+        fusion_score_power: where the passes from two prompted frames meet, each one's share by distance is multiplied
+            by its score to this power. It stands in for the thesis' learned fusion. 0 leaves the distance alone.
     """
 
     fusion_score_power: float = 12.0
 
 
 @dataclass(frozen=True)
-class CivosMemory:
-    """What one object's round works with: by object id what the segmenter learnt, and the prompted frames."""
-
-    object_id: int
-    learnt: Mapping[int, Any]
-    task: ObjectRound
-
-
-class CivosVideo:
-    """See `pipeline.methods.base.PerObjectVideo`. One object at a time, and every way begins with an empty memory."""
-
-    clicks_only = True
-
-    def __init__(self, state: VideoState, settings: CivosSettings) -> None:
-        self._state, self._settings = state, settings
-        self._video = MemoryVideo(state, settings, across_rounds=False)
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of what the ways under way remember."""
-        return self._video.held_bytes
-
-    def begin_round(self, task: ObjectRound) -> CivosMemory:
-        """Let the segmenter learn what it wants to; the memory itself begins with every way (4.4.3)."""
-        return CivosMemory(task.object_id, self._video.begin_round([task]), task)
-
-    def segment_prompted(
-        self, frame_index: int, prompts: ObjectPrompts, *, prior: FloatMap | None, memory: CivosMemory | None
-    ) -> Estimate:
-        """Segment one frame from clicks and the mask it had before (4.4.2).
-
-        Raises:
-            FrameError: the frame cannot be read.
-        """
-        self._state.embedding(frame_index)
-        object_id = 0 if memory is None else memory.object_id
-        known = () if memory is None else (memory.task,)
-        answers = list(self._video.interact([Interaction(object_id, frame_index, prompts, prior)], known))
-        return answers[-1][1]
-
-    def propagate(self, anchor: Anchor, frame_indices: range, memory: CivosMemory) -> Iterator[Estimate]:
-        """Follow the object from an anchor; its mask is the first thing in a new memory (4.4.3)."""
-        # Ways in both directions take turns, so each has frames embedded ahead for itself.
-        ahead: EmbeddingPrefetcher[Any] = EmbeddingPrefetcher(self._state.embedding, self._settings.frames_ahead)
-        try:
-            ahead.prefetch(frame_indices)
-            way = self._video.start_pass(memory.object_id, anchor, memory.learnt)
-            for frame_index in frame_indices:
-                try:
-                    embedding = ahead.take(frame_index)
-                except FrameError:
-                    continue
-                (estimate,) = self._video.segment(frame_index, embedding, [way])
-                yield replace(estimate, fusion_weight=max(estimate.score, 0.0) ** self._settings.fusion_score_power)
-        finally:
-            ahead.prefetch(())
-
-    def forget(self, object_id: int) -> None:
-        """Drop what the segmenter learnt of an object."""
-        self._video.forget(object_id)
-
-
-@dataclass(frozen=True)
 class Civos:
     """See `pipeline.methods.base.Method`. Rounds of clicks within restricted ranges (Eq. 4.2 and 4.3).
 
-    Boxes and scribbles reach it as clicks (Eq. 4.5). Each way has a memory of its own, which begins with the frame it
-    leads from and takes in every u-th frame after it, in either direction (4.4.3, 3.1.4).
+    Boxes and scribbles reach the method as clicks (Eq. 4.5). Each pass has a memory of its own. It starts with the
+    frame from which the pass starts and takes in every u-th frame after it, in either direction (4.4.3, 3.1.4).
 
-    Replaced, as they are networks trained for their task: RITM, the interaction module (4.4.2), by the chosen segmenter
-    with the clicks and the earlier mask; MiVOS' key and value encoders and its decoder (4.4.3) by the segmenter's own
-    features, the share of a cell that the object covers, and the segmenter prompted with what was read; the fusion that
-    knows of differences by weighing the passes from both sides by distance and score (I-PT, Eq. 1). What a segmenter
-    itself learns of an object, such as the download-free one's network, comes from all prompted frames.
+    The thesis' networks are trained for their task; they are replaced here. In place of RITM, the interaction module
+    (4.4.2), the chosen segmenter gets the clicks and the earlier mask. In place of MiVOS' key and value encoders and
+    its decoder (4.4.3) stand the segmenter's own features, the share of a cell that the object covers, and the
+    segmenter prompted with what was read. In place of the difference-aware fusion the passes from both sides are
+    weighted by distance and score (I-PT, Eq. 1). What a segmenter itself learns of an object, such as the network of
+    the download-free one, comes from all prompted frames.
     """
 
     segmenter: Segmenter
     embeddings: EmbeddingCache[Any]
     settings: CivosSettings = CivosSettings()
     video_keys: Iterator[int] = field(default_factory=itertools.count, repr=False)
-    """Tells the videos apart in the cache."""
+    """Gives each video its own key in the cache."""
 
     def open(self, frames: FrameSource) -> CivosVideo:
         """Start work on a video."""
+        from pipeline.methods.common.video_state import VideoState
+        from pipeline.methods.concurrent.civos_video import CivosVideo
+
         return CivosVideo(VideoState(frames, self.segmenter, self.embeddings, next(self.video_keys)), self.settings)

@@ -1,44 +1,55 @@
-"""I-PT: points and boxes tracked together, a memory across rounds, several decoding passes (papers: I-PT)."""
+"""I-PT: points and boxes tracked together, and a memory across rounds (Bucher et al., "I-PT")."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.embeddings.cache import EmbeddingCache
-from pipeline.memory.policies import check_policy
-from pipeline.methods.decoding import CrstmSettings, Decoder
-from pipeline.methods.prompt_tracking import PromptTracker, TrackingSettings
-from pipeline.methods.tracked_video import RestartSettings, TrackedVideo
-from pipeline.methods.video_state import VideoState
+from pipeline.memory.policy_settings import check_policy
 from pipeline.segmenters.base import Segmenter
 from pipeline.trackers.boxes.base import BoxTracker
 from pipeline.trackers.points.base import PointTracker
 from pipeline.video.frames import FrameSource
 
+if TYPE_CHECKING:
+    from pipeline.methods.per_object.tracked_video import TrackedVideo
+
 
 @dataclass(frozen=True)
 class IPtSettings:
-    """The paper's settings (IV-C), except where a comment says otherwise.
+    """The paper's settings (IV-C), except where a line says otherwise.
 
     Attributes:
-        positive_points, negative_points: tracked query points of an object.
-        sampling: where points beyond the person's own clicks come from, one of `sampling.STRATEGIES`.
+        positive_points: tracked points on the object.
+        negative_points: tracked points outside the object.
+        sampling: how the points beyond a person's own clicks are chosen: ``random``, ``k_medoids``, ``shi_tomasi`` or
+            ``mixed``.
         use_boxes: track a box as well, and drop points that leave it.
-        min_box_score: below it the tracked box is not believed.
-        use_memory: whether the cross-round space-time module takes part.
-        memory_interval_frames, memory_top_k, memory_rounds, memory_mib: see `CrstmSettings`.
-        memory_policy, memory_slots, memory_similarity: see `CrstmSettings`; 20 slots hold all that a clip of 100 frames
-            offers, so that only longer ones forget.
-        refinement_iterations: after the two passes.
-        restart, restart_frames: see `RestartSettings`. The paper's PIPS keeps its points over the whole range;
-            Lucas-Kanade loses them, so trackers start anew as in SAM-PT.
-        flow_long_side_px: size at which a mask is carried to the next frame, for segmenters that want it.
-        fusion_score_power: where the passes from two interaction frames meet, each one's share by distance (Eq. 1) is
-            multiplied by its score to this power, so that a pass that lost the object does not overrule one that did
-            not. 0 is the paper's equation.
+        min_box_score: ignore a tracked box whose score, in [0, 1], is below this.
+        use_memory: use the cross-round space-time memory.
+        memory_interval_frames: offer one frame in every ``memory_interval_frames`` to the memory (the paper's d).
+        memory_top_k: how many memory cells answer for one cell of the frame (Eq. 4).
+        memory_rounds: the paper's R in Eq. 6: after half as many rounds, memory and frame count equally.
+        memory_mib: upper bound in MiB of one object's memory in one video.
+        memory_policy: which of the offered frames stay in memory: ``fifo`` (the latest) or ``readmem`` (the most
+            diverse).
+        memory_slots: how many offered frames the memory keeps, besides the prompted frames. 20 hold all that a clip of
+            100 frames offers, so only longer clips forget.
+        memory_similarity: READMem's lower similarity bound, in [-1, 1]: an object that looks less similar to every
+            prompted frame than this is not stored.
+        refinement_iterations: decoding iterations after the first two.
+        restart: when the trackers start again from a predicted mask: ``never``, ``horizon``, ``median_area`` or
+            ``similar_area`` (SAM-PT, appendix A). The paper's PIPS keeps its points over the whole range; Lucas-Kanade
+            loses them, so trackers restart as in SAM-PT.
+        restart_frames: after how many frames the trackers restart (SAM-PT's h), at least 1.
+        flow_long_side_px: longer side, in pixels, of the images along whose optical flow a mask is carried to the next
+            frame, for segmenters that use such a mask.
+        fusion_score_power: where the passes from two prompted frames meet, each one's share by distance (Eq. 1) is
+            multiplied by its score to this power. So a pass that lost the object does not overrule one that did not.
+            0 is the paper's equation.
     """
 
     positive_points: int = 8
@@ -74,10 +85,15 @@ class IPt:
     embeddings: EmbeddingCache[Any]
     settings: IPtSettings = IPtSettings()
     video_keys: Iterator[int] = field(default_factory=itertools.count, repr=False)
-    """Tells the videos apart in the cache."""
+    """Gives each video its own key in the cache."""
 
     def open(self, frames: FrameSource) -> TrackedVideo:
         """Start work on a video."""
+        from pipeline.methods.common.decoding import CrstmSettings, Decoder
+        from pipeline.methods.common.video_state import VideoState
+        from pipeline.methods.per_object.prompt_tracking import PromptTracker, TrackingSettings
+        from pipeline.methods.per_object.tracked_video import RestartSettings, TrackedVideo
+
         s = self.settings
         memory = CrstmSettings(
             s.memory_interval_frames,

@@ -5,36 +5,44 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.embeddings.cache import EmbeddingCache
-from pipeline.methods.concurrent_video import ConcurrentSettings, MemoryVideo
-from pipeline.methods.video_state import VideoState
+from pipeline.methods.concurrent.settings import ConcurrentSettings
 from pipeline.segmenters.base import Segmenter
 from pipeline.video.frames import FrameSource
+
+if TYPE_CHECKING:
+    from pipeline.methods.concurrent.video import MemoryVideo
 
 
 @dataclass(frozen=True)
 class IdPro:
-    """See `pipeline.methods.base.Method`. The paper's course of a round, with nothing learned for it.
+    """See `pipeline.methods.base.Method`. A round runs as in the paper, with nothing learned for it.
 
-    As in the paper: prompted frames see each other before anything is propagated (Eq. 1), all prompted frames of all
-    rounds stay in a memory (Eq. 7) that every other frame reads (Eq. 8), and all objects are read and decoded together.
-    The truncated ranges and the propagation of all frames anew in every round are the session's part.
+    As in the paper, prompted frames see each other before anything is propagated (Eq. 1). All prompted frames of all
+    rounds stay in a memory (Eq. 7), which every other frame reads (Eq. 8). All objects are read and decoded together.
+    The session truncates the ranges and propagates all frames again in every round.
 
-    Replaced, as the paper's modules are networks trained for them: across-frame attention (Eq. 4) and the memory update
-    network (AOT's) by the likeness of the segmenter's own features, with one value per object and cell where AOT learns
-    identification vectors; AOT's short-term attention by a mask carried along dense optical flow beside the last
-    frames' memory; the ID-queried decoder by one batched call of the segmenter, prompted with what was read.
+    The paper's modules are networks trained for them; they are replaced here. In place of across-frame attention
+    (Eq. 4) and of the memory update network (AOT's) stands the similarity of the segmenter's own features, with one
+    value per object and cell where AOT learns identification vectors. In place of AOT's short-term attention stands a
+    mask carried along dense optical flow, besides the memory of the latest frames. In place of the ID-queried decoder
+    stands one batched call of the segmenter, prompted with what was read.
     """
+
+    works_online: ClassVar[bool] = True
 
     segmenter: Segmenter
     embeddings: EmbeddingCache[Any]
     settings: ConcurrentSettings = field(default_factory=ConcurrentSettings)
     video_keys: Iterator[int] = field(default_factory=itertools.count, repr=False)
-    """Tells the videos apart in the cache."""
+    """Gives each video its own key in the cache."""
 
     def open(self, frames: FrameSource) -> MemoryVideo:
         """Start work on a video."""
+        from pipeline.methods.common.video_state import VideoState
+        from pipeline.methods.concurrent.video import MemoryVideo
+
         state = VideoState(frames, self.segmenter, self.embeddings, next(self.video_keys))
         return MemoryVideo(state, self.settings)

@@ -1,37 +1,78 @@
-"""Lazy: corrects itself where it begins to doubt, asks a person where it doubts more (papers: thesis, chapter 6)."""
+"""Lazy: corrects itself where it becomes uncertain, asks a person where it is more so (papers: thesis, chapter 6)."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.embeddings.cache import EmbeddingCache
-from pipeline.methods.lazy_video import LazySettings, LazyVideo
-from pipeline.methods.video_state import VideoState
+from pipeline.methods.concurrent.settings import ConcurrentSettings
 from pipeline.segmenters.base import Segmenter
 from pipeline.video.frames import FrameSource
+
+if TYPE_CHECKING:
+    from pipeline.methods.concurrent.lazy_video import LazyVideo
+
+
+@dataclass(frozen=True)
+class LazySettings(ConcurrentSettings):
+    """The settings of `ConcurrentSettings`, and what follows from uncertainty.
+
+    Any threshold may be infinite: it is never reached then.
+
+    Attributes:
+        memory_policy: as in `ConcurrentSettings`; the thesis' READMem by default.
+        tau_u: ask a person where the uncertainty rises by at least this from one frame to the next.
+        tau_p: correct the mask automatically where the uncertainty rises by at least this, and less than ``tau_u``.
+        tau_m: do not store frames that are at least this uncertain in the memory; 0 or more.
+        pseudo_corrections: whether the method corrects its own masks.
+        pseudo_agreement: accept an automatic correction only if its IoU with the first mask is at least this, in
+            [0, 1].
+    """
+
+    memory_policy: str = "readmem"
+    tau_u: float = 0.5
+    tau_p: float = 0.2
+    tau_m: float = 0.8
+    pseudo_corrections: bool = True
+    pseudo_agreement: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 <= self.tau_p <= self.tau_u:
+            raise ValueError(f"thresholds must be 0 <= tau_p <= tau_u, but got {self.tau_p} and {self.tau_u}")
+        if not self.tau_m >= 0.0:
+            raise ValueError(f"tau_m must be 0 or more, but got {self.tau_m}")
+        if not 0.0 <= self.pseudo_agreement <= 1.0:
+            raise ValueError(f"pseudo_agreement must be in [0, 1], but got {self.pseudo_agreement}")
 
 
 @dataclass(frozen=True)
 class Lazy:
-    """See `pipeline.methods.base.Method`. The thesis' Lazy-XMem on the engine of `pipeline.methods.idpro.IdPro`.
+    """See `pipeline.methods.base.Method`. The thesis' Lazy-XMem with the propagation of `pipeline.methods.idpro.IdPro`.
 
-    As there: the masked entropy of every object on every frame (Eq. 6.2 and 6.3), its rise from frame to frame, and
-    what follows from it: a correction of its own at the point of Eq. 6.4 and 6.5, or a wish for a person's; corrected
-    frames are remembered (6.4.5, IDU), uncertain ones are not (UDU). The thesis names the threshold of the latter
-    tau_p in 6.4.5 and tau_m, with a value of its own, in 6.8.3; it is tau_m here.
+    As in the thesis, the method measures the masked entropy of every object on every frame (Eq. 6.2 and 6.3) and its
+    rise from frame to frame. Where it rises, the method corrects itself at the point of Eq. 6.4 and 6.5, or asks a
+    person. Corrected frames enter the memory (6.4.5, IDU), uncertain ones do not (UDU). The thesis calls the threshold
+    of the latter tau_p in 6.4.5 and tau_m, with a value of its own, in 6.8.3; it is tau_m here.
 
-    Replaced: XMem by IDPro's engine with READMem as its memory, SAM-HQ as the mask refiner by the chosen segmenter.
+    Replaced: XMem by IDPro's propagation with READMem as its memory, SAM-HQ as the mask refiner by the chosen
+    segmenter.
     """
+
+    works_online: ClassVar[bool] = True
 
     segmenter: Segmenter
     embeddings: EmbeddingCache[Any]
     settings: LazySettings = field(default_factory=LazySettings)
     video_keys: Iterator[int] = field(default_factory=itertools.count, repr=False)
-    """Tells the videos apart in the cache."""
+    """Gives each video its own key in the cache."""
 
     def open(self, frames: FrameSource) -> LazyVideo:
         """Start work on a video."""
+        from pipeline.methods.common.video_state import VideoState
+        from pipeline.methods.concurrent.lazy_video import LazyVideo
+
         return LazyVideo(VideoState(frames, self.segmenter, self.embeddings, next(self.video_keys)), self.settings)

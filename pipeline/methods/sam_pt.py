@@ -5,30 +5,33 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.embeddings.cache import EmbeddingCache
-from pipeline.methods.decoding import Decoder
-from pipeline.methods.prompt_tracking import PromptTracker, TrackingSettings
-from pipeline.methods.tracked_video import RestartSettings, TrackedVideo
-from pipeline.methods.video_state import VideoState
 from pipeline.segmenters.base import Segmenter
 from pipeline.trackers.points.base import PointTracker
-from pipeline.trackers.points.patch_similarity import PatchSimilarity
 from pipeline.video.frames import FrameSource
+
+if TYPE_CHECKING:
+    from pipeline.methods.per_object.tracked_video import TrackedVideo
 
 
 @dataclass(frozen=True)
 class SamPtSettings:
-    """The paper's best settings (4.3); ``restart`` is its variant SAM-PT-reinit.
+    """The paper's best settings (4.3); restarting the trackers is its variant SAM-PT-reinit.
 
     Attributes:
-        positive_points, negative_points: query points; the paper takes 72 negatives with restarts.
-        sampling: random, k_medoids, shi_tomasi or mixed.
-        refinement_iterations: after the two passes.
-        restart, restart_frames: see `RestartSettings`.
-        filter_patches: take a point for occluded when its surroundings no longer look as they did.
-        flow_long_side_px: size at which a mask is carried to the next frame, for segmenters that want it.
+        positive_points: tracked points on the object.
+        negative_points: tracked points outside the object; the paper takes 72 when trackers restart.
+        sampling: how the points beyond a person's own clicks are chosen: ``random``, ``k_medoids``, ``shi_tomasi`` or
+            ``mixed``.
+        refinement_iterations: decoding iterations after the first two.
+        restart: when the trackers start again from a predicted mask: ``never``, ``horizon``, ``median_area`` or
+            ``similar_area`` (appendix A).
+        restart_frames: after how many frames the trackers restart (the paper's h), at least 1.
+        filter_patches: treat a point as occluded when the image around it no longer looks as it did at the start.
+        flow_long_side_px: longer side, in pixels, of the images along whose optical flow a mask is carried to the next
+            frame, for segmenters that use such a mask.
     """
 
     positive_points: int = 8
@@ -50,10 +53,16 @@ class SamPt:
     embeddings: EmbeddingCache[Any]
     settings: SamPtSettings = SamPtSettings()
     video_keys: Iterator[int] = field(default_factory=itertools.count, repr=False)
-    """Tells the videos apart in the cache."""
+    """Gives each video its own key in the cache."""
 
     def open(self, frames: FrameSource) -> TrackedVideo:
         """Start work on a video."""
+        from pipeline.methods.common.decoding import Decoder
+        from pipeline.methods.common.video_state import VideoState
+        from pipeline.methods.per_object.prompt_tracking import PromptTracker, TrackingSettings
+        from pipeline.methods.per_object.tracked_video import RestartSettings, TrackedVideo
+        from pipeline.trackers.points.patch_similarity import PatchSimilarity
+
         s = self.settings
         tracking = TrackingSettings(s.positive_points, s.negative_points, s.sampling)
         similarity = PatchSimilarity() if s.filter_patches else None

@@ -1,32 +1,59 @@
-"""Segmenters and trackers by name: the project's own, and those that other packages bring by an entry point."""
+"""Methods, segmenters and trackers by name, as entry points of installed packages: this project's and others'.
+
+The group of an entry point is ``label_studio_ivos.`` and the kind in the plural, such as
+``label_studio_ivos.point_trackers``. For a method the entry point names its class, for a part a function that takes a
+`pipeline.parts.context.PartContext`. Reading names imports none of these modules.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import EntryPoint, EntryPoints, PackageNotFoundError, distribution, entry_points
 from typing import Any
 
-from pipeline.parts.builtin import BOX_TRACKERS, POINT_TRACKERS, SEGMENTERS
 from pipeline.parts.context import PartContext
 
 Factory = Callable[[PartContext], Any]
 
-BUILT_IN: Mapping[str, Mapping[str, Factory]] = {
-    "segmenter": SEGMENTERS,
-    "point_tracker": POINT_TRACKERS,
-    "box_tracker": BOX_TRACKERS,
-}
-"""Kind of part, then name, then what builds it."""
+METHOD, SEGMENTER, POINT_TRACKER, BOX_TRACKER = KINDS = ("method", "segmenter", "point_tracker", "box_tracker")
+PART_KINDS = KINDS[1:]
+"""The parts that a method may ask for: the names of these fields of its class."""
+_PROJECT = "label-studio-ivos"
 
 
 def entry_point_group(kind: str) -> str:
-    """Where another package offers parts of a kind: ``label_studio_ivos.point_trackers``, for instance."""
+    """The group of the entry points of a kind, such as ``label_studio_ivos.point_trackers``."""
     return f"label_studio_ivos.{kind}s"
 
 
-def known_parts(kind: str) -> tuple[str, ...]:
-    """Names of all parts of a kind, the project's own first, each once."""
-    return tuple(dict.fromkeys([*BUILT_IN[kind], *(point.name for point in _offered(kind))]))
+@cache
+def _own_entry_points() -> EntryPoints:
+    try:
+        return distribution(_PROJECT).entry_points
+    except PackageNotFoundError:
+        return EntryPoints()
+
+
+def own_names(kind: str) -> tuple[str, ...]:
+    """The project's own names of a kind, in alphabetical order.
+
+    Raises:
+        ValueError: the project's installed metadata lists none, as it is missing or older than the code.
+    """
+    names = sorted(point.name for point in _own_entry_points().select(group=entry_point_group(kind)))
+    if not names:
+        raise ValueError(
+            f"the installed {_PROJECT} lists no {kind.replace('_', ' ')}; "
+            "install it again with `make install` or `pip install --editable .`"
+        )
+    return tuple(names)
+
+
+def known_names(kind: str) -> tuple[str, ...]:
+    """All names of a kind, each once: the project's own first, then those of other packages."""
+    others = sorted(point.name for point in entry_points(group=entry_point_group(kind)))
+    return tuple(dict.fromkeys([*own_names(kind), *others]))
 
 
 def require_known(kind: str, name: str, known: tuple[str, ...]) -> None:
@@ -39,29 +66,40 @@ def require_known(kind: str, name: str, known: tuple[str, ...]) -> None:
         raise ValueError(f"unknown {kind.replace('_', ' ')} {name!r}; known are {', '.join(known)}")
 
 
+def load(kind: str, name: str) -> Any:
+    """The class of a method, or the function that builds a part.
+
+    Args:
+        kind: one of `KINDS`.
+        name: one of `known_names`. A name of the project's own always means the project's own.
+
+    Raises:
+        ValueError: the name is unknown or offered by two packages, or another package's code cannot be loaded.
+    """
+    require_known(kind, name, known_names(kind))
+    group = entry_point_group(kind)
+    for own in _own_entry_points().select(group=group, name=name):
+        return own.load()
+    return _load_from_package(kind, name, [point for point in entry_points(group=group) if point.name == name])
+
+
 def build_part(kind: str, name: str, context: PartContext) -> Any:
     """Build a part.
 
     Args:
-        kind: segmenter, point_tracker or box_tracker.
-        name: one of `known_parts`. A name of the project's own means the project's own part.
+        kind: one of `PART_KINDS`.
+        name: one of `known_names`.
         context: where its weights are, and the device.
 
     Raises:
-        ValueError: the name is unknown or offered by two packages, the part's weights or packages are missing, or the
-            other package's code cannot be loaded.
+        ValueError: as `load`, or the part's weights or packages are missing.
     """
-    require_known(kind, name, known_parts(kind))
-    own = BUILT_IN[kind].get(name)
-    return own(context) if own is not None else _from_package(kind, name)(context)
+    factory: Factory = load(kind, name)
+    return factory(context)
 
 
-def _offered(kind: str) -> list[EntryPoint]:
-    return sorted(entry_points(group=entry_point_group(kind)), key=lambda point: point.name)
-
-
-def _from_package(kind: str, name: str) -> Factory:
-    offers = {point.value: point for point in _offered(kind) if point.name == name}
+def _load_from_package(kind: str, name: str, points: list[EntryPoint]) -> Any:
+    offers = {point.value: point for point in points}
     if len(offers) > 1:
         raise ValueError(
             f"{kind.replace('_', ' ')} {name!r} is offered by more than one package ({', '.join(sorted(offers))}); "
@@ -69,10 +107,9 @@ def _from_package(kind: str, name: str) -> Factory:
         )
     (offer,) = offers.values()
     try:
-        factory: Factory = offer.load()
+        return offer.load()
     except Exception as error:  # Another package's import can fail in any way.
         raise ValueError(
             f"{kind.replace('_', ' ')} {name!r} of the package at {offer.value} cannot be loaded "
             f"({type(error).__name__}: {error}); repair or uninstall that package"
         ) from error
-    return factory

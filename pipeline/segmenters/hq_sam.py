@@ -9,10 +9,12 @@ Sec. 3.2.2). Its decoder adds the logits of the HQ token, read from these, to th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
+from pipeline.parts.context import PartContext
 from pipeline.segmenters.sam import SamEmbedding, SamSegmenter
 
 
@@ -69,3 +71,17 @@ class HqSamSegmenter(SamSegmenter):
         hq_logits = logits[:, -1:]
         summed = hq_logits if self._hq_token_only else logits[rows, token][:, None] + hq_logits
         return summed, predicted_iou[rows, token][:, None]
+
+
+def _build_hq_sam(model_type: str, context: PartContext) -> HqSamSegmenter:
+    from model_zoo.hq_sam import load_hq_sam
+
+    name = f"sam_hq_{model_type}"
+    model = load_hq_sam(model_type, context.checkpoint or context.weights(name), context.device)
+    return HqSamSegmenter(model, name=name, device=context.device)
+
+
+build_vit_tiny = partial(_build_hq_sam, "vit_tiny")
+build_vit_b = partial(_build_hq_sam, "vit_b")
+build_vit_l = partial(_build_hq_sam, "vit_l")
+build_vit_h = partial(_build_hq_sam, "vit_h")

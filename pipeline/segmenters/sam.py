@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +20,7 @@ import torch
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 
+from pipeline.parts.context import PartContext
 from pipeline.segmenters.base import (
     FloatMap,
     MemoryEntry,
@@ -322,3 +324,22 @@ def _batches(objects: Sequence[ObjectPrompts]) -> Iterator[list[int]]:
     for rows in groups.values():
         for start in range(0, len(rows), MAX_ROWS):
             yield rows[start : start + MAX_ROWS]
+
+
+def _build_sam(model_type: str, context: PartContext) -> SamSegmenter:
+    from model_zoo.segment_anything import load_sam
+
+    name = f"sam_{model_type}"
+    model = load_sam(model_type, context.checkpoint or context.weights(name), context.device)
+    return SamSegmenter(model, name=name, device=context.device)
+
+
+build_vit_b, build_vit_l, build_vit_h = (partial(_build_sam, model_type) for model_type in ("vit_b", "vit_l", "vit_h"))
+
+
+def build_mobile_sam(context: PartContext) -> SamSegmenter:
+    """MobileSAM with its published weights."""
+    from model_zoo.mobile_sam import load_mobile_sam
+
+    model = load_mobile_sam(context.checkpoint or context.weights("mobile_sam"), context.device)
+    return SamSegmenter(model, name="mobile_sam", device=context.device)

@@ -13,7 +13,7 @@ from model_zoo.store import ModelStore
 from pipeline.batch.run import DEVICE, EMBEDDING_RAM_MIB, SegmentError
 from pipeline.batch.summary import PromptsSummary, RunInputs, VideoSummary, path_text
 from pipeline.embeddings.cache import EmbeddingCache
-from pipeline.methods import ONLINE_METHODS, MethodChoice, build_method
+from pipeline.methods.choice import MethodChoice, build_method, online_methods
 from pipeline.streaming.session import ClickMeans, OnlineSession
 from pipeline.streaming.sources import (
     STDIN,
@@ -74,10 +74,10 @@ class OnlineOptions:
         Raises:
             SegmentError: two options contradict each other, the source is not there, or the method cannot work online.
         """
-        if self.choice.method not in ONLINE_METHODS:
+        if self.choice.method not in online_methods():
             raise SegmentError(
                 f"the method {self.choice.method} looks at the whole clip; --online needs one that follows a video "
-                f"while it arrives: {', '.join(ONLINE_METHODS)}"
+                f"while it arrives: {', '.join(online_methods())}"
             )
         if self.answers == STDIN == self.source:
             raise SegmentError("standard input is the video; --answers needs a file or a named pipe")

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.masks import moved_to, saturated_logits
-from pipeline.methods import ONLINE_METHODS
 from pipeline.methods.base import Anchor, Interaction, Method, OnlineVideo
+from pipeline.methods.choice import online_methods
 from pipeline.prompting import check_prompts, merge_prompts, split_at_last_mask
 from pipeline.segmenters.base import FloatMap
 from pipeline.session.object_state import FrameMask
@@ -39,8 +39,7 @@ class ClickMeans(str, Enum):
 class OnlineSession:
     """One pass over a video that arrives frame by frame. Not thread-safe.
 
-    Works with the methods that propagate all objects concurrently (`pipeline.methods.ONLINE_METHODS`). Time per frame
-    and memory do not grow with the number of frames. Of the frames, the newest two and, within bounds, the prompted
+    Works with the methods of `pipeline.methods.choice.online_methods`. Time per frame and memory do not grow with the number of frames. Of the frames, the newest two and, within bounds, the prompted
     ones are kept; of the masks, those of the newest frame.
     """
 
@@ -70,7 +69,7 @@ class OnlineSession:
         if not isinstance(video, OnlineVideo):
             raise ValueError(
                 f"{type(method).__name__} cannot follow a video while it arrives; the methods that can are "
-                f"{', '.join(ONLINE_METHODS)}"
+                f"{', '.join(online_methods())}"
             )
         self._video: OnlineVideo = video
         self._memory: dict[int, Any] = {}

@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 from ls_backend.app import create_app
 from ls_backend.cli.main import app
 from ls_backend.settings import Settings
-from pipeline.methods import METHODS
+from pipeline.parts.registry import METHOD, own_names
 from tests import tiny_sam2
 from tests.contract.conftest import CREDENTIALS
 from tests.contract.replay import Replayer, masks_of
@@ -30,7 +30,12 @@ from tests.unverified import unverified
 N_FRAMES = 3
 QUICK = "refinement_iterations=1"
 PAIRS = [
-    *((method, segmenter) for method in METHODS if method != "sam2" for segmenter in ("classical", "sam_vit_b")),
+    *(
+        (method, segmenter)
+        for method in own_names(METHOD)
+        if method != "sam2"
+        for segmenter in ("classical", "sam_vit_b")
+    ),
     *(("sam2", model) for model in tiny_sam2.MODELS),
 ]
 every_pair = pytest.mark.parametrize(("method", "segmenter"), PAIRS)

@@ -25,7 +25,8 @@ from model_zoo.raft import load_raft
 from model_zoo.registry import load_registry
 from model_zoo.store import ModelStore
 from model_zoo.tapir import load_tapir
-from pipeline.parts.registry import BUILT_IN
+from pipeline.parts.auto import VIDEO_MODELS_BEST_FIRST
+from pipeline.parts.registry import PART_KINDS, own_names
 from tests.pipeline.evaluation.davis_folder import write_box_prompt, write_rendered_clip
 from tests.stand_ins import CO_TRACKER, FOLDER, PIPS, TAPNET
 from tests.tiny_onnx import write_nanotrack, write_vittrack
@@ -129,4 +130,4 @@ def test_a_part_is_chosen_by_its_name_alone(kind: str, name: str, data: Path, tm
 
 def test_no_part_is_left_out() -> None:
     covered = {name for _, name in PARTS} | SEGMENTERS_ELSEWHERE | TRACKERS_ELSEWHERE
-    assert covered == {name for names in BUILT_IN.values() for name in names}
+    assert covered == {name for kind in PART_KINDS for name in own_names(kind)} - set(VIDEO_MODELS_BEST_FIRST)

@@ -85,10 +85,10 @@ import numpy as np
 from pathlib import Path
 from model_zoo.store import ModelStore
 from pipeline.parts.context import PartContext
-from pipeline.parts.registry import build_part, known_parts
+from pipeline.parts.registry import build_part, known_names
 from pipeline.trackers.points.base import PointQueries
 from pipeline.video.frames import ImageFileFrames
-assert known_parts("point_tracker")[-1] == "camera_motion"
+assert known_names("point_tracker")[-1] == "camera_motion"
 tracker = build_part("point_tracker", "camera_motion", PartContext(ModelStore(Path("nowhere"))))
 frames = ImageFileFrames.from_folder(Path({str(clip / "frames")!r}))
 tracks = tracker.track(frames, PointQueries(0, np.float32([[130, 125]])), range(4)).tracks_xy_px

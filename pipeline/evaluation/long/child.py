@@ -147,7 +147,7 @@ def main(task_file: Path, result_file: Path) -> None:
     """
     from model_zoo.store import ModelStore
     from pipeline.embeddings.cache import embedding_cache
-    from pipeline.methods import MethodChoice, build_method
+    from pipeline.methods.choice import MethodChoice, build_method
 
     task: dict[str, Any] = json.loads(task_file.read_text())
     long_round = LongTask(

@@ -184,7 +184,8 @@ def _plan(
     """
     from pipeline.embeddings.disk import LEAST_MIB
     from pipeline.evaluation.datasets import LongClip, find_clips
-    from pipeline.methods import require_here, resolve_device
+    from pipeline.methods.choice import require_installed
+    from pipeline.parts.device import resolve_device
 
     words = comma_separated(frames)
     lengths = sorted({int(word) for word in words if word.isdecimal()})
@@ -199,7 +200,7 @@ def _plan(
     check_files(json)
     method, segmenter, option = parts
     choice, store = resolved_choice(method_choice(method, segmenter, option=option))
-    require_here(choice, store)
+    require_installed(choice, store)
     folder = data_folder(data)
     clip = LongClip.from_clips(find_clips(folder, names), lengths[-1], counted=names[0])
     settings = {

@@ -34,8 +34,8 @@ from pipeline.parts.auto import DOWNLOAD_FREE
 if TYPE_CHECKING:
     from pipeline.evaluation.datasets import LongClip
     from pipeline.evaluation.memory.measurement import MemoryRun
-    from pipeline.methods import MethodChoice
     from pipeline.methods.base import Method
+    from pipeline.methods.choice import MethodChoice
 
 SEQUENCES = "dog,libby"
 METHOD = "idpro"
@@ -136,9 +136,9 @@ def _plan(
     """
     from pipeline.embeddings.cache import EmbeddingCache
     from pipeline.evaluation.datasets import LongClip, find_clips
-    from pipeline.memory.policies import POLICIES
-    from pipeline.methods import build_method, resolve_device
-    from pipeline.methods.options import option_words
+    from pipeline.memory.policy_settings import POLICIES
+    from pipeline.methods.choice import build_method, option_words
+    from pipeline.parts.device import resolve_device
 
     if not names:
         raise BenchError("--sequences needs a clip at least: the one whose objects count")

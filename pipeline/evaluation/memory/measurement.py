@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.evaluation.datasets import DatasetError, LongClip
 from pipeline.evaluation.metrics import boundary_accuracy, region_similarity
-from pipeline.memory.policy import MemoryPolicy
+from pipeline.memory.policies import MemoryPolicy
 from pipeline.methods.base import ConcurrentVideo, Method, PerObjectVideo
 from pipeline.session.session import Session
 from pipeline.types import MaskPrompt, RunLengthMask

@@ -45,7 +45,8 @@ def speed(
     from pipeline.evaluation.speed.clip import speed_clip
     from pipeline.evaluation.speed.measurement import UNREACHED_RAM_MIB, SpeedBench, comparisons, weights_used
     from pipeline.evaluation.speed.report import SpeedRun
-    from pipeline.methods import build_method, resolve_device
+    from pipeline.methods.choice import build_method
+    from pipeline.parts.device import resolve_device
     from pipeline.video.frames import FrameError
 
     try:

@@ -23,8 +23,8 @@ from pipeline.evaluation.options import ROUNDS_EMBEDDING_RAM_MIB
 from pipeline.evaluation.results import peak_rss_mib
 from pipeline.evaluation.speed.clip import EncodedFrames, grid_boxes
 from pipeline.evaluation.timing import EmbeddingLog, LoggedSegmenter, Stopwatch, TimedFrames, timed_method
-from pipeline.methods import MethodChoice, build_method
 from pipeline.methods.base import Method
+from pipeline.methods.choice import MethodChoice, build_method
 from pipeline.segmenters.base import ObjectPrompts, PromptBatch
 from pipeline.session.session import Session
 from pipeline.types import BoxPrompt, Prompt, RunLengthMask

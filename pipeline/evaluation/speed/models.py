@@ -14,11 +14,10 @@ from model_zoo.registry import load_registry
 from model_zoo.store import ModelStore
 from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.evaluation.options import ROUNDS_EMBEDDING_RAM_MIB
-from pipeline.methods import MethodChoice, build_method
+from pipeline.methods.choice import MethodChoice, build_method
 from pipeline.parts.auto import VIDEO_MODELS_BEST_FIRST
-from pipeline.parts.builtin import BOX_TRACKERS, POINT_TRACKERS, SEGMENTERS
 from pipeline.parts.context import PartContext
-from pipeline.parts.registry import build_part
+from pipeline.parts.registry import BOX_TRACKER, POINT_TRACKER, SEGMENTER, build_part, own_names
 from pipeline.segmenters.base import ObjectPrompts, PromptBatch
 from pipeline.session.session import Session
 from pipeline.trackers.boxes.base import BoxQuery
@@ -79,10 +78,10 @@ class SampleFrames:
 
 
 TASK_BY_NAME = {
-    **dict.fromkeys(SEGMENTERS, "segmenter"),
+    **dict.fromkeys(own_names(SEGMENTER), "segmenter"),
     **dict.fromkeys(VIDEO_MODELS_BEST_FIRST, "video method"),
-    **dict.fromkeys(POINT_TRACKERS, "point tracker"),
-    **dict.fromkeys(BOX_TRACKERS, "box tracker"),
+    **dict.fromkeys(own_names(POINT_TRACKER), "point tracker"),
+    **dict.fromkeys(own_names(BOX_TRACKER), "box tracker"),
 }
 """Everything that can be timed."""
 

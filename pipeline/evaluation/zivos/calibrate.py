@@ -30,7 +30,7 @@ from pipeline.evaluation.options import (
 from pipeline.evaluation.results import Results
 from pipeline.evaluation.zivos.annotator import Corrections, InitialPrompt
 from pipeline.evaluation.zivos.calibration import CalibrationSettings
-from pipeline.methods.options import option_words
+from pipeline.methods.choice import option_words
 from pipeline.parts.auto import DOWNLOAD_FREE
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ def calibrate(
     Ctrl-C keeps the finished clips.
     """
     from pipeline.embeddings.cache import EmbeddingCache
-    from pipeline.methods import build_method, resolve_device
+    from pipeline.methods.choice import build_method
+    from pipeline.parts.device import resolve_device
 
     try:
         calibration = CalibrationSettings(

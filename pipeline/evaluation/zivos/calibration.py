@@ -263,7 +263,7 @@ def thresholds(scores: Sequence[ObjectScore], settings: CalibrationSettings) -> 
     Each is chosen from its own alarms: `alarms_of_failures`, `alarms_of_falls`, `alarms_of_failed_frames`. tau_p is
     below tau_u, or below the method's default tau_u where none was found.
     """
-    from pipeline.methods.lazy_video import LazySettings
+    from pipeline.methods.lazy import LazySettings
 
     samples, rate = alarms_of_failures(scores, settings), settings.calls_per_100_frames
     tau_u = best_by_f1(samples, settings) if rate is None else by_rate(samples, rate)

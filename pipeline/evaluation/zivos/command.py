@@ -26,18 +26,18 @@ from pipeline.evaluation.options import (
 )
 from pipeline.evaluation.results import Results
 from pipeline.evaluation.zivos.annotator import Corrections, InitialPrompt
-from pipeline.methods import ONLINE_METHODS, build_method, resolve_device
-from pipeline.methods.options import option_words
+from pipeline.methods.choice import DEFAULT_ONLINE_METHOD, build_method, online_methods, option_words
+from pipeline.parts.device import resolve_device
 from pipeline.streaming.session import ClickMeans
 from pipeline.video.frames import FrameError
 
 if TYPE_CHECKING:
     from pipeline.evaluation.datasets import LongClip
     from pipeline.evaluation.zivos.single_pass import PassScore
-    from pipeline.methods import MethodChoice
     from pipeline.methods.base import Method
+    from pipeline.methods.choice import MethodChoice
 
-ONLINE_METHOD = ONLINE_METHODS[0]
+ONLINE_METHOD = DEFAULT_ONLINE_METHOD
 DEFAULT_START = InitialPrompt.CLICKS.value
 ZIVOS_ONLY = ("corrections", "n_corrections", "long_frames", "frame_rate", "click_means")
 ROUNDS_ONLY = (
@@ -123,8 +123,8 @@ def require_online(method: str) -> None:
     Raises:
         BenchError: it cannot.
     """
-    if method not in ONLINE_METHODS:
-        raise BenchError(f"method {method} needs a whole clip; in a single pass work {', '.join(ONLINE_METHODS)}")
+    if method not in online_methods():
+        raise BenchError(f"method {method} needs a whole clip; in a single pass work {', '.join(online_methods())}")
 
 
 def run_zivos(options: ZivosOptions) -> None:

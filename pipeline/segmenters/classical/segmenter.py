@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.parts.context import PartContext
 from pipeline.segmenters.base import (
     FloatMap,
     MemoryEntry,
@@ -213,3 +214,8 @@ def _memory_query(embedding: ClassicalEmbedding, appearance: AppearanceModel | N
         return MemoryQuery(torch.empty(0, 0))
     cells = QueriedCells.around(embedding, appearance.projection, mask)
     return cells.query(centre_cell(mask) if mask.any() else None)
+
+
+def build(context: PartContext) -> ClassicalSegmenter:
+    """The segmenter that needs no weights."""
+    return ClassicalSegmenter(device=context.device)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.parts.context import PartContext
 from pipeline.trackers.boxes.base import BoxQuery, BoxTracks, nothing_found
 from pipeline.video.frames import FrameSource
 
@@ -21,3 +22,8 @@ class MaskBox:
         boxes, _ = nothing_found(query, frame_range)
         steps = np.arange(len(frame_range), dtype=np.float32)
         return BoxTracks(frame_range, boxes, np.asarray(0.5 ** (steps / self.half_life_frames), np.float32))
+
+
+def build(context: PartContext) -> MaskBox:  # noqa: ARG001
+    """The tracker that tracks nothing."""
+    return MaskBox()

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.parts.context import PartContext
 from pipeline.trackers._frames import reduced
 from pipeline.trackers.boxes.base import BoxQuery, BoxTracks, nothing_found
 from pipeline.video.frames import FrameSource
@@ -160,3 +161,28 @@ def _prepared(image: NDArray[np.uint8], margin_px: int) -> NDArray[np.uint8]:
         return np.asarray(bgr, np.uint8)
     sides = (margin_px,) * 4
     return np.asarray(cv2.copyMakeBorder(bgr, *sides, cv2.BORDER_REPLICATE), np.uint8)
+
+
+def build_mil(context: PartContext) -> OpenCvTracker:  # noqa: ARG001
+    """See `mil`."""
+    return mil()
+
+
+def build_csrt(context: PartContext) -> OpenCvTracker:  # noqa: ARG001
+    """See `csrt`."""
+    return csrt()
+
+
+def build_nanotrack(context: PartContext) -> OpenCvTracker:
+    """See `nano`; with the published weights."""
+    from model_zoo.opencv_trackers import nanotrack
+
+    files = ("nanotrack_backbone_sim.onnx", "nanotrack_head_sim.onnx")
+    return nano(nanotrack(*(context.store.file("nanotrack_v2", file) for file in files)))
+
+
+def build_vittrack(context: PartContext) -> OpenCvTracker:
+    """See `vit`; with the published weights."""
+    from model_zoo.opencv_trackers import vittrack
+
+    return vit(vittrack(context.store.file("vittrack")))

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.parts.context import PartContext
 from pipeline.trackers._frames import reduced
 from pipeline.trackers.boxes.base import BoxQuery, BoxTracks, nothing_found
 from pipeline.video.frames import FrameSource
@@ -141,3 +142,10 @@ def _clipped(xywh_px: NDArray[np.float64], size_hw_px: tuple[int, ...], min_side
     low = np.minimum(np.maximum(xywh_px[:2], 0.0), limit - min_side_px)
     high = np.minimum(np.maximum(xywh_px[:2] + xywh_px[2:], min_side_px), limit)
     return np.concatenate([low, np.maximum(high - low, min_side_px)])
+
+
+def build(context: PartContext) -> OsTrack:
+    """OSTrack with its authors' code and weights."""
+    from model_zoo.ostrack import load_ostrack
+
+    return OsTrack(load_ostrack(context.code("ostrack"), context.weights("ostrack"), context.device), context.device)

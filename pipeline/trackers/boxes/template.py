@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.parts.context import PartContext
 from pipeline.trackers._frames import reduced
 from pipeline.trackers.boxes.base import BoxQuery, BoxTracks, nothing_found
 from pipeline.video.frames import FrameSource
@@ -78,3 +79,8 @@ def _padded_patch(
     xs = np.clip(np.arange(x0, x1), 0, image.shape[1] - 1)
     ys = np.clip(np.arange(y0, y1), 0, image.shape[0] - 1)
     return image[np.ix_(ys, xs)].astype(np.float32), np.array([x0, y0], np.float32)
+
+
+def build(context: PartContext) -> OpenCvTemplate:  # noqa: ARG001
+    """The tracker with its default settings; it needs no weights."""
+    return OpenCvTemplate()

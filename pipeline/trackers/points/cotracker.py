@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.parts.context import PartContext
 from pipeline.trackers._frames import WorkingSize
 from pipeline.trackers.points.base import PointQueries, PointTracks
 from pipeline.trackers.points.windowed import Windows, track_in_windows
@@ -50,3 +51,11 @@ class CoTracker:
         with torch.inference_mode():
             tracks, visible = self.network(frames, queries=points)
         return tracks[0].float().cpu().numpy(), visible[0].cpu().numpy()
+
+
+def build(context: PartContext) -> CoTracker:
+    """The tracker with its authors' code and weights."""
+    from model_zoo.cotracker import load_cotracker
+
+    network = load_cotracker(context.code("cotracker3"), context.weights("cotracker3"), context.device)
+    return CoTracker(network, context.device)

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.parts.context import PartContext
 from pipeline.trackers._frames import check_range, reduced_grey
 from pipeline.trackers.points.base import PointQueries, PointTracks
 from pipeline.video.frames import FrameSource
@@ -58,3 +59,8 @@ class LucasKanade:
         inside = ((moved >= 0) & (moved <= (width - 1, height - 1))).all(axis=1)
         found = (ok.ravel() == 1) & (ok_back.ravel() == 1) & (error <= self.max_return_error_px) & inside
         return np.where(found[:, None], moved, points).astype(np.float32), found
+
+
+def build(context: PartContext) -> LucasKanade:  # noqa: ARG001
+    """The tracker with its default settings; it needs no weights."""
+    return LucasKanade()

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.overrides import TorchFunctionMode
 
+from pipeline.parts.context import PartContext
 from pipeline.trackers._frames import WorkingSize, check_range
 from pipeline.trackers.points.base import PointQueries, PointTracks
 from pipeline.video.frames import FrameSource
@@ -150,3 +151,11 @@ def _next_start(visibility: NDArray[np.float32]) -> int:
     levels = np.arange(45, -2, -1) * 0.02
     level = next(level for level in levels if (candidates > level).any())
     return 2 + int(np.flatnonzero(candidates > level)[-1])
+
+
+def build(context: PartContext) -> Pips:
+    """The tracker with its authors' code and weights."""
+    from model_zoo.pips import load_pips
+
+    network = load_pips(context.code("pips"), context.weights("pips"), context.device)
+    return Pips(network, context.device)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.parts.context import PartContext
 from pipeline.trackers._frames import WorkingSize, check_range
 from pipeline.trackers.points.base import PointQueries, PointTracks
 from pipeline.video.frames import FrameSource
@@ -90,3 +92,12 @@ def _sampled(flow: NDArray[np.float32], points: NDArray[np.float32]) -> NDArray[
     places = points.reshape(-1, 1, 2).astype(np.float32)
     sampled = cv2.remap(flow, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
     return np.asarray(sampled.reshape(-1, 2), np.float32)
+
+
+def _build(variant: str, context: PartContext) -> RaftTracker:
+    from model_zoo.raft import load_raft
+
+    return RaftTracker(load_raft(variant, context.weights(variant), context.device), context.device)
+
+
+build_small, build_large = partial(_build, "raft_small"), partial(_build, "raft_large")

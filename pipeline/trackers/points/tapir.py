@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.parts.context import PartContext
 from pipeline.trackers._frames import WorkingSize
 from pipeline.trackers.points.base import PointQueries, PointTracks
 from pipeline.trackers.points.windowed import Windows, track_in_windows
@@ -58,3 +59,11 @@ class Tapir:
             seen = (1 - torch.sigmoid(found["occlusion"])) * (1 - torch.sigmoid(found["expected_dist"]))
         visible = (seen[0] > self.visibility_threshold).T
         return found["tracks"][0].transpose(0, 1).float().cpu().numpy() - 0.5, visible.cpu().numpy()
+
+
+def build(context: PartContext) -> Tapir:
+    """The tracker with its authors' code and weights."""
+    from model_zoo.tapir import load_tapir
+
+    network = load_tapir(context.code("tapir"), context.weights("tapir"), context.device)
+    return Tapir(network, context.device)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.parts.context import PartContext
 from pipeline.trackers._frames import WorkingSize, check_range
 from pipeline.trackers.points.base import PointQueries, PointTracks
 from pipeline.video.frames import FrameSource
@@ -165,3 +166,10 @@ def sampled(maps: Maps, cells: NDArray[np.float32]) -> Maps:
 def _unit(vectors: Maps) -> Maps:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
+
+
+def build(context: PartContext) -> XFeatTracker:
+    """XFeat with its published weights."""
+    from model_zoo.xfeat import load_xfeat
+
+    return XFeatTracker(load_xfeat(context.store.file("xfeat"), context.device))

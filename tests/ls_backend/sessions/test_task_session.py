@@ -11,7 +11,7 @@ from ls_backend.protocol.request_context import Evidence
 from ls_backend.sessions.repository import SessionRegistry
 from ls_backend.sessions.task_session import TaskSession
 from ls_backend.settings import Settings
-from pipeline.methods import MethodChoice
+from pipeline.methods.choice import MethodChoice
 from pipeline.session.session import Session
 from pipeline.video.sample_clip import SampleClip
 from tests.built_methods import built

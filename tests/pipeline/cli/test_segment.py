@@ -23,7 +23,8 @@ from ls_backend.cli.main import app
 from pipeline.batch.prompt_file import json_schema
 from pipeline.batch.run import SegmentOptions
 from pipeline.batch.summary import Summary
-from pipeline.methods import METHODS, MethodChoice
+from pipeline.methods.choice import MethodChoice
+from pipeline.parts.registry import METHOD, own_names
 from pipeline.video.sample_clip import SampleClip, render_sample_clip
 from tests.built_methods import NOWHERE
 from tests.pipeline.streaming.online_command import masks_of
@@ -272,9 +273,9 @@ def test_folders_of_others_are_left_alone(option: str, frames: Path, prompts: Pa
         ("first.png", (), "is one image; expected a video file"),
         ("prompts.json", (), "no frame can be decoded; expected a video"),
         ("empty", (), "holds no image; expected files ending in .jpg"),
-        ("frames", ("--method", "magic"), f"unknown method 'magic'; known are {', '.join(METHODS)}"),
+        ("frames", ("--method", "magic"), f"unknown method 'magic'; known are {', '.join(own_names(METHOD))}"),
         ("frames", ("--segmenter", "magic"), "unknown segmenter 'magic'; known are auto, classical, "),
-        ("frames", ("--box-tracker", "magic"), "unknown box tracker 'magic'; known are opencv_template, "),
+        ("frames", ("--box-tracker", "magic"), "unknown box tracker 'magic'; known are mask_box, "),
         ("frames", ("--device", "tpu"), "device 'tpu' is none of auto, cpu, cuda"),
         ("frames", ("--resume", "--overwrite"), "give one of them"),
         ("frames", ("--output", "prompts.json"), "prompts.json is a file; --output needs a folder"),

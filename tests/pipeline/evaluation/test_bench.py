@@ -19,7 +19,8 @@ from typer.testing import CliRunner, Result
 
 from ls_backend.cli.main import app
 from pipeline.evaluation.metrics import region_similarity
-from pipeline.methods import METHODS
+from pipeline.methods.choice import DEFAULT_METHOD
+from pipeline.parts.registry import METHOD, own_names
 from tests.clips import REPOSITORY
 from tests.pipeline.evaluation.davis_folder import write_rendered_clip
 
@@ -98,7 +99,7 @@ def test_two_rounds_on_two_clips(data: Path, tmp_path: Path) -> None:
     document = json.loads(file.read_text())
     assert has_form(document, TOP_KEYS)
     assert document["complete"] is True
-    assert (document["method"], document["segmenter"]) == (METHODS[0], "classical")
+    assert (document["method"], document["segmenter"]) == (DEFAULT_METHOD, "classical")
     assert (document["seed"], document["frames"], document["objects"]) == (4, 2 * N_FRAMES, 3)
     assert [entry["name"] for entry in document["sequences"]] == ["one", "two"]
     for entry in document["sequences"]:
@@ -183,7 +184,7 @@ def test_other_ways_to_run(data: Path, tmp_path: Path, arguments: tuple[str, ...
     [
         (("--data", "nowhere"), "nowhere has no folder JPEGImages and no folder Annotations; expected the layout"),
         (("--sequences", "one,swan"), "no sequence swan in"),
-        (("--method", "best"), f"unknown method 'best'; known are {', '.join(METHODS)}"),
+        (("--method", "best"), f"unknown method 'best'; known are {', '.join(own_names(METHOD))}"),
         (("--segmenter", "best"), "unknown segmenter 'best'; known are"),
         (("--box-tracker", "best"), "unknown box tracker 'best'; known are"),
         (("--device", "tpu"), "device 'tpu' is none of auto, cpu, cuda, cuda:N, mps"),

@@ -15,8 +15,8 @@ from pipeline.evaluation.report import clip_entry, report
 from pipeline.evaluation.results import write_json
 from pipeline.evaluation.runner import KINDS, ClipScore, MaskScores, prompts_by_kind, run_clip, score_single_frames
 from pipeline.evaluation.timing import PARTS
-from pipeline.methods import MethodChoice
 from pipeline.methods.base import Method
+from pipeline.methods.choice import MethodChoice
 from pipeline.session.session import Session
 from pipeline.types import PointPrompt, RunLengthMask
 from tests.built_methods import built

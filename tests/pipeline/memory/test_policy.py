@@ -7,9 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.memory.diversity import FrameKeys
-from pipeline.memory.policies import POLICIES, build_policy, check_policy
-from pipeline.memory.policy import MAX_PINNED, FirstInFirstOut, MemoryPolicy
-from pipeline.memory.readmem import ReadMem
+from pipeline.memory.policies import MAX_PINNED, FirstInFirstOut, MemoryPolicy, ReadMem
+from pipeline.memory.policy_settings import POLICIES, build_policy, check_policy
 
 CELLS, CHANNELS = 6, 8
 KEY_BYTES = CELLS * (CHANNELS + 1) * 4

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.memory import diversity
 from pipeline.memory.diversity import FrameKeys
-from pipeline.memory.readmem import ReadMem
+from pipeline.memory.policies import ReadMem
 
 CHANNELS = 6
 

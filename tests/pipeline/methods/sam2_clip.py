@@ -11,8 +11,8 @@ import pytest
 from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.methods.base import Anchor, Estimate, ObjectRound
 from pipeline.methods.sam2 import Sam2
-from pipeline.methods.sam2_network import Sam2Network
-from pipeline.methods.sam2_video import Sam2Settings, Sam2Video
+from pipeline.methods.sam2_model.network import Sam2Network
+from pipeline.methods.sam2_model.video import Sam2Settings, Sam2Video
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
 from pipeline.types import BoolMask
 from tests.pipeline.frame_sources import ArrayFrames, moving_square

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pipeline.methods import MethodChoice
+from pipeline.methods.choice import MethodChoice
 from tests.built_methods import built
 
 

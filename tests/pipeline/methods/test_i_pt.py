@@ -11,9 +11,9 @@ from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.memory import crstm
 from pipeline.methods.base import Anchor, ObjectRound
 from pipeline.methods.i_pt import IPt, IPtSettings
-from pipeline.methods.prompt_tracking import PromptTracker, TrackingSettings
+from pipeline.methods.per_object.prompt_tracking import PromptTracker, TrackingSettings
+from pipeline.methods.per_object.tracked_video import RestartSettings, TrackedVideo
 from pipeline.methods.sam_pt import SamPt, SamPtSettings
-from pipeline.methods.tracked_video import RestartSettings, TrackedVideo
 from pipeline.segmenters.base import ObjectPrompts
 from pipeline.session.session import Session
 from pipeline.trackers.boxes.base import BoxQuery, BoxTracks

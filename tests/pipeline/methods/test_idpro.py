@@ -13,10 +13,10 @@ import torch
 from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.memory import shared
 from pipeline.methods.base import Anchor, ConcurrentVideo, Estimate, Interaction, ObjectRound
-from pipeline.methods.concurrent_video import ConcurrentSettings
-from pipeline.methods.expected_prompts import prompts_from
+from pipeline.methods.common.mask_flow import FlowFields, MaskFlow
+from pipeline.methods.concurrent.prompts import prompts_from
+from pipeline.methods.concurrent.settings import ConcurrentSettings
 from pipeline.methods.idpro import IdPro
-from pipeline.methods.mask_flow import FlowFields, MaskFlow
 from pipeline.segmenters.base import ObjectPrompts, Segmenter
 from pipeline.segmenters.classical import ClassicalSegmenter
 from pipeline.segmenters.sam import SamSegmenter

@@ -13,12 +13,13 @@ import pytest
 
 from model_zoo.store import ModelStore
 from pipeline.embeddings.cache import EmbeddingCache
-from pipeline.methods import MethodChoice, build_method
 from pipeline.methods.base import Anchor, Estimate, ObjectRound
-from pipeline.methods.concurrent_video import ConcurrentSettings, PassState
+from pipeline.methods.choice import MethodChoice, build_method
+from pipeline.methods.concurrent.lazy_video import LazyVideo
+from pipeline.methods.concurrent.settings import ConcurrentSettings
+from pipeline.methods.concurrent.video import PassState
 from pipeline.methods.idpro import IdPro
-from pipeline.methods.lazy import Lazy
-from pipeline.methods.lazy_video import LazySettings, LazyVideo
+from pipeline.methods.lazy import Lazy, LazySettings
 from pipeline.segmenters.base import FloatMap, PromptBatch, Segmentation, Segmenter
 from pipeline.segmenters.classical import ClassicalSegmenter
 from pipeline.session.session import Session

@@ -10,14 +10,15 @@ import torch
 
 from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.memory import crstm, shared
-from pipeline.memory.policies import POLICIES
-from pipeline.methods import MethodChoice
+from pipeline.memory.policy_settings import POLICIES
 from pipeline.methods.base import Anchor, ObjectRound
+from pipeline.methods.choice import MethodChoice
 from pipeline.methods.civos import Civos, CivosSettings
-from pipeline.methods.concurrent_video import ConcurrentSettings, MemoryVideo
+from pipeline.methods.concurrent.settings import ConcurrentSettings
+from pipeline.methods.concurrent.video import MemoryVideo
 from pipeline.methods.i_pt import IPt, IPtSettings
 from pipeline.methods.idpro import IdPro
-from pipeline.methods.tracked_video import TrackedVideo
+from pipeline.methods.per_object.tracked_video import TrackedVideo
 from pipeline.segmenters.base import Segmenter
 from pipeline.segmenters.classical import ClassicalSegmenter
 from pipeline.trackers.boxes.mask_box import MaskBox

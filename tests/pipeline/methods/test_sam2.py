@@ -16,8 +16,8 @@ import torch
 from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.methods.base import Anchor
 from pipeline.methods.sam2 import Sam2
-from pipeline.methods.sam2_network import Moment, Sam2Network
-from pipeline.methods.sam2_video import Sam2Settings, nearest_frames
+from pipeline.methods.sam2_model.network import FrameContext, Sam2Network
+from pipeline.methods.sam2_model.video import Sam2Settings, nearest_frames
 from pipeline.segmenters.base import FloatMap
 from pipeline.session.session import Session
 from pipeline.types import BoxPrompt, FrameResult, MaskPrompt, PointPrompt, RunLengthMask
@@ -286,16 +286,16 @@ def test_16_bits_agree_with_32_and_take_half_the_cache(name: str) -> None:
     assert [each.name for each in networks] == [name, f"{name}_half"]
     whole, half = (each.embed(IMAGES[0]) for each in networks)
     assert whole.nbytes == 2 * half.nbytes
-    moment = Moment(0, N_FRAMES)
+    context = FrameContext(0, N_FRAMES)
     one, other = (
-        each.take_mask(features, moment, MASKS[0]).memory
+        each.take_mask(features, context, MASKS[0]).memory
         for each, features in zip(networks, (whole, half), strict=True)
     )
     compared = [*zip(whole.maps, half.maps, strict=True)]
     compared += [(one.tensors[key], other.tensors[key]) for key in one.tensors]
     for wanted, found in compared:
         assert float((wanted.float() - found.float()).abs().max() / wanted.abs().max()) < 0.03
-    tracked = networks[1].track(half, Moment(1, N_FRAMES, {0: other}))
+    tracked = networks[1].track(half, FrameContext(1, N_FRAMES, {0: other}))
     assert tracked.logits.dtype == torch.float32
     assert torch.isfinite(tracked.logits).all()
 

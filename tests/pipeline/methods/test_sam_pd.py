@@ -8,7 +8,7 @@ import torch
 
 from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.methods.base import Anchor, ObjectRound
-from pipeline.methods.denoising_video import (
+from pipeline.methods.per_object.denoising_video import (
     DenoisingSettings,
     correlation_peak,
     deepest_point,

@@ -10,7 +10,7 @@ import model_zoo.extras
 from model_zoo.registry import load_registry
 from model_zoo.store import ModelStore
 from pipeline.parts.auto import BEST_FIRST, SMALL, VIDEO_MODELS_BEST_FIRST, resolve_segmenter
-from pipeline.parts.builtin import SEGMENTERS
+from pipeline.parts.registry import SEGMENTER, own_names
 from tests.unverified import put_here, unverified
 
 EVERY_NAME = (*BEST_FIRST, *VIDEO_MODELS_BEST_FIRST)
@@ -54,7 +54,7 @@ def test_a_name_stays_what_it_is(tmp_path: Path) -> None:
 
 
 def test_every_learned_segmenter_has_its_place() -> None:
-    assert set(BEST_FIRST) == set(SEGMENTERS) - {"classical"}
+    assert set(EVERY_NAME) == set(own_names(SEGMENTER)) - {"classical"}
     assert set(EVERY_NAME) == {
         name for name, model in load_registry().items() if model.task in ("segmenter", "video method")
     }

@@ -1,7 +1,9 @@
-"""Parts by name: the project's own and other packages'."""
+"""Methods and parts by name: the project's own and other packages'."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 import pipeline.parts.registry
 from model_zoo.store import ModelStore
 from pipeline.parts.context import PartContext
-from pipeline.parts.registry import BUILT_IN, build_part, entry_point_group, known_parts
+from pipeline.parts.registry import KINDS, PART_KINDS, build_part, entry_point_group, known_names, load, own_names
 from pipeline.trackers.boxes.mask_box import MaskBox
 from tests.built_methods import NOWHERE
 
@@ -34,23 +36,28 @@ def offer(monkeypatch: pytest.MonkeyPatch, kind: str, **targets: str) -> None:
 HERE = f"{__name__}:build_offered"
 
 
-@pytest.mark.parametrize("kind", BUILT_IN)
-def test_a_package_can_offer_every_kind(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_own_name_can_be_loaded(kind: str) -> None:
+    assert all(callable(load(kind, name)) for name in own_names(kind))
+
+
+@pytest.mark.parametrize("kind", PART_KINDS)
+def test_a_package_can_offer_every_kind_of_part(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     offer(monkeypatch, kind, mine=HERE)
-    assert known_parts(kind) == (*BUILT_IN[kind], "mine")
+    assert known_names(kind) == (*own_names(kind), "mine")
     assert build_part(kind, "mine", CONTEXT) == ("offered", CONTEXT)
 
 
 def test_the_projects_own_name_keeps_its_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
     offer(monkeypatch, "box_tracker", mask_box=HERE)
-    assert known_parts("box_tracker") == tuple(BUILT_IN["box_tracker"])
+    assert known_names("box_tracker") == own_names("box_tracker")
     assert isinstance(build_part("box_tracker", "mask_box", CONTEXT), MaskBox)
 
 
 @pytest.mark.parametrize(
     ("offers", "message"),
     [
-        ({}, r"unknown box tracker 'mine'; known are opencv_template, "),
+        ({}, r"unknown box tracker 'mine'; known are mask_box, "),
         ({"mine": "no_such_package_x:build"}, r"cannot be loaded \(ModuleNotFoundError.*repair or uninstall"),
         ({"mine": f"{__name__}:no_such_name"}, r"cannot be loaded \(AttributeError"),
         ({"mine": HERE, "mine__2": "other:build"}, r"offered by more than one package .*; uninstall all but one"),
@@ -60,6 +67,26 @@ def test_what_cannot_be_built_is_said(offers: dict[str, str], message: str, monk
     offer(monkeypatch, "box_tracker", **offers)
     with pytest.raises(ValueError, match=message):
         build_part("box_tracker", "mine", CONTEXT)
+
+
+def test_metadata_without_names_asks_for_another_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.parts.registry, "_own_entry_points", pipeline.parts.registry.EntryPoints)
+    with pytest.raises(ValueError, match=r"lists no box tracker; install it again with `make install`"):
+        own_names("box_tracker")
+
+
+def test_names_settings_and_online_methods_are_known_without_torch() -> None:
+    code = (
+        "import sys\n"
+        "from pipeline.methods.choice import online_methods, parts_of, settings_class\n"
+        "from pipeline.parts.registry import KINDS, known_names\n"
+        "assert all(known_names(kind) for kind in KINDS)\n"
+        "assert online_methods() == ('lazy', 'idpro')\n"
+        "assert parts_of('sam_pt') == ('segmenter', 'point_tracker')\n"
+        "assert settings_class('i_pt').__name__ == 'IPtSettings'\n"
+        "assert not {'torch', 'scipy', 'segment_anything'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_random_weights_stand_in_only_where_asked_and_missing(tmp_path: Path) -> None:

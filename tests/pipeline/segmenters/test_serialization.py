@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.embeddings.cache import StorableEmbeddings
-from pipeline.methods.sam2_network import Moment, Sam2Network
+from pipeline.methods.sam2_model.network import FrameContext, Sam2Network
 from pipeline.segmenters.hq_sam import HqSamSegmenter
 from pipeline.segmenters.sam import SamSegmenter
 from tests.pipeline.frame_sources import moving_square
@@ -84,7 +84,7 @@ def test_a_video_model_goes_on_from_stored_features_alone(name: str) -> None:
         (before, [before.embed(image) for image in IMAGES]),
         (restarted, [restarted.unpack(data) for data in stored]),
     ):
-        learnt = network.take_mask(features[0], Moment(0, 2), MASKS[0]).memory
-        found = network.track(features[1], Moment(1, 2, {0: learnt}))
+        learnt = network.take_mask(features[0], FrameContext(0, 2), MASKS[0]).memory
+        found = network.track(features[1], FrameContext(1, 2, {0: learnt}))
         masks.append(network.full_size(found.logits, IMAGES[0].shape[:2]))
     np.testing.assert_array_equal(masks[0], masks[1])

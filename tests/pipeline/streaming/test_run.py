@@ -17,7 +17,7 @@ import pytest
 
 from pipeline.batch.summary import Summary
 from pipeline.cli.stopping import StopRequest
-from pipeline.methods import MethodChoice
+from pipeline.methods.choice import MethodChoice
 from pipeline.streaming.options import OnlineOptions
 from pipeline.streaming.run import OnlineRun
 from pipeline.streaming.run_folder import OnlineRunFolder

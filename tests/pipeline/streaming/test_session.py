@@ -13,12 +13,11 @@ import pytest
 
 from model_zoo.store import ModelStore
 from pipeline.embeddings.cache import EmbeddingCache
-from pipeline.methods import ONLINE_METHODS, MethodChoice, build_method
 from pipeline.methods.base import Method
-from pipeline.methods.concurrent_video import ConcurrentSettings
+from pipeline.methods.choice import MethodChoice, build_method, online_methods
+from pipeline.methods.concurrent.settings import ConcurrentSettings
 from pipeline.methods.idpro import IdPro
-from pipeline.methods.lazy import Lazy
-from pipeline.methods.lazy_video import LazySettings
+from pipeline.methods.lazy import Lazy, LazySettings
 from pipeline.segmenters.classical import ClassicalSegmenter
 from pipeline.session.session import Session
 from pipeline.streaming.session import ClickMeans, OnlineFrame, OnlineSession
@@ -245,7 +244,7 @@ def test_methods_that_cannot_are_named_with_those_that_can(name: str, tmp_path: 
         OnlineSession(method)
 
 
-@pytest.mark.parametrize("name", ONLINE_METHODS)
+@pytest.mark.parametrize("name", online_methods())
 def test_those_that_can_do(name: str, tmp_path: Path) -> None:
     choice = MethodChoice(name, "classical")
     method = build_method(choice, store=ModelStore(tmp_path), device="cpu", embeddings=EmbeddingCache(64))

@@ -10,7 +10,7 @@ import pytest
 from pipeline.evaluation.datasets import DatasetError, LongClip, find_clips
 from pipeline.evaluation.memory.measurement import MemoryRun, run_memory
 from pipeline.evaluation.memory.report import curves, running_mean, summary
-from pipeline.methods import MethodChoice
+from pipeline.methods.choice import MethodChoice
 from tests.built_methods import built
 from tests.pipeline.evaluation.davis_folder import write_clip, write_rendered_clip
 

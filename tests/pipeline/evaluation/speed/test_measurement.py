@@ -19,7 +19,7 @@ from pipeline.evaluation.speed.measurement import (
     time_naive_loop,
 )
 from pipeline.evaluation.speed.report import SpeedRun, is_met, ratios_of, speed_report, targets
-from pipeline.methods import MethodChoice, build_method
+from pipeline.methods.choice import MethodChoice, build_method
 from pipeline.video.frames import FrameSource
 from tests.built_methods import NOWHERE
 from tests.pipeline.evaluation.speed.box_method import BoxMethod, BoxSegmenter, BoxVideo

@@ -29,8 +29,8 @@ from pipeline.evaluation.zivos.calibration import (
 )
 from pipeline.evaluation.zivos.calibration_report import calibration_report
 from pipeline.evaluation.zivos.single_pass import ObjectScore, PassScore
-from pipeline.methods.lazy_video import LazySettings
-from pipeline.methods.options import parse_options
+from pipeline.methods.choice import parse_options
+from pipeline.methods.lazy import LazySettings
 
 NAN = float("nan")
 RUN = {"method": "lazy", "segmenter": "classical"}

@@ -15,8 +15,7 @@ from pipeline.evaluation.zivos.annotator import Corrections, InitialPrompt, cent
 from pipeline.evaluation.zivos.report import clip_entry, figures, zivos_report
 from pipeline.evaluation.zivos.single_pass import PassScore, corrections_at_random, run_pass, same_number_at_random
 from pipeline.methods.base import Method
-from pipeline.methods.lazy import Lazy
-from pipeline.methods.lazy_video import LazySettings
+from pipeline.methods.lazy import Lazy, LazySettings
 from pipeline.segmenters.base import PromptBatch, Segmentation
 from pipeline.streaming.session import ClickMeans, OnlineSession
 from pipeline.types import BoolMask, FrameRGB, MaskPrompt, Prompt, RunLengthMask

@@ -13,32 +13,14 @@ from numpy.typing import NDArray
 
 from pipeline.masks import bounding_box, saturated_logits
 from pipeline.methods.base import Anchor, Estimate, ObjectRound
-from pipeline.methods.decoding import Decoder, ObjectMemory
-from pipeline.methods.video_state import ObjectKnowledge, VideoState
+from pipeline.methods.common.decoding import Decoder, ObjectMemory
+from pipeline.methods.common.video_state import ObjectKnowledge, VideoState
+from pipeline.methods.sam_pd import SamPdSettings
 from pipeline.segmenters.base import FloatMap, ObjectPrompts, PromptBatch, Segmentation
 from pipeline.types import BoolMask
 from pipeline.video.frames import FrameError
 
 Box = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class DenoisingSettings:
-    """SAM-PD's settings (IV-A).
-
-    Attributes:
-        grid_step: distance of the 3 x 3 jittered boxes, as a share of the box's sides.
-        scales: sizes of the boxes at each place of the grid.
-        keep: which candidate of the point refinement stays: ``largest``, or ``like_previous`` for parts of objects.
-    """
-
-    grid_step: float = 0.1
-    scales: tuple[float, ...] = (1.0, 1.05)
-    keep: str = "largest"
-
-    def __post_init__(self) -> None:
-        if self.keep not in ("largest", "like_previous"):
-            raise ValueError(f"unknown choice {self.keep!r} of a refined mask; known are largest, like_previous")
 
 
 @dataclass(frozen=True)
@@ -54,7 +36,7 @@ class DenoisingVideo:
 
     clicks_only = False
 
-    def __init__(self, state: VideoState, decoder: Decoder, settings: DenoisingSettings) -> None:
+    def __init__(self, state: VideoState, decoder: Decoder, settings: SamPdSettings) -> None:
         self._state, self._decoder, self._settings = state, decoder, settings
 
     @property
@@ -157,7 +139,7 @@ class DenoisingVideo:
         )
 
 
-def jittered_boxes(box: Box, settings: DenoisingSettings, size_hw_px: tuple[int, int]) -> list[Box]:
+def jittered_boxes(box: Box, settings: SamPdSettings, size_hw_px: tuple[int, int]) -> list[Box]:
     """The box on a 3 x 3 grid of places, in every scale, cut to the image; itself first (SAM-PD, IV-A)."""
     x0, y0, x1, y1 = box
     width_px, height_px = x1 - x0, y1 - y0

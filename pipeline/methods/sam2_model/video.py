@@ -9,31 +9,11 @@ from typing import Any
 
 from pipeline.embeddings.cache import EmbeddingCache, FrameEmbeddings
 from pipeline.methods.base import Anchor, Estimate, ObjectRound
-from pipeline.methods.sam2_network import Found, FrameFeatures, FrameMemory, Moment, Sam2Network
-from pipeline.methods.video_state import digest
+from pipeline.methods.common.video_state import digest
+from pipeline.methods.sam2 import Sam2Settings
+from pipeline.methods.sam2_model.network import FrameContext, FrameFeatures, FrameMemory, Sam2Network, Sam2Output
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
 from pipeline.video.frames import FrameError, FrameSource
-
-
-@dataclass(frozen=True)
-class Sam2Settings:
-    """How much of a video the model attends to. How many propagated frames it recalls is fixed by its weights.
-
-    Attributes:
-        conditioning_frames: prompted frames that take part in segmenting another one, the nearest before and after it
-            first; 0 takes all, as the published models do. Time per frame grows with them.
-        memory_mib: bound of what is kept of prompted frames between rounds, all objects of a video together. What is
-            dropped is learned again from the frame's mask.
-    """
-
-    conditioning_frames: int = 0
-    memory_mib: float = 256.0
-
-    def __post_init__(self) -> None:
-        if self.conditioning_frames < 0:
-            raise ValueError(f"conditioning_frames must be 0 (all) or more, but got {self.conditioning_frames}")
-        if self.memory_mib <= 0:
-            raise ValueError(f"memory_mib must be more than 0, but got {self.memory_mib}")
 
 
 @dataclass(frozen=True)
@@ -87,9 +67,9 @@ class Sam2Video:
         """Segment one frame from a person's prompts, and keep what the model made of them for later passes."""
         known = self._nearest(frame_index, memory.conditioning if memory is not None else {})
         reverse = bool(known) and min(known) > frame_index
-        moment = Moment(frame_index, len(self._frames), known, reverse=reverse)
+        context = FrameContext(frame_index, len(self._frames), known, reverse=reverse)
         features = self._features(frame_index)
-        found = self._network.answer_prompts(features, moment, prompts, self._frames.size_hw_px, prior)
+        found = self._network.answer_prompts(features, context, prompts, self._frames.size_hw_px, prior)
         estimate = self._estimate(frame_index, found)
         if memory is not None:
             key = memory.object_id, frame_index, digest(estimate.logits > 0)
@@ -115,8 +95,8 @@ class Sam2Video:
                 except FrameError:
                     continue
                 known = self._nearest(frame_index, conditioning)
-                moment = Moment(frame_index, len(self._frames), known, recent.frames, frame_indices.step < 0)
-                found = self._network.track(features, moment)
+                context = FrameContext(frame_index, len(self._frames), known, recent.frames, frame_indices.step < 0)
+                found = self._network.track(features, context)
                 recent.add(frame_index, found.memory)
                 yield self._estimate(frame_index, found)
         finally:
@@ -128,8 +108,8 @@ class Sam2Video:
         Raises:
             FrameError: the frame cannot be read.
         """
-        moment = Moment(anchor.frame_index, len(self._frames))
-        return self._network.take_mask(self._features(anchor.frame_index), moment, anchor.mask).memory
+        context = FrameContext(anchor.frame_index, len(self._frames))
+        return self._network.take_mask(self._features(anchor.frame_index), context, anchor.mask).memory
 
     def _features(self, frame_index: int) -> FrameFeatures:
         """The image encoder's answer to a frame, from the cache if it is there.
@@ -144,7 +124,7 @@ class Sam2Video:
         wanted = nearest_frames(frame_index, conditioning, self._settings.conditioning_frames)
         return {index: each for index, each in conditioning.items() if index in wanted}
 
-    def _estimate(self, frame_index: int, found: Found) -> Estimate:
+    def _estimate(self, frame_index: int, found: Sam2Output) -> Estimate:
         return Estimate(frame_index, self._network.full_size(found.logits, self._frames.size_hw_px), found.score)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,41 +12,13 @@ from numpy.typing import NDArray
 
 from pipeline.masks import probabilities
 from pipeline.methods.base import Estimate
-from pipeline.methods.concurrent_video import ConcurrentSettings, MemoryVideo, PassState, Seen
-from pipeline.methods.passes import Found, Passes
-from pipeline.methods.video_state import VideoState
+from pipeline.methods.common.video_state import VideoState
+from pipeline.methods.concurrent.batch_decoder import BatchDecoder, LowResMask
+from pipeline.methods.concurrent.video import MemoryVideo, PassState, Seen
+from pipeline.methods.lazy import LazySettings
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
 from pipeline.types import BoolMask
 from pipeline.uncertainty import entropy_map, masked_entropy, pseudo_correction
-
-
-@dataclass(frozen=True)
-class LazySettings(ConcurrentSettings):
-    """See `ConcurrentSettings`, and what uncertainty leads to. Any threshold may be infinite: it is never reached then.
-
-    Attributes:
-        tau_u: a person's help is wanted where the uncertainty rises by at least this from one frame to the next.
-        tau_p: the method corrects itself where it rises by at least this, and less than ``tau_u``.
-        tau_m: frames at least this uncertain are not remembered.
-        pseudo_corrections: whether the method corrects itself.
-        pseudo_agreement: a correction of its own is taken only if its IoU with the mask found first is at least this.
-    """
-
-    memory_policy: str = "readmem"
-    tau_u: float = 0.5
-    tau_p: float = 0.2
-    tau_m: float = 0.8
-    pseudo_corrections: bool = True
-    pseudo_agreement: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0.0 <= self.tau_p <= self.tau_u:
-            raise ValueError(f"thresholds must be 0 <= tau_p <= tau_u, but got {self.tau_p} and {self.tau_u}")
-        if not self.tau_m >= 0.0:
-            raise ValueError(f"tau_m must be 0 or more, but got {self.tau_m}")
-        if not 0.0 <= self.pseudo_agreement <= 1.0:
-            raise ValueError(f"pseudo_agreement must be in [0, 1], but got {self.pseudo_agreement}")
 
 
 class LazyVideo(MemoryVideo):
@@ -55,14 +27,14 @@ class LazyVideo(MemoryVideo):
     def __init__(self, state: VideoState, settings: LazySettings) -> None:
         super().__init__(state, settings)
         self._thresholds = settings
-        self._refiner = Passes(state.segmenter, settings.readout_weight, settings.prompted_refinements)
+        self._refiner = BatchDecoder(state.segmenter, settings.readout_weight, settings.prompted_refinements)
 
     def _look_at(
         self,
         frame_index: int,
         embedding: Any,
         ways: Sequence[PassState],
-        found: Sequence[Found],
+        found: Sequence[LowResMask],
         readouts: Sequence[FloatMap],
     ) -> list[Seen]:
         """Measure every object's uncertainty, and correct what became doubtful (thesis, 6.4.4)."""
@@ -127,7 +99,7 @@ class LazyVideo(MemoryVideo):
         seen: Sequence[Seen],
         asked: Mapping[int, ObjectPrompts],
         readouts: Sequence[FloatMap],
-    ) -> list[Found]:
+    ) -> list[LowResMask]:
         """What the segmenter makes of one click per asked row, all in one call; the memory is read again."""
         prompts, appearance = list(asked.values()), [ways[row].appearance for row in asked]
         uses_mask = self._state.segmenter.uses_mask_prior

@@ -13,13 +13,15 @@ import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from model_zoo.sam2 import new_inference_session
+from model_zoo.sam2 import load_sam2, new_inference_session
+from pipeline.parts.context import PartContext
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
 from pipeline.segmenters.serialization import SerializableEmbeddings
 from pipeline.types import BoolMask, FrameRGB
@@ -66,7 +68,7 @@ class FrameMemory:
 
 
 @dataclass(frozen=True)
-class Moment:
+class FrameContext:
     """Where in a video a frame is segmented, and which frames are remembered of the object there.
 
     ``conditioning`` are prompted frames, ``recent`` propagated ones, both by frame index. ``reverse`` says that the
@@ -81,7 +83,7 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Found:
+class Sam2Output:
     """One object on one frame: ``logits`` (h, w) float32 in the model's low resolution, ``score`` in [0, 1].
 
     The score is the predicted IoU times the probability that the object is there at all.
@@ -166,28 +168,28 @@ class Sam2Network(SerializableEmbeddings):
         normalised: torch.Tensor = normalize(square.float() / 255.0, _MEAN_RGB, _STD_RGB)
         return normalised
 
-    def track(self, features: FrameFeatures, moment: Moment) -> Found:
+    def track(self, features: FrameFeatures, context: FrameContext) -> Sam2Output:
         """Find the object from memory alone; at least one conditioning frame is needed."""
-        return self._run(features, moment)
+        return self._run(features, context)
 
-    def take_mask(self, features: FrameFeatures, moment: Moment, mask: BoolMask) -> Found:
+    def take_mask(self, features: FrameFeatures, context: FrameContext, mask: BoolMask) -> Sam2Output:
         """Memorise a mask (H, W) bool that is known to be right, as the model does with masks given by a person."""
         whole = torch.from_numpy(np.ascontiguousarray(mask, np.float32))[None, None].to(self._device)
-        return self._run(features, moment, mask=(self._resized(whole, (self._side_px, self._side_px)) >= 0.5).float())
+        return self._run(features, context, mask=(self._resized(whole, (self._side_px, self._side_px)) >= 0.5).float())
 
     def answer_prompts(
         self,
         features: FrameFeatures,
-        moment: Moment,
+        context: FrameContext,
         prompts: ObjectPrompts,
         size_hw_px: tuple[int, int],
         prior: FloatMap | None = None,
-    ) -> Found:
+    ) -> Sam2Output:
         """Segment a frame from clicks and a box.
 
         Args:
             features: of the frame.
-            moment: a first prompt is answered from the frame alone, as the model does; with a prior the conditioning
+            context: a first prompt is answered from the frame alone, as the model does; with a prior the conditioning
                 frames take part.
             prompts: in pixels of the frame; without any point and box the prior alone speaks.
             size_hw_px: the frame's height and width.
@@ -195,11 +197,11 @@ class Sam2Network(SerializableEmbeddings):
         """
         points = self._points(prompts, size_hw_px)
         if prior is None:
-            return self._run(features, moment, points=points)
+            return self._run(features, context, points=points)
         whole = torch.from_numpy(np.ascontiguousarray(prior, np.float32))[None, None].to(self._device)
         self._call.prior = self._resized(whole, tuple(self._model.prompt_encoder.mask_input_size))
         try:
-            return self._run(features, moment, points=points, corrected=bool(moment.conditioning))
+            return self._run(features, context, points=points, corrected=bool(context.conditioning))
         finally:
             del self._call.prior
 
@@ -212,37 +214,37 @@ class Sam2Network(SerializableEmbeddings):
     def _run(
         self,
         features: FrameFeatures,
-        moment: Moment,
+        context: FrameContext,
         *,
         points: dict[str, torch.Tensor] | None = None,
         mask: torch.Tensor | None = None,
         corrected: bool = False,
-    ) -> Found:
+    ) -> Sam2Output:
         """Let the model segment one frame in a session of its own; ``corrected`` frames were tracked before."""
         session = new_inference_session(self._model)
-        session.processed_frames = range(moment.n_frames)  # Only their number is asked for.
-        session.cache = self._features_cache(moment.frame_index, features)
+        session.processed_frames = range(context.n_frames)  # Only their number is asked for.
+        session.cache = self._features_cache(context.frame_index, features)
         row = session.obj_id_to_idx(0)
         outputs = {
-            "cond_frame_outputs": {index: dict(each.tensors) for index, each in moment.conditioning.items()},
-            "non_cond_frame_outputs": {index: dict(each.tensors) for index, each in moment.recent.items()},
+            "cond_frame_outputs": {index: dict(each.tensors) for index, each in context.conditioning.items()},
+            "non_cond_frame_outputs": {index: dict(each.tensors) for index, each in context.recent.items()},
         }
         session.output_dict_per_obj[row] = outputs
         if points is not None:
-            session.add_point_inputs(row, moment.frame_index, points)
+            session.add_point_inputs(row, context.frame_index, points)
         if mask is not None:
-            session.add_mask_inputs(row, moment.frame_index, mask)
+            session.add_mask_inputs(row, context.frame_index, mask)
         if points is not None or mask is not None:
             session.obj_with_new_inputs = [0]
         if corrected:
-            session.frames_tracked_per_obj[row][moment.frame_index] = {"reverse": moment.reverse}
+            session.frames_tracked_per_obj[row][context.frame_index] = {"reverse": context.reverse}
         with torch.inference_mode(), self._autocast():
-            answer = self._model(session, frame_idx=moment.frame_index, reverse=moment.reverse)
-            found = outputs["cond_frame_outputs"].get(moment.frame_index)
-            stored = found or outputs["non_cond_frame_outputs"][moment.frame_index]
+            answer = self._model(session, frame_idx=context.frame_index, reverse=context.reverse)
+            found = outputs["cond_frame_outputs"].get(context.frame_index)
+            stored = found or outputs["non_cond_frame_outputs"][context.frame_index]
             presence = float(torch.sigmoid(stored["object_score_logits"].float()).flatten()[0])
             iou = 1.0 if mask is not None else float(self._call.iou.float().max().clamp(0.0, 1.0))
-            return Found(answer.pred_masks[0, 0].float(), iou * presence, self._memory(stored))
+            return Sam2Output(answer.pred_masks[0, 0].float(), iou * presence, self._memory(stored))
 
     def _memory(self, stored: Mapping[str, torch.Tensor]) -> FrameMemory:
         positions = stored[_POSITIONS]
@@ -302,3 +304,21 @@ class _OneFrame:
     def get_vision_features(self, frame_idx: int) -> dict[str, list[torch.Tensor]] | None:
         """The frame's features; the session knows no other frame."""
         return self.features if frame_idx == self.frame_index else None
+
+
+def _build(name: str, context: PartContext) -> Sam2Network:
+    if context.checkpoint is not None:
+        raise ValueError(
+            f"method sam2 reads a folder with config.json and model.safetensors, not the single file "
+            f"{context.checkpoint}; put them where `ivos models where {name}` says"
+        )
+    file = context.weights(name)
+    model = load_sam2(None if file is None else file.parent, name, context.device)
+    return Sam2Network(model, name=name, device=context.device)
+
+
+build_edgetam = partial(_build, "edgetam")
+build_hiera_tiny = partial(_build, "sam2_1_hiera_tiny")
+build_hiera_small = partial(_build, "sam2_1_hiera_small")
+build_hiera_base_plus = partial(_build, "sam2_1_hiera_base_plus")
+build_hiera_large = partial(_build, "sam2_1_hiera_large")

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.memory import crstm
 from pipeline.memory.bank import MemoryBank
-from pipeline.memory.policies import build_policy
+from pipeline.memory.policy_settings import build_policy
 from pipeline.segmenters.base import FloatMap, MemoryQuery, ObjectPrompts, PromptBatch, Segmentation, Segmenter
 from pipeline.types import BoolMask
 

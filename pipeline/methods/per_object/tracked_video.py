@@ -12,12 +12,12 @@ from pipeline.masks import saturated_logits
 from pipeline.memory.bank import MemoryBank
 from pipeline.memory.diversity import FrameKeys
 from pipeline.memory.key_grid import KeyGrid
-from pipeline.memory.policy import POLICY_CELLS, MemoryPolicy
+from pipeline.memory.policies import POLICY_CELLS, MemoryPolicy
 from pipeline.methods.base import Anchor, Estimate, ObjectRound
-from pipeline.methods.decoding import Decoded, Decoder, ObjectMemory
-from pipeline.methods.mask_flow import FlowFields, MaskFlow
-from pipeline.methods.prompt_tracking import PromptTracker
-from pipeline.methods.video_state import ObjectKnowledge, VideoState, digest
+from pipeline.methods.common.decoding import Decoded, Decoder, ObjectMemory
+from pipeline.methods.common.mask_flow import FlowFields, MaskFlow
+from pipeline.methods.common.video_state import ObjectKnowledge, VideoState, digest
+from pipeline.methods.per_object.prompt_tracking import PromptTracker
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
 from pipeline.types import BoolMask
 from pipeline.video.frames import FrameError

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from pipeline.memory import diversity, shared
 from pipeline.memory.diversity import FrameKeys
 from pipeline.memory.key_grid import KeyGrid
-from pipeline.memory.policy import POLICY_CELLS, MemoryPolicy
+from pipeline.memory.policies import POLICY_CELLS, MemoryPolicy
 from pipeline.memory.shared import SharedMemory
-from pipeline.methods.video_state import VideoState
+from pipeline.methods.common.video_state import VideoState
 from pipeline.segmenters.base import FloatMap
 from pipeline.types import BoolMask
 

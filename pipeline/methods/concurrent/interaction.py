@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.methods.base import Estimate, Interaction, ObjectRound
-from pipeline.methods.concurrent_memory import Asked, ConcurrentMemory, Remembered
-from pipeline.methods.decoding import is_ambiguous
-from pipeline.methods.passes import Found, Passes
-from pipeline.methods.video_state import VideoState
+from pipeline.methods.common.decoding import is_ambiguous
+from pipeline.methods.common.video_state import VideoState
+from pipeline.methods.concurrent.batch_decoder import BatchDecoder, LowResMask
+from pipeline.methods.concurrent.memory import Asked, ConcurrentMemory, Remembered
 from pipeline.segmenters.base import FloatMap, ReferenceFrame
 from pipeline.types import BoolMask
 from pipeline.video.frames import FrameError
@@ -32,13 +32,13 @@ class PromptedFrames:
     lets the segmenter decode both together with the frame itself (Eq. 5 and 6).
 
     Attributes:
-        passes: of second answers. Segmenters that are shown a carried mask refine every prompted frame, also one that
-            has no others: their first pass does not look at the colours inside its own mask yet.
+        decoder: makes the second answers. Segmenters that use a carried mask refine every prompted frame, even a single
+            one: their first iteration does not look at the colours inside its own mask yet.
     """
 
     state: VideoState
     memory: ConcurrentMemory
-    passes: Passes
+    decoder: BatchDecoder
 
     def segment(
         self, interactions: Sequence[Interaction], known: Sequence[ObjectRound]
@@ -47,7 +47,7 @@ class PromptedFrames:
         frames: defaultdict[int, list[Interaction]] = defaultdict(list)
         for each in interactions:
             frames[each.frame_index].append(each)
-        answers: dict[Place, Found] = {}
+        answers: dict[Place, LowResMask] = {}
         masks: dict[Place, BoolMask] = {}
         for frame_index, group in sorted(frames.items()):
             try:
@@ -65,9 +65,9 @@ class PromptedFrames:
             if again:
                 yield from self._second(frame_index, again, answers, others)
 
-    def _first(self, embedding: Any, group: Sequence[Interaction]) -> list[Found]:
+    def _first(self, embedding: Any, group: Sequence[Interaction]) -> list[LowResMask]:
         """The answers to prompts on one frame; ambiguous clicks go in a call of their own, for several candidates."""
-        found: dict[int, Found] = {}
+        found: dict[int, LowResMask] = {}
         priors = [self._prior(embedding, each) for each in group]
         ambiguous = [is_ambiguous(each.prompts, prior) for each, prior in zip(group, priors, strict=True)]
         for kind in (False, True):
@@ -75,7 +75,7 @@ class PromptedFrames:
             if rows:
                 prompts, expected = [group[row].prompts for row in rows], [priors[row] for row in rows]
                 nothing = [None] * len(rows)
-                first = replace(self.passes, refinement_iterations=0)
+                first = replace(self.decoder, refinement_iterations=0)
                 answers = first.run(embedding, prompts, expected, nothing, nothing, multimask=kind)
                 found.update(zip(rows, answers, strict=True))
         return [found[row] for row in range(len(group))]
@@ -84,7 +84,7 @@ class PromptedFrames:
         self,
         frame_index: int,
         group: Sequence[Interaction],
-        answers: Mapping[Place, Found],
+        answers: Mapping[Place, LowResMask],
         others: Mapping[int, Mapping[int, BoolMask]],
     ) -> Iterator[tuple[Interaction, Estimate]]:
         """Answers that know of the other frames; the frame itself can be read, as it has a first answer."""
@@ -98,9 +98,9 @@ class PromptedFrames:
         readouts = self._readouts(frame_index, embedding, group, first, elsewhere)
         if any(each is not None for each in learnt):
             expected: list[FloatMap | None] = [self._prior(embedding, each) for each in group]
-            found = self.passes.run(embedding, prompts, expected, learnt, readouts)
+            found = self.decoder.run(embedding, prompts, expected, learnt, readouts)
         else:
-            found = self.passes.refined(embedding, prompts, learnt, first, readouts)
+            found = self.decoder.refined(embedding, prompts, learnt, first, readouts)
         for each, answer in zip(group, found, strict=True):
             yield each, self._estimate(frame_index, embedding, answer)
 
@@ -115,11 +115,11 @@ class PromptedFrames:
         return {i: {frame: mask for frame, mask in each.items() if mask.any()} for i, each in by_object.items()}
 
     def _has_more_to_say(
-        self, each: Interaction, answers: Mapping[Place, Found], others: Mapping[int, Mapping[int, BoolMask]]
+        self, each: Interaction, answers: Mapping[Place, LowResMask], others: Mapping[int, Mapping[int, BoolMask]]
     ) -> bool:
         if (each.object_id, each.frame_index) not in answers:
             return False
-        refines_alone = self.state.segmenter.uses_mask_prior and self.passes.refinement_iterations > 0
+        refines_alone = self.state.segmenter.uses_mask_prior and self.decoder.refinement_iterations > 0
         return refines_alone or bool(set(others[each.object_id]) - {each.frame_index})
 
     def _learnt(self, object_id: int, masks: Mapping[int, BoolMask]) -> Any:
@@ -138,7 +138,7 @@ class PromptedFrames:
         frame_index: int,
         embedding: Any,
         group: Sequence[Interaction],
-        first: Sequence[Found],
+        first: Sequence[LowResMask],
         elsewhere: Sequence[Mapping[int, BoolMask]],
     ) -> list[FloatMap | None]:
         """What the other frames say of the objects on this one; None where there are none."""
@@ -162,6 +162,6 @@ class PromptedFrames:
     def _prior(self, embedding: Any, each: Interaction) -> FloatMap | None:
         return None if each.prior is None else self.state.segmenter.to_low_res(embedding, each.prior)
 
-    def _estimate(self, frame_index: int, embedding: Any, found: Found) -> Estimate:
+    def _estimate(self, frame_index: int, embedding: Any, found: LowResMask) -> Estimate:
         logits = self.state.segmenter.to_full_size(embedding, found.low_res_logits)
         return Estimate(frame_index, logits, found.score)

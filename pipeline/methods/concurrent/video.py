@@ -14,61 +14,19 @@ import torch
 from pipeline.embeddings.prefetch import EmbeddingPrefetcher
 from pipeline.masks import saturated_logits
 from pipeline.memory.diversity import FrameKeys
-from pipeline.memory.policies import build_policy, check_policy
-from pipeline.memory.policy import MemoryPolicy
+from pipeline.memory.policies import MemoryPolicy
+from pipeline.memory.policy_settings import build_policy
 from pipeline.methods.base import Anchor, Estimate, Interaction, ObjectRound
-from pipeline.methods.concurrent_memory import Asked, ConcurrentMemory, MemorySettings, PassMemory, Remembered
-from pipeline.methods.expected_prompts import prompts_from
-from pipeline.methods.mask_flow import FlowFields, MaskFlow
-from pipeline.methods.passes import Found, Passes
-from pipeline.methods.prompted_frames import PromptedFrames
-from pipeline.methods.video_state import ObjectKnowledge, VideoState, digest
+from pipeline.methods.common.mask_flow import FlowFields, MaskFlow
+from pipeline.methods.common.video_state import ObjectKnowledge, VideoState, digest
+from pipeline.methods.concurrent.batch_decoder import BatchDecoder, LowResMask
+from pipeline.methods.concurrent.interaction import PromptedFrames
+from pipeline.methods.concurrent.memory import Asked, ConcurrentMemory, MemorySettings, PassMemory, Remembered
+from pipeline.methods.concurrent.prompts import prompts_from
+from pipeline.methods.concurrent.settings import ConcurrentSettings
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
 from pipeline.types import BoolMask
 from pipeline.video.frames import FrameError
-
-
-@dataclass(frozen=True)
-class ConcurrentSettings:
-    """Settings of a concurrent propagation.
-
-    Attributes:
-        positive_points, negative_points: how many points ask the segmenter for an object where it is expected.
-        readout_weight: of the memory's logits beside those of a mask.
-        last_frames: how many of its last frames a way reads; what is carried along the flow says the same already.
-        interval_frames: every how many frames a way offers one it came by to its memory.
-        memory_policy: which of these it keeps and reads, one of `POLICIES`.
-        memory_slots: how many of them, beside the prompted frames.
-        memory_similarity: READMem's lower similarity bound, see `ReadMem`.
-        key_cells: cells of the memory along a frame's longer side, at most.
-        read_frames: of an object's prompted frames the nearest so many are read.
-        temperature: of the memory's softmax.
-        memory_mib: bound of the prompted frames' keys and values in one video.
-        refinement_iterations: further passes over a propagated frame.
-        prompted_refinements: further passes over a prompted frame once it has seen the other prompted frames.
-        flow_long_side_px: size at which masks are carried to the next frame.
-        frames_ahead: how many frames are embedded in the background before they are needed; 0 for none.
-    """
-
-    positive_points: int = 3
-    negative_points: int = 1
-    readout_weight: float = 0.5
-    last_frames: int = 0
-    interval_frames: int = 5
-    memory_policy: str = "fifo"
-    memory_slots: int = 3
-    memory_similarity: float = 0.5
-    key_cells: int = 54
-    read_frames: int = 6
-    temperature: float = 0.035
-    memory_mib: float = 64.0
-    refinement_iterations: int = 0
-    prompted_refinements: int = 3
-    flow_long_side_px: int = 214
-    frames_ahead: int = 2
-
-    def __post_init__(self) -> None:
-        check_policy(self.memory_policy, self.memory_slots, self.memory_similarity)
 
 
 @dataclass(eq=False)
@@ -89,7 +47,7 @@ class PassState:
 class Seen:
     """What a step made of one object: unless it is ``sure``, it is not remembered."""
 
-    found: Found
+    found: LowResMask
     estimate: Estimate
     sure: bool = True
 
@@ -105,9 +63,9 @@ class MemoryVideo:
         self._fields = FlowFields(state.frames, s.flow_long_side_px)
         self._ahead: EmbeddingPrefetcher[Any] = EmbeddingPrefetcher(state.embedding, s.frames_ahead)
         self._ways: WeakSet[PassState] = WeakSet()
-        self._passes = Passes(state.segmenter, s.readout_weight, s.refinement_iterations)
+        self._decoder = BatchDecoder(state.segmenter, s.readout_weight, s.refinement_iterations)
         self._prompted = PromptedFrames(
-            state, self._memory, Passes(state.segmenter, s.readout_weight, s.prompted_refinements)
+            state, self._memory, BatchDecoder(state.segmenter, s.readout_weight, s.prompted_refinements)
         )
 
     @property
@@ -178,7 +136,7 @@ class MemoryVideo:
         readouts = self._memory.read(frame_index, embedding, keys, asked)
         prompts = self._prompts(embedding, carried, readouts)
         appearance = [way.appearance for way in ways]
-        found = self._passes.run(embedding, prompts, carried, appearance, readouts)
+        found = self._decoder.run(embedding, prompts, carried, appearance, readouts)
         seen = self._look_at(frame_index, embedding, ways, found, readouts)
         coarse = cache(lambda: self._memory.coarse(keys))
         for way, each in zip(ways, seen, strict=True):
@@ -233,7 +191,7 @@ class MemoryVideo:
         frame_index: int,
         embedding: Any,
         ways: Sequence[PassState],  # noqa: ARG002 - for methods that look closer
-        found: Sequence[Found],
+        found: Sequence[LowResMask],
         readouts: Sequence[FloatMap],  # noqa: ARG002
     ) -> list[Seen]:
         """Judge what was found on a frame, one row per way, before it is remembered."""
@@ -283,7 +241,7 @@ class MemoryVideo:
         self, embedding: Any, carried: Sequence[FloatMap | None], readouts: Sequence[FloatMap]
     ) -> list[ObjectPrompts]:
         grid, size_hw_px, s = self._memory.grid(embedding), self._state.frames.size_hw_px, self._settings
-        expected = self._passes.together(carried, readouts)
+        expected = self._decoder.together(carried, readouts)
         return [
             prompts_from(each, grid, s.positive_points, s.negative_points, size_hw_px)
             for each in expected

@@ -1,4 +1,4 @@
-"""Passes of the segmenter over one frame, with all objects in one call."""
+"""BatchDecoder of the segmenter over one frame, with all objects in one call."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.methods.decoding import nearly_same
+from pipeline.methods.common.decoding import nearly_same
 from pipeline.segmenters.base import FloatMap, ObjectPrompts, PromptBatch, Segmentation, Segmenter
 
 
 @dataclass(frozen=True)
-class Found:
+class LowResMask:
     """One object on one frame: logits (h, w) in the segmenter's resolution, and a score in [0, 1]."""
 
     low_res_logits: FloatMap
@@ -19,7 +19,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Passes:
+class BatchDecoder:
     """How often the segmenter goes over a frame, and what it is shown.
 
     Attributes:
@@ -41,7 +41,7 @@ class Passes:
         readouts: Sequence[FloatMap | None],
         *,
         multimask: bool = False,
-    ) -> list[Found]:
+    ) -> list[LowResMask]:
         """Segment several objects on one frame.
 
         A segmenter that wants no carried mask sees everything in its first pass: the expected mask and the readout are
@@ -68,9 +68,9 @@ class Passes:
         embedding: Any,
         prompts: Sequence[ObjectPrompts],
         appearance: Sequence[Any],
-        found: Sequence[Found],
+        found: Sequence[LowResMask],
         readouts: Sequence[FloatMap | None] | None = None,
-    ) -> list[Found]:
+    ) -> list[LowResMask]:
         """The same after the further passes, and before them one that is shown the readouts, if there are any."""
         if readouts is not None and all(each is None for each in readouts):
             readouts = None
@@ -107,10 +107,10 @@ class Passes:
         return mask + self.readout_weight * readout
 
 
-def _best(segmentation: Segmentation) -> list[Found]:
+def _best(segmentation: Segmentation) -> list[LowResMask]:
     """Of several masks of each object the one with the highest predicted IoU."""
     best = segmentation.predicted_iou.argmax(axis=1)
     return [
-        Found(segmentation.low_res_logits[row, k], float(segmentation.predicted_iou[row, k]))
+        LowResMask(segmentation.low_res_logits[row, k], float(segmentation.predicted_iou[row, k]))
         for row, k in enumerate(best)
     ]

@@ -1,0 +1,78 @@
+"""A video under CiVOS: one object at a time, and every propagation pass starts with an empty memory (thesis, 4.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipeline.embeddings.prefetch import EmbeddingPrefetcher
+from pipeline.methods.base import Anchor, Estimate, Interaction, ObjectRound
+from pipeline.methods.civos import CivosSettings
+from pipeline.methods.common.video_state import VideoState
+from pipeline.methods.concurrent.video import MemoryVideo
+from pipeline.segmenters.base import FloatMap, ObjectPrompts
+from pipeline.video.frames import FrameError
+
+
+@dataclass(frozen=True)
+class CivosMemory:
+    """What one object's round works with: by object id what the segmenter learnt, and the prompted frames."""
+
+    object_id: int
+    learnt: Mapping[int, Any]
+    task: ObjectRound
+
+
+class CivosVideo:
+    """See `pipeline.methods.base.PerObjectVideo`. One object at a time, and every way begins with an empty memory."""
+
+    clicks_only = True
+
+    def __init__(self, state: VideoState, settings: CivosSettings) -> None:
+        self._state, self._settings = state, settings
+        self._video = MemoryVideo(state, settings, across_rounds=False)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of what the ways under way remember."""
+        return self._video.held_bytes
+
+    def begin_round(self, task: ObjectRound) -> CivosMemory:
+        """Let the segmenter learn what it wants to; the memory itself begins with every way (4.4.3)."""
+        return CivosMemory(task.object_id, self._video.begin_round([task]), task)
+
+    def segment_prompted(
+        self, frame_index: int, prompts: ObjectPrompts, *, prior: FloatMap | None, memory: CivosMemory | None
+    ) -> Estimate:
+        """Segment one frame from clicks and the mask it had before (4.4.2).
+
+        Raises:
+            FrameError: the frame cannot be read.
+        """
+        self._state.embedding(frame_index)
+        object_id = 0 if memory is None else memory.object_id
+        known = () if memory is None else (memory.task,)
+        answers = list(self._video.interact([Interaction(object_id, frame_index, prompts, prior)], known))
+        return answers[-1][1]
+
+    def propagate(self, anchor: Anchor, frame_indices: range, memory: CivosMemory) -> Iterator[Estimate]:
+        """Follow the object from an anchor; its mask is the first thing in a new memory (4.4.3)."""
+        # Ways in both directions take turns, so each has frames embedded ahead for itself.
+        ahead: EmbeddingPrefetcher[Any] = EmbeddingPrefetcher(self._state.embedding, self._settings.frames_ahead)
+        try:
+            ahead.prefetch(frame_indices)
+            way = self._video.start_pass(memory.object_id, anchor, memory.learnt)
+            for frame_index in frame_indices:
+                try:
+                    embedding = ahead.take(frame_index)
+                except FrameError:
+                    continue
+                (estimate,) = self._video.segment(frame_index, embedding, [way])
+                yield replace(estimate, fusion_weight=max(estimate.score, 0.0) ** self._settings.fusion_score_power)
+        finally:
+            ahead.prefetch(())
+
+    def forget(self, object_id: int) -> None:
+        """Drop what the segmenter learnt of an object."""
+        self._video.forget(object_id)
