@@ -10,7 +10,8 @@ import pytest
 from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.memory import shared
 from pipeline.methods.base import Anchor, ConcurrentVideo, ObjectRound
-from pipeline.methods.civos import Civos, CivosSettings, CivosVideo
+from pipeline.methods.civos import Civos, CivosSettings
+from pipeline.methods.concurrent.civos_video import CivosVideo
 from pipeline.segmenters.base import ObjectPrompts, Segmenter
 from pipeline.segmenters.classical import ClassicalSegmenter
 from pipeline.video.frames import FrameError

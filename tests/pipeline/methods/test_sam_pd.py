@@ -9,13 +9,12 @@ import torch
 from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.methods.base import Anchor, ObjectRound
 from pipeline.methods.per_object.denoising_video import (
-    DenoisingSettings,
     correlation_peak,
     deepest_point,
     jittered_boxes,
     masked_crop,
 )
-from pipeline.methods.sam_pd import SamPd
+from pipeline.methods.sam_pd import SamPd, SamPdSettings
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
 from tests.pipeline.methods.recording_segmenter import RecordingSegmenter
 
@@ -23,7 +22,7 @@ IMAGES, MASKS = moving_square(n_frames=6)
 
 
 def test_eighteen_boxes_lie_on_a_grid_of_tenths_in_two_sizes() -> None:
-    boxes = np.array(jittered_boxes((100, 50, 200, 90), DenoisingSettings(), (480, 854)))
+    boxes = np.array(jittered_boxes((100, 50, 200, 90), SamPdSettings(), (480, 854)))
     assert len({tuple(box) for box in boxes.tolist()}) == 18
     assert boxes[0].tolist() == [100, 50, 200, 90]
     centres = {((x0 + x1) / 2 - 150, (y0 + y1) / 2 - 70) for x0, y0, x1, y1 in boxes.tolist()}
@@ -33,7 +32,7 @@ def test_eighteen_boxes_lie_on_a_grid_of_tenths_in_two_sizes() -> None:
 
 
 def test_boxes_at_the_border_stay_in_the_image_and_keep_a_pixel() -> None:
-    boxes = np.array(jittered_boxes((0, 0, 10, 10), DenoisingSettings(grid_step=2.0), (40, 60)))
+    boxes = np.array(jittered_boxes((0, 0, 10, 10), SamPdSettings(grid_step=2.0), (40, 60)))
     assert boxes.min() >= 0
     assert ((boxes[:, 2] - boxes[:, 0]) >= 1).all()
     assert ((boxes[:, 3] - boxes[:, 1]) >= 1).all()
@@ -96,4 +95,4 @@ def test_a_step_segments_all_boxes_at_once_and_refines_with_the_others_as_negati
 
 def test_an_unknown_choice_of_the_refined_mask_is_refused() -> None:
     with pytest.raises(ValueError, match="largest, like_previous"):
-        DenoisingSettings(keep="best")
+        SamPdSettings(keep="best")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-import pipeline.methods
+import pipeline.methods.choice
 from ls_backend.cli.main import app
 from pipeline.evaluation.speed.command import METHOD
 from pipeline.evaluation.speed.measurement import SpeedBench
@@ -148,7 +148,7 @@ def test_the_document_names_every_key_and_option(measured: tuple[dict[str, Any],
 
 def quick_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the command work with a method that computes nothing."""
-    monkeypatch.setattr(pipeline.methods, "build_method", lambda *_, **__: BoxMethod(BoxSegmenter(0.01, 0.01)))
+    monkeypatch.setattr(pipeline.methods.choice, "build_method", lambda *_, **__: BoxMethod(BoxSegmenter(0.01, 0.01)))
 
 
 def failing(name: str, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
