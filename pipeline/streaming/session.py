@@ -39,8 +39,9 @@ class ClickMeans(str, Enum):
 class OnlineSession:
     """One pass over a video that arrives frame by frame. Not thread-safe.
 
-    Works with the methods of `pipeline.methods.choice.online_methods`. Time per frame and memory do not grow with the number of frames. Of the frames, the newest two and, within bounds, the prompted
-    ones are kept; of the masks, those of the newest frame.
+    Works with the methods of `pipeline.methods.choice.online_methods`. Time per frame and memory do not grow with the
+    number of frames. Of the frames, the newest two and, within bounds, the prompted ones are kept; of the masks, those
+    of the newest frame.
     """
 
     def __init__(

@@ -64,7 +64,7 @@ def test_thresholds_by_a_wanted_rate(data: Path, tmp_path: Path) -> None:
 
 def test_the_passes_only_watch(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No threshold of the method can be reached, so that nothing is corrected or left out of the memory."""
-    from pipeline import methods
+    from pipeline.methods import choice as methods
 
     chosen: list[Any] = []
 
