@@ -1,4 +1,4 @@
-"""How the backend is run: gunicorn, one worker process (one copy of the weights), several threads."""
+"""The gunicorn command that serves the backend: one worker process (one copy of the weights), several threads."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 from ls_backend.settings import Settings
 
 WORKER_TIMEOUT_S = 120
-"""A worker without a sign of life for so long is replaced. A long round is none of its reasons: requests run in threads
-beside the heartbeat."""
+"""A worker that sends no heartbeat for so long is replaced. A long round does not stop the heartbeat: requests run in
+other threads."""
 STOP_TIMEOUT_S = 5
-"""How long a round under way may take once the server was told to stop."""
+"""How long a running round may take after the server is told to stop."""
 
 APP = "ls_backend.wsgi:app"
 
@@ -19,18 +19,18 @@ def gunicorn_command(settings: Settings) -> list[str]:
     """The command line that serves the backend with these settings. Credentials stay in the environment."""
     return [
         *(sys.executable, "-m", "gunicorn"),
-        *("--bind", f"{_bracketed(settings.host)}:{settings.port}"),
+        *("--bind", f"{_with_brackets(settings.host)}:{settings.port}"),
         *("--workers", "1"),
         *("--worker-class", "gthread"),
         *("--threads", str(settings.threads)),
         *("--timeout", str(WORKER_TIMEOUT_S)),
         *("--graceful-timeout", str(STOP_TIMEOUT_S)),
         *("--log-level", settings.log_level.lower()),
-        # It would be one socket per user, which several servers would fight over.
+        # gunicorn has one control socket per user, so two servers would conflict.
         "--no-control-socket",
         APP,
     ]
 
 
-def _bracketed(host: str) -> str:
+def _with_brackets(host: str) -> str:
     return f"[{host}]" if ":" in host else host

@@ -1,4 +1,4 @@
-"""The module gunicorn serves: ``gunicorn ls_backend.wsgi:app``, as `ivos serve` does."""
+"""The WSGI module: `ivos serve` runs ``gunicorn ls_backend.wsgi:app``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ls_backend.app import EXTENSION, create_app
 from ls_backend.settings import current
 
 logging.basicConfig(level=current().log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-# Each attempt of a download or of a frame's request would be a line; what comes of them is said by the backend itself.
+# It logs every attempt to fetch a frame or a download. The backend logs the result itself.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 app = create_app(current())
 atexit.register(app.extensions[EXTENSION].close)

@@ -1,4 +1,4 @@
-"""The command `ivos`: serve, demo and export, and the pipeline's commands mounted beside them.
+"""The command `ivos`: serve, demo and export, together with the pipeline's commands.
 
 Parses options and prints; the work is done elsewhere.
 """

@@ -28,5 +28,5 @@ def serve() -> None:
     except ValueError as error:
         typer.echo(f"ivos serve: {error}", err=True)
         raise typer.Exit(2) from None
-    # The server takes this process's place, so that signals and exit codes are its own.
+    # The server replaces this process, so signals reach it and its exit code is the command's.
     os.execv(command[0], command)

@@ -106,7 +106,8 @@ def test_ivos_serve_answers_asks_for_the_password_and_ends_on_request(tmp_path: 
         assert len(workers) == 1
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
-        assert not any(worker.is_running() for worker in workers)
+        _, alive = psutil.wait_procs(workers, timeout=20)
+        assert alive == []
     finally:
         process.kill()
         process.wait()

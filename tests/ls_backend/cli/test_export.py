@@ -69,7 +69,8 @@ def assert_equal_to_the_pixel(output: Path, clip: Clip) -> None:
 
 @pytest.mark.parametrize("name", ["comp-camel-dog-scooter", "libby"])
 def test_real_masks_come_out_to_the_pixel(name: str, tmp_path: Path) -> None:
-    clip = real_or_rendered(name, tmp_path)
+    whole = real_or_rendered(name, tmp_path)
+    clip = Clip(whole.name, whole.image_paths[3::4], whole.labels[3::4])
     output = tmp_path / "out"
     result = export("--from-json", written(tmp_path, [stored(clip)]), "--output", output)
     assert result.exit_code == 0, result.output

@@ -16,7 +16,7 @@ from ls_backend.sessions.task_session import TaskSession
 from ls_backend.store.database import Database, StoreError, store_address
 from ls_backend.store.records import SessionRecord
 from ls_backend.store.session_store import SessionStore
-from tests.ls_backend.store.made import saved_object, session_record
+from tests.ls_backend.store.session_records import object_state, session_record
 
 KEY = ("5", "7")
 
@@ -25,7 +25,7 @@ class Recorded:
     """Stands in for a session: only its record is asked for. ``soft_bytes`` make it large."""
 
     def __init__(self, soft_bytes: int = 40) -> None:
-        self.made = session_record(objects={1: saved_object(n_frames=300, soft_bytes=soft_bytes)})
+        self.made = session_record(objects={1: object_state(n_frames=300, soft_bytes=soft_bytes)})
         self.asked = 0
 
     def record(self, key: tuple[str, str]) -> SessionRecord:

@@ -1,4 +1,4 @@
-"""Sessions in and out of both kinds of database."""
+"""Sessions are stored in both kinds of database and read again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ls_backend.store.records import EditorCopy, RoundRecord, SessionRecord
 from ls_backend.store.session_store import SessionNotFoundError, SessionStore, SessionSummary, SessionTooLargeError
 from ls_backend.store.tables import Base, ObjectRow, SchemaRow
 from pipeline.session.object_state import ObjectState
-from tests.ls_backend.store.made import known, saved_object, session_record
+from tests.ls_backend.store.session_records import frame_mask, object_state, session_record
 
 LIMIT_MIB = 64
 
@@ -26,24 +26,24 @@ def store(database: Database) -> SessionStore:
 
 
 def later(record: SessionRecord) -> SessionRecord:
-    """The session some seconds on: two masks new, one changed, one gone, a prompt fewer, an object more."""
+    """The session some seconds later: two new masks, one changed, one deleted, one prompt less, one object more."""
     before = record.objects[1]
-    masks = {**before.masks, 1: known(900), 8: known(901), 9: known(902)}
+    masks = {**before.masks, 1: frame_mask(900), 8: frame_mask(901), 9: frame_mask(902)}
     del masks[4]
-    changed = replace(before, masks=masks, stale={5}, masks_before_prompts={3: known(903).raw}, round_index=4)
+    changed = replace(before, masks=masks, stale={5}, masks_before_prompts={3: frame_mask(903).raw}, round_index=4)
     return replace(
         record,
         used_at_s=3000.0,
         newest_round=3,
         prompts=record.prompts[1:],
         editor=replace(record.editor, copies={**record.editor.copies, "obj-00000": EditorCopy(False, 3)}),
-        objects={1: changed, 2: saved_object(2)},
+        objects={1: changed, 2: object_state(2)},
         rounds=(*record.rounds[:1], replace(record.rounds[1], finished=True), RoundRecord(3, 2999.0, (1, 2), ("p1",))),
     )
 
 
 def rows(database: Database) -> dict[str, int]:
-    """How many rows the tables of sessions have."""
+    """How many rows each table has."""
     with database.transaction() as connection:
         tables = [table for table in Base.metadata.sorted_tables if table.name != SchemaRow.__tablename__]
         return {table.name: connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables}
@@ -74,7 +74,7 @@ def test_a_changed_session_comes_back_changed(store: SessionStore) -> None:
 
 
 def test_only_what_changed_is_written(store: SessionStore) -> None:
-    """Masks that stayed are the same objects; they cost nothing."""
+    """Unchanged masks are the same Python objects and are not written."""
     first = session_record()
     session_id = store.write(None, first, None)
     statements: list[str] = []
@@ -84,7 +84,7 @@ def test_only_what_changed_is_written(store: SessionStore) -> None:
         "before_cursor_execute",
         lambda _c, _cursor, sql, *_: statements.append(sql.split("\n")[0]),
     )
-    one_more = {**first.objects[1].masks, 9: known(9)}
+    one_more = {**first.objects[1].masks, 9: frame_mask(9)}
     store.write(session_id, replace(first, objects={1: replace(first.objects[1], masks=one_more)}), first)
     written = [sql for sql in statements if sql.startswith(("INSERT", "DELETE", "UPDATE"))]
     assert [sql.split()[1 if sql.startswith("UPDATE") else 2] for sql in written] == ["ivos_sessions", "ivos_masks"]
@@ -101,7 +101,7 @@ def test_sessions_are_found_by_task_and_frames_latest_first(store: SessionStore)
     assert store.summaries("6", "7") == []
 
 
-def test_a_session_that_is_gone_says_so(store: SessionStore) -> None:
+def test_a_deleted_session_is_reported(store: SessionStore) -> None:
     record = session_record()
     session_id = store.write(None, record, None)
     store.write(None, replace(record, used_at_s=9e9), None)
@@ -110,7 +110,7 @@ def test_a_session_that_is_gone_says_so(store: SessionStore) -> None:
         store.write(session_id + 100, record, record)
 
 
-def test_a_damaged_session_is_left_out_and_the_others_stay(
+def test_a_damaged_session_is_skipped_and_the_others_are_read(
     store: SessionStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     damaged, sound = store.write(None, session_record(), None), store.write(None, session_record(), None)
@@ -123,11 +123,11 @@ def test_a_damaged_session_is_left_out_and_the_others_stay(
 
 def large(task: str, used_at_s: float) -> SessionRecord:
     """About 3 MiB of masks."""
-    masks = {1: saved_object(n_frames=600, soft_bytes=5000)}
+    masks = {1: object_state(n_frames=600, soft_bytes=5000)}
     return session_record(task, used_at_s, objects=masks)
 
 
-def test_the_least_recently_used_sessions_go_first(database: Database) -> None:
+def test_the_least_recently_used_sessions_are_deleted_first(database: Database) -> None:
     store = SessionStore(database, limit_mib=16)
     ids: dict[str, int] = {}
     for number in range(8):
@@ -136,15 +136,15 @@ def test_the_least_recently_used_sessions_go_first(database: Database) -> None:
         ids = {task: session_id for task, session_id in ids.items() if session_id not in gone}
     assert "7" in ids
     assert "0" not in ids
-    assert sorted(ids, key=int) == [str(number) for number in range(8 - len(ids), 8)], "the oldest went"
+    assert sorted(ids, key=int) == [str(number) for number in range(8 - len(ids), 8)], "the oldest are deleted"
     assert [bool(store.summaries("5", str(number))) for number in range(8)] == [
         str(number) in ids for number in range(8)
     ]
     assert rows(database)["ivos_sessions"] == len(ids)
-    assert rows(database)["ivos_masks"] == 600 * len(ids), "masks go with their session"
+    assert rows(database)["ivos_masks"] == 600 * len(ids), "masks are deleted with their session"
 
 
-def test_the_file_keeps_its_bound(tmp_path: Path) -> None:
+def test_the_file_keeps_its_limit(tmp_path: Path) -> None:
     database = Database(store_address("", tmp_path))
     store = SessionStore(database, limit_mib=16)
     for number in range(12):
@@ -161,7 +161,7 @@ def test_a_session_larger_than_the_store_is_refused(database: Database) -> None:
     assert rows(database)["ivos_sessions"] == 0
 
 
-def test_a_newer_version_is_refused_untouched(database: Database) -> None:
+def test_a_newer_schema_version_is_refused(database: Database) -> None:
     database.open()
     with database.transaction() as connection:
         connection.execute(update(SchemaRow).values(version=99))
@@ -173,10 +173,12 @@ def test_a_newer_version_is_refused_untouched(database: Database) -> None:
             use()
 
 
-def test_sessions_of_the_first_version_are_gone_on_with(database: Database) -> None:
+def test_sessions_of_schema_version_1_are_upgraded(database: Database) -> None:
     record = session_record()
-    without = {1: replace(record.objects[1], masks={0: replace(known(1), uncertainty=None, agreement=None)})}
-    record = replace(record, objects=without)
+    without_new_columns = {
+        1: replace(record.objects[1], masks={0: replace(frame_mask(1), uncertainty=None, agreement=None)})
+    }
+    record = replace(record, objects=without_new_columns)
     session_id = SessionStore(database, LIMIT_MIB).write(None, record, None)
     with database.transaction() as connection:
         for column in ("uncertainty", "agreement"):
@@ -185,7 +187,7 @@ def test_sessions_of_the_first_version_are_gone_on_with(database: Database) -> N
     database.close()
     store = SessionStore(database, LIMIT_MIB)
     assert store.load(session_id) == record
-    newer = replace(record, objects={1: replace(record.objects[1], masks={0: known(1)})})
+    newer = replace(record, objects={1: replace(record.objects[1], masks={0: frame_mask(1)})})
     store.write(session_id, newer, record)
     assert store.load(session_id) == newer
     with database.transaction() as connection:
@@ -220,7 +222,7 @@ def damage(file: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["text", "folder", "foreign tables"])
-def test_an_unreadable_file_is_moved_aside(
+def test_an_unreadable_file_is_renamed(
     file_store: SessionStore, file: Path, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     damage(file, how)
@@ -231,7 +233,7 @@ def test_an_unreadable_file_is_moved_aside(
     assert file_store.load(session_id) == session_record()
 
 
-def test_a_file_damaged_while_in_use_is_moved_aside(file_store: SessionStore, file: Path) -> None:
+def test_a_file_damaged_while_in_use_is_renamed(file_store: SessionStore, file: Path) -> None:
     session_id = file_store.write(None, large("7", 1.0), None)
     file_store.close()
     content = bytearray(file.read_bytes())
@@ -245,13 +247,13 @@ def test_a_file_damaged_while_in_use_is_moved_aside(file_store: SessionStore, fi
     assert file_store.load(session_id) == session_record()
 
 
-def test_a_store_that_cannot_be_made_says_so(tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where a folder should be")
     with pytest.raises(StoreError, match="cache"):
         Database(store_address("", tmp_path / "cache")).open()
 
 
-def test_a_server_that_is_not_there_is_left_alone_for_a_while() -> None:
+def test_an_unreachable_server_is_not_tried_again_at_once() -> None:
     database = Database(store_address("postgresql://ivos:secret@127.0.0.1:19199/postgres", Path()))
     with pytest.raises(StoreError, match="19199") as first:
         database.open()

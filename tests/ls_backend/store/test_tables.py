@@ -1,4 +1,4 @@
-"""Records → rows → records."""
+"""Records become rows, and rows become equal records."""
 
 from __future__ import annotations
 
@@ -49,21 +49,21 @@ def test_frames_come_back(frame_indices: frozenset[int]) -> None:
     assert tables.frames_from_text(tables.frames_to_text(frame_indices)) == frame_indices
 
 
-def test_many_frames_are_few_letters() -> None:
+def test_ranges_of_frames_are_short() -> None:
     assert tables.frames_to_text(set(range(3000)) - {7}) == "0-6,8-2999"
 
 
 @given(masks, st.booleans(), st.booleans(), st.booleans(), st.floats(0, 1), frames)
 def test_a_mask_comes_back_equal(
-    own: RunLengthMask, is_changed: bool, has_soft: bool, prompted: bool, score: float, frame_index: int
+    raw: RunLengthMask, differs: bool, has_soft: bool, prompted: bool, score: float, frame_index: int
 ) -> None:
-    shown = RunLengthMask.encode(~own.decode()) if is_changed else own
-    logits = np.where(own.decode(), 2.0, -2.0).astype(np.float32)
-    known = FrameMask(own, shown, score, prompted, SoftMask.pack(logits) if has_soft else None)
-    row = tables.mask_row(1, frame_index, known)
+    resolved = RunLengthMask.encode(~raw.decode()) if differs else raw
+    logits = np.where(raw.decode(), 2.0, -2.0).astype(np.float32)
+    mask = FrameMask(raw, resolved, score, prompted, SoftMask.pack(logits) if has_soft else None)
+    row = tables.mask_row(1, frame_index, mask)
     assert (row["object_id"], row["frame_index"]) == (1, frame_index)
-    assert (row["shown"] is None) == (shown == own)
-    assert tables.mask_from_row(SimpleNamespace(**row)) == known
+    assert (row["shown"] is None) == (resolved == raw)
+    assert tables.mask_from_row(SimpleNamespace(**row)) == mask
 
 
 @given(st.lists(prompts, max_size=4), st.frozensets(frames), st.frozensets(frames), st.integers(0, 99))
@@ -82,7 +82,7 @@ def test_an_editor_copy_comes_back_equal(present: bool, delivered_in: int, saved
     assert tables.editor_copy_from_row(SimpleNamespace(**tables.editor_copy_row("obj-00001", copy))) == copy
 
 
-def test_what_is_damaged_is_said() -> None:
+def test_damaged_rows_are_named() -> None:
     with pytest.raises(ValueError, match="'lasso'; expected point, box, scribble or mask"):
         tables.prompt_from_json(1, {"kind": "lasso", "frame_index": 0})
     with pytest.raises(ValueError, match="'obj-00001' is cut off: 19 bytes"):

@@ -1,4 +1,4 @@
-"""Made-up sessions, without a pipeline."""
+"""Invented session records, made without a pipeline."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def run_length_mask(seed: int) -> RunLengthMask:
     return RunLengthMask.encode(np.random.default_rng(seed).random(SIZE_HW_PX) > 0.5)
 
 
-def known(seed: int, soft_bytes: int = 40, **changes: Any) -> FrameMask:
-    """A mask with probabilities; their bytes are what they may be."""
+def frame_mask(seed: int, soft_bytes: int = 40, **changes: Any) -> FrameMask:
+    """A random mask, with random bytes in place of its probabilities."""
     mask, soft = run_length_mask(seed), SoftMask(*SIZE_HW_PX, np.random.default_rng(seed).bytes(soft_bytes))
     return replace(FrameMask(mask, mask, 0.25, False, soft, 0.1 + seed / 3000, 0.7 + seed / 7000), **changes)
 
 
-def saved_object(object_id: int = 1, n_frames: int = 5, soft_bytes: int = 40) -> ObjectState:
-    """An object with prompts of all kinds; its frames 0 and 1 differ in everything that may differ."""
-    masks = {frame_index: known(object_id * 100 + frame_index, soft_bytes) for frame_index in range(n_frames)}
+def object_state(object_id: int = 1, n_frames: int = 5, soft_bytes: int = 40) -> ObjectState:
+    """An object with prompts of all kinds; every field of its masks on frames 0 and 1 differs."""
+    masks = {frame_index: frame_mask(object_id * 100 + frame_index, soft_bytes) for frame_index in range(n_frames)}
     masks[0] = FrameMask(run_length_mask(1), run_length_mask(2), 1.0, True, None)
     prompts = (
         PointPrompt(object_id, 0, 1 / 3, 0.1 + 0.2, False),
@@ -48,7 +48,7 @@ def session_record(task: str = "7", used_at_s: float = 2000.0, **changes: Any) -
             {"ein Öbjekt": 1, "später": 2},
             (PromptRecord("ein Öbjekt", "box", "b1", raw), PromptRecord("ein Öbjekt", "point", "p1", {"id": "p1"})),
             EditorRecord({"ein Öbjekt": frozenset({"b1"})}, {"b1": 1, "p1": 2}, 1999.5, copies),
-            {1: saved_object()},
+            {1: object_state()},
             (RoundRecord(1, 1001.0, (1,), ("b1",), 5, True), RoundRecord(2, 1002.0, (1,), ("b1", "p1"), 2, False)),
         ),
         **changes,
