@@ -56,26 +56,6 @@ def test_the_prediction_that_is_trusted_more_counts_more(
     assert fusion.trusted_weight(weight, *trusts) == pytest.approx(expected)
 
 
-def test_soft_aggregation_follows_the_equations() -> None:
-    probabilities = np.array([[[0.9, 0.4]], [[0.6, 0.4]]], np.float32)
-    aggregated = soft_aggregation(probabilities)
-    for column, (first, second) in enumerate([(0.9, 0.6), (0.4, 0.4)]):
-        background = (1 - first) * (1 - second)
-        odds = [p / (1 - p) for p in (background, first, second)]
-        assert aggregated[:, 0, column] == pytest.approx(np.array(odds) / sum(odds), abs=1e-5)
-
-
-@given(st.lists(st.lists(st.floats(0, 1, width=32), min_size=6, max_size=6), min_size=1, max_size=5))
-def test_soft_aggregation_gives_a_distribution_in_the_order_of_the_claims(rows: list[list[float]]) -> None:
-    probabilities = np.array(rows, np.float32).reshape(len(rows), 2, 3)
-    aggregated = soft_aggregation(probabilities)
-    assert aggregated.shape == (1 + len(rows), 2, 3)
-    assert np.isfinite(aggregated).all()
-    assert aggregated.sum(axis=0) == pytest.approx(np.ones((2, 3)), abs=1e-5)
-    best = np.take_along_axis(probabilities, aggregated[1:].argmax(axis=0)[None], axis=0)[0]
-    assert best == pytest.approx(probabilities.max(axis=0), abs=1e-6)
-
-
 def test_every_pixel_has_one_owner_and_prompted_masks_win() -> None:
     first = np.array([[0.9, 0.9, 0.6, 0.2, 0.9]], np.float32)
     second = np.array([[0.1, 0.95, 0.9, 0.9, 0.1]], np.float32)

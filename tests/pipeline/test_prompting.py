@@ -1,4 +1,4 @@
-"""What the prompts of a frame amount to."""
+"""Prompts of a frame as input for a segmenter, and prompts that are refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def line(*path: tuple[float, float], positive: bool = True) -> ScribblePrompt:
 
 
 @pytest.mark.parametrize(
-    ("prompts", "truth", "left"),
+    ("prompts", "mask", "later"),
     [
         ([], None, ()),
         ([CLICK, BOX], None, (CLICK, BOX)),
@@ -36,10 +36,10 @@ def line(*path: tuple[float, float], positive: bool = True) -> ScribblePrompt:
         ([MaskPrompt(1, 0, MASK), CLICK, MaskPrompt(1, 0, MASK)], MASK, ()),
     ],
 )
-def test_a_mask_settles_what_was_said_before_it(
-    prompts: list[Prompt], truth: RunLengthMask | None, left: tuple[Prompt, ...]
+def test_a_mask_replaces_the_prompts_before_it(
+    prompts: list[Prompt], mask: RunLengthMask | None, later: tuple[Prompt, ...]
 ) -> None:
-    assert split_at_last_mask(prompts) == (truth, left)
+    assert split_at_last_mask(prompts) == (mask, later)
 
 
 def test_clicks_scribbles_and_boxes_become_points_and_a_box() -> None:

@@ -64,7 +64,7 @@ def test_an_empty_mask_is_as_uncertain_as_the_frame_s_least_certain_pixel() -> N
     assert masked_entropy(entropy, np.zeros((20, 20), np.bool_)) == pytest.approx(0.7)
 
 
-def test_a_pseudo_correction_lies_deep_inside_the_mask_and_where_it_is_sure() -> None:
+def test_a_pseudo_correction_lies_deep_inside_the_mask_and_where_it_is_certain() -> None:
     mask = disc(100, 160, 50, 50, 30) | disc(100, 160, 120, 50, 30)
     entropy = np.zeros(mask.shape, np.float32)
     entropy[:, 80:] = 0.6
@@ -108,8 +108,28 @@ def test_objects_of_a_frame_share_one_distribution() -> None:
     assert objects_near({1: left, 2: right, 3: far}, [3]) == {3}
 
 
-def test_an_object_that_is_not_found_is_judged_where_it_is_most_likely() -> None:
+def test_an_object_with_an_empty_mask_is_measured_where_it_is_most_probable() -> None:
     faint = np.zeros((40, 40), np.float32)
     faint[7, 9] = 0.45
     (found,) = object_uncertainties({4: faint}, [4]).values()
     assert found == pytest.approx(float(entropy_map(faint[None])[7, 9]))
+
+
+def test_soft_aggregation_follows_the_equations() -> None:
+    probabilities = np.array([[[0.9, 0.4]], [[0.6, 0.4]]], np.float32)
+    aggregated = soft_aggregation(probabilities)
+    for column, (first, second) in enumerate([(0.9, 0.6), (0.4, 0.4)]):
+        background = (1 - first) * (1 - second)
+        odds = [p / (1 - p) for p in (background, first, second)]
+        assert aggregated[:, 0, column] == pytest.approx(np.array(odds) / sum(odds), abs=1e-5)
+
+
+@given(st.lists(st.lists(st.floats(0, 1, width=32), min_size=6, max_size=6), min_size=1, max_size=5))
+def test_soft_aggregation_gives_a_distribution_in_the_order_of_the_claims(rows: list[list[float]]) -> None:
+    probabilities = np.array(rows, np.float32).reshape(len(rows), 2, 3)
+    aggregated = soft_aggregation(probabilities)
+    assert aggregated.shape == (1 + len(rows), 2, 3)
+    assert np.isfinite(aggregated).all()
+    assert aggregated.sum(axis=0) == pytest.approx(np.ones((2, 3)), abs=1e-5)
+    best = np.take_along_axis(probabilities, aggregated[1:].argmax(axis=0)[None], axis=0)[0]
+    assert best == pytest.approx(probabilities.max(axis=0), abs=1e-6)

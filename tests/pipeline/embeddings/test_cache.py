@@ -58,14 +58,14 @@ def test_a_kept_value_is_not_made_again_and_the_least_recently_used_goes_first()
     assert len(cache) == 2
 
 
-def test_a_value_larger_than_the_bound_is_handed_out_but_not_kept() -> None:
+def test_a_value_larger_than_the_bound_is_returned_but_not_kept() -> None:
     cache: EmbeddingCache[Block] = EmbeddingCache(1)
     assert cache.get_or_make("large", lambda: Block(2**21)).nbytes == 2**21
     assert len(cache) == 0
     assert cache.held_bytes == 0
 
 
-def test_drop_forgets_one_video() -> None:
+def test_forgetting_all_frames_of_one_video() -> None:
     cache: EmbeddingCache[Block] = EmbeddingCache(1)
     for key in (("v", 0), ("w", 0)):
         cache.get_or_make(key, lambda: Block(10))
@@ -91,7 +91,7 @@ def full_disk() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Packed:
-    """An embedding: the frame's brightness, and some MiB beside it."""
+    """An embedding that is the brightness of the frame, and takes 1 MiB."""
 
     brightness: float
 
@@ -164,7 +164,7 @@ def test_two_sessions_of_the_same_frames_embed_them_once(clip: ImageFileFrames) 
     unnamed = ArrayFrames([np.zeros((8, 8, 3), np.uint8)])
     for video_key in (2, 3):
         opened(cache, segmenter, unnamed, video_key).get(0)
-    assert segmenter.made == 3, "frames that nobody can tell apart are each session's own"
+    assert segmenter.made == 3, "frames without an identity belong to one session"
 
 
 def test_two_threads_make_one_embedding(clip: ImageFileFrames) -> None:
@@ -181,13 +181,13 @@ def test_two_threads_make_one_embedding(clip: ImageFileFrames) -> None:
     assert found == [Packed(50)] * 4
 
 
-def test_who_waited_for_one_that_failed_makes_its_own() -> None:
+def test_a_thread_that_waited_for_a_failed_one_makes_its_own() -> None:
     cache = EmbeddingCache[Packed](16)
-    begun, go_on, found = threading.Event(), threading.Event(), []
+    started, may_fail, found = threading.Event(), threading.Event(), []
 
     def fail() -> Packed:
-        begun.set()
-        go_on.wait(10)
+        started.set()
+        may_fail.wait(10)
         raise FrameError(0, "on purpose")
 
     def first() -> None:
@@ -200,9 +200,9 @@ def test_who_waited_for_one_that_failed_makes_its_own() -> None:
         threading.Thread(target=lambda: found.append(cache.get_or_make("a", lambda: Packed(1)))),
     ]
     threads[0].start()
-    assert begun.wait(10)
+    assert started.wait(10)
     threads[1].start()
-    go_on.set()
+    may_fail.set()
     for thread in threads:
         thread.join(10)
     assert "failed" in found
@@ -238,7 +238,7 @@ def test_a_folder_that_cannot_be_made_fails_nothing(clip: ImageFileFrames, tmp_p
         assert cache.disk.held_bytes == 0
 
 
-def test_a_frame_that_is_gone_is_said(clip: ImageFileFrames) -> None:
+def test_a_missing_frame_is_an_error(clip: ImageFileFrames) -> None:
     clip.paths[1].unlink()
     with pytest.raises(FrameError, match="frame 1"):
         opened(EmbeddingCache(16), Segmenter(), clip).get(1)
@@ -253,6 +253,6 @@ def test_forgetting_a_frame_makes_room(clip: ImageFileFrames) -> None:
     assert (cache.held_bytes, len(cache)) == (0, 0)
 
 
-def test_embeddings_that_are_made_in_no_time_are_not_worth_their_place() -> None:
+def test_embeddings_that_are_quickly_made_are_not_stored() -> None:
     assert not isinstance(ClassicalSegmenter(), StorableEmbeddings)
     assert isinstance(Segmenter(), StorableEmbeddings)

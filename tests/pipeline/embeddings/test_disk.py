@@ -17,12 +17,12 @@ MIB = 2**20
 
 
 def on_disk_bytes(folder: Path) -> int:
-    """Everything that lies there."""
+    """The size of all files in the folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def block(number: int, n_bytes: int = 4 * MIB) -> bytes:
-    """So many bytes that no other number has."""
+    """``n_bytes`` bytes, different for every number."""
     return number.to_bytes(4, "big") + bytes(n_bytes - 4)
 
 
@@ -36,32 +36,32 @@ def test_the_bound_holds_and_the_least_recently_used_goes_first(disk: EmbeddingD
     disk.put("often", block(99))
     for number in range(40):
         disk.put(f"{number}", block(number))
-        assert disk.get("often") == block(99), "it was asked for all the time"
+        assert disk.get("often") == block(99), "it was read all the time"
         assert on_disk_bytes(tmp_path) <= 64 * MIB
     assert disk.get("0") is None
     assert disk.get("39") == block(39)
     assert 30 * MIB < disk.held_bytes <= 64 * MIB
 
 
-def test_what_would_push_all_else_out_is_not_kept(disk: EmbeddingDisk) -> None:
+def test_a_value_that_would_displace_all_others_is_not_kept(disk: EmbeddingDisk) -> None:
     disk.put("large", block(1, 9 * MIB))
     assert disk.get("large") is None
 
 
-def test_values_outlive_the_process(disk: EmbeddingDisk, tmp_path: Path) -> None:
+def test_values_survive_a_restart(disk: EmbeddingDisk, tmp_path: Path) -> None:
     disk.put("a", block(1))
     disk.close()
     with closing(EmbeddingDisk(tmp_path, 64)) as restarted:
         assert restarted.get("a") == block(1)
 
 
-def test_a_bound_too_small_to_be_of_use_is_said(tmp_path: Path) -> None:
+def test_a_bound_that_is_too_small_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="64 MiB or more"):
         EmbeddingDisk(tmp_path, 63)
 
 
 @pytest.mark.parametrize("damage", ["a bit flipped", "cut", "gone"])
-def test_a_damaged_value_is_as_good_as_none(damage: str, disk: EmbeddingDisk, tmp_path: Path) -> None:
+def test_a_damaged_value_counts_as_missing(damage: str, disk: EmbeddingDisk, tmp_path: Path) -> None:
     disk.put("a", block(1))
     disk.put("b", block(2))
     (file,) = [path for path in tmp_path.rglob("*.val") if path.read_bytes()[4:8] == block(1)[:4]]
@@ -80,7 +80,7 @@ def test_a_damaged_value_is_as_good_as_none(damage: str, disk: EmbeddingDisk, tm
 
 
 @pytest.mark.parametrize("index", [b"no database" * 99, b""])
-def test_a_damaged_index_starts_afresh(index: bytes, disk: EmbeddingDisk, tmp_path: Path) -> None:
+def test_a_damaged_index_is_replaced(index: bytes, disk: EmbeddingDisk, tmp_path: Path) -> None:
     disk.put("a", block(1))
     disk.close()
     for path in tmp_path.rglob("cache.db*"):
@@ -91,7 +91,7 @@ def test_a_damaged_index_starts_afresh(index: bytes, disk: EmbeddingDisk, tmp_pa
         assert restarted.get("a") == block(2)
 
 
-def test_an_index_that_breaks_under_it_is_left_alone(disk: EmbeddingDisk, tmp_path: Path) -> None:
+def test_an_index_that_breaks_while_open_makes_values_missing(disk: EmbeddingDisk, tmp_path: Path) -> None:
     disk.put("a", block(1))
     (index,) = tmp_path.rglob("cache.db")
     with closing(sqlite3.connect(index)) as database:

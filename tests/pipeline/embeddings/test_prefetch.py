@@ -16,7 +16,7 @@ PATIENCE_S = 10.0
 
 
 class Maker:
-    """Makes values, one at a time if told to wait, and says in which thread each was made."""
+    """Makes values, each only when `gate` lets it where ``held``, and records the thread in which each was made."""
 
     def __init__(self, broken: frozenset[int] = frozenset(), *, held: bool = False) -> None:
         self.broken, self.made, self.threads = broken, [], set[str]()
@@ -50,7 +50,7 @@ def test_announced_frames_are_made_once_in_order_and_in_the_background() -> None
     assert make.threads == {"embedding-prefetcher"}
 
 
-def test_no_more_than_so_many_wait_to_be_taken() -> None:
+def test_no_more_than_the_given_number_are_made_ahead() -> None:
     make = Maker()
     prefetcher = EmbeddingPrefetcher(make, 3)
     prefetcher.prefetch(range(10))
@@ -79,7 +79,7 @@ def test_frames_that_were_not_announced_are_made_at_once() -> None:
     assert make.threads == {threading.current_thread().name}
 
 
-def test_passed_over_frames_are_not_waited_for() -> None:
+def test_skipped_frames_are_not_waited_for() -> None:
     make = Maker()
     prefetcher = EmbeddingPrefetcher(make, 1)
     prefetcher.prefetch(range(10))
@@ -88,7 +88,7 @@ def test_passed_over_frames_are_not_waited_for() -> None:
     assert make.made in ([7, 8], [0, 7, 8])
 
 
-def test_a_cancelled_round_ends_after_the_frame_at_work() -> None:
+def test_a_cancelled_round_ends_after_the_frame_in_progress() -> None:
     make = Maker(held=True)
     prefetcher = EmbeddingPrefetcher(make, 4)
     prefetcher.prefetch(range(10))
@@ -98,7 +98,7 @@ def test_a_cancelled_round_ends_after_the_frame_at_work() -> None:
     assert make.made in ([], [0])
 
 
-def test_a_frame_at_work_serves_a_new_round_that_wants_it() -> None:
+def test_a_frame_in_progress_is_used_by_a_new_round_that_wants_it() -> None:
     make = Maker(held=True)
     prefetcher = EmbeddingPrefetcher(make, 2)
     prefetcher.prefetch(range(10))
@@ -109,7 +109,7 @@ def test_a_frame_at_work_serves_a_new_round_that_wants_it() -> None:
     assert sorted(make.made) == [0, 2, 3]
 
 
-def test_it_never_keeps_the_process_alive() -> None:
+def test_the_background_thread_never_keeps_the_process_alive() -> None:
     code = (
         "import time\n"
         "from pipeline.embeddings.prefetch import EmbeddingPrefetcher\n"

@@ -1,4 +1,4 @@
-"""The rendered clip: what the demo shows first, and the truth tests score on where no real clip is at hand."""
+"""The rendered clip, which the demo shows first, and on which tests score masks where there is no real clip."""
 
 from __future__ import annotations
 

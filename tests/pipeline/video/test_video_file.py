@@ -1,4 +1,4 @@
-"""Frames of real video files: order, count, turning, bounds, and files that are none."""
+"""Frames of real video files: order, count, orientation, and files that are no videos."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_truncated_file_gives_the_frames_it_has(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", ["absent", "text", "empty", "cut", "folder", "image"])
-def test_what_is_no_video_is_said(fault: str, tmp_path: Path, temporary_folder: Path) -> None:
+def test_a_file_that_is_no_video_is_refused(fault: str, tmp_path: Path, temporary_folder: Path) -> None:
     path = tmp_path / ("frame.png" if fault == "image" else "a.mp4")
     data = video(tmp_path / "whole.mp4").read_bytes()
     if fault == "folder":
@@ -99,7 +99,7 @@ def test_what_is_no_video_is_said(fault: str, tmp_path: Path, temporary_folder: 
     assert list(temporary_folder.iterdir()) == []
 
 
-def test_stopping_half_way_leaves_nothing(tmp_path: Path, temporary_folder: Path) -> None:
+def test_stopping_half_way_leaves_no_files(tmp_path: Path, temporary_folder: Path) -> None:
     def stop(n_frames: int, _announced: int) -> None:
         if n_frames == 3:
             raise KeyboardInterrupt

@@ -105,7 +105,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 def on_disk_bytes(folder: Path) -> int:
-    """What lies there now."""
+    """The size of all frames in the folder now."""
     return sum(path.stat().st_size for path in folder.rglob("*.jpg"))
 
 
@@ -117,12 +117,12 @@ def orders(n_frames: int) -> dict[str, list[int]]:
         "forwards": list(range(n_frames)),
         "backwards": list(range(n_frames))[::-1],
         "outward from the middle": [middle, *outward],
-        "anyhow": random.Random(0).sample(range(n_frames), n_frames),
+        "random": random.Random(0).sample(range(n_frames), n_frames),
     }
 
 
 def number_of(frames: VideoFileFrames, frame_index: int) -> int | None:
-    """What a frame shows, None if it cannot be had."""
+    """What a frame shows, None if it cannot be read."""
     try:
         return number_shown(frames.frame(frame_index))
     except FrameError as error:
@@ -147,8 +147,8 @@ def test_every_frame_shows_its_own_number(
         assert frames.disk_bytes <= frames.peak_disk_bytes <= disk_mib * MIB
 
 
-def test_the_table_has_what_it_says(tmp_path: Path) -> None:
-    """B-frames are there, and a plain seek does mislead: else the table would prove nothing."""
+def test_the_cases_are_as_hard_as_they_claim(tmp_path: Path) -> None:
+    """There are B-frames, and a plain seek does go wrong: else the cases would prove nothing."""
     assert "BB" in picture_types(CASES["B-frames, no index"].write(tmp_path))
     assert "BB" in picture_types(CASES["B-frames"].write(tmp_path))
     for name in ("announces fewer", "varying frame rate"):
@@ -221,7 +221,7 @@ def test_stopping_while_a_frame_is_decoded_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fate", ["gone", "another video", "cut"])
-def test_a_file_that_changes_under_the_run_is_said(fate: str, tmp_path: Path) -> None:
+def test_a_file_that_changes_meanwhile_is_an_error(fate: str, tmp_path: Path) -> None:
     path = CASES["key frames only"].write(tmp_path)
     with VideoFileFrames(path, disk_mib=TIGHT_MIB) as frames:
         data = path.read_bytes()
@@ -246,8 +246,8 @@ def test_two_threads_in_opposite_directions(tmp_path: Path) -> None:
             wrong.append(error)
 
     with VideoFileFrames(path, disk_mib=TIGHT_MIB) as frames:
-        ways = orders(len(frames))
-        threads = [threading.Thread(target=read, args=(frames, ways[name])) for name in ("forwards", "backwards")]
+        by_name = orders(len(frames))
+        threads = [threading.Thread(target=read, args=(frames, by_name[name])) for name in ("forwards", "backwards")]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -255,7 +255,7 @@ def test_two_threads_in_opposite_directions(tmp_path: Path) -> None:
     assert wrong == []
 
 
-def test_a_video_knows_its_frames_again_until_it_changes(tmp_path: Path) -> None:
+def test_identities_of_frames_stay_until_the_file_changes(tmp_path: Path) -> None:
     path = CASES["key frames only"].write(tmp_path)
     with VideoFileFrames(path) as one, VideoFileFrames(path, disk_mib=TIGHT_MIB) as other:
         names = {frame_identity(one, k) for k in range(N_FRAMES)}
