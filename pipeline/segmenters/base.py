@@ -23,7 +23,7 @@ class Embedding(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """Memory held, in bytes."""
+        """Memory used, in bytes."""
         ...
 
 
@@ -40,8 +40,8 @@ class ObjectPrompts:
     """The prompts of one object on one frame.
 
     ``points_xy_px`` is (N, 2) float32 and ``positive`` (N,) bool; the box is x0, y0, x1, y1; all in pixels of the
-    original frame. ``tracked`` says that trackers moved the prompts here from another frame. Tracked prompts are hints;
-    a mask may contradict them. It may not contradict the prompts of a person.
+    original frame. ``tracked`` means that trackers moved the prompts here from another frame. Tracked prompts are
+    hints: a mask may contradict them. It may not contradict the prompts of a person.
     """
 
     points_xy_px: NDArray[np.float32] = field(default_factory=_no_points)
@@ -62,7 +62,7 @@ class MemoryQuery:
     """A query to the memory. ``keys`` (C, N) float32: one column per cell of the segmenter's grid.
 
     A query may have fewer channels than the memory's keys; the memory then compares only the first C channels.
-    ``cells`` is private to the segmenter: it says which cells of the frame the columns belong to.
+    ``cells`` is private to the segmenter: it holds which cells of the frame the columns belong to.
     """
 
     keys: torch.Tensor
@@ -90,13 +90,13 @@ class MemoryEntry:
 
     @property
     def nbytes(self) -> int:
-        """Memory held, in bytes."""
+        """Memory used, in bytes."""
         return self.keys.nbytes + self.values.nbytes
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """One frame segmented: O objects, K candidate masks of each (K = 1 unless several were asked for).
+    """The segmentation of one frame: O objects with K candidate masks each (K = 1 unless ``multimask`` was set).
 
     ``low_res_logits`` (O, K, h, w) float32 are in the segmenter's own resolution: one (h, w) map is what ``mask_input``
     takes, and `Segmenter.to_full_size` brings it to the frame's size. ``predicted_iou`` is (O, K) float32 in [0, 1].

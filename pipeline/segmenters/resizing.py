@@ -1,8 +1,8 @@
 """Resize logits between a frame's size and SAM's low resolution, by one matrix for the rows and one for the columns.
 
-SAM's own way makes large images on the way: low resolution, padded square, cut-out, frame. Every step is linear and
-treats rows and columns separately, so all steps together are two small matrices. They are found by letting torch
-resize unit vectors.
+SAM itself resizes in three steps over large images: low resolution, padded square, cropped square, frame. Every step
+is linear and treats rows and columns separately, so all steps together are two small matrices. They are computed by
+letting torch resize unit vectors.
 """
 
 from __future__ import annotations

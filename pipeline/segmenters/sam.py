@@ -58,7 +58,7 @@ class SamEmbedding:
 
     @property
     def nbytes(self) -> int:
-        """Memory held, in bytes."""
+        """Memory used, in bytes."""
         return sum(value.nbytes for value in vars(self).values() if isinstance(value, torch.Tensor))
 
 
@@ -69,7 +69,7 @@ class SamSegmenter(SerializableEmbeddings):
     mask, so a row filled up with padding tokens would attend to them and come out different from `SamPredictor`.
 
     A row without any point and box is not decoded, whatever its mask input: its logits are `NO_OBJECT_LOGIT`, its
-    predicted IoU 0, and its query asks about no cells (N = 0), so that nothing is read for it and nothing memorised.
+    predicted IoU 0, and its query has no cells (N = 0), so that nothing is read for it and nothing memorised.
     """
 
     uses_mask_prior = False

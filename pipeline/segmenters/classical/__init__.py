@@ -1,6 +1,7 @@
 """The segmenter without learned weights: hand-made features, and a small network trained on the prompted frames.
 
-README.md tells the whole recipe. These files may use `pipeline.segmenters.base`, `pipeline.types` and `pipeline.masks`.
+README.md describes the whole method. These files may import `pipeline.segmenters.base`, `pipeline.types` and
+`pipeline.masks`, nothing else of the pipeline.
 """
 
 from pipeline.segmenters.classical.segmenter import ClassicalSegmenter

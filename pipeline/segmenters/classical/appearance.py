@@ -1,4 +1,4 @@
-"""The appearance model of one object: a small network, trained on the prompted frames, that tells its pixels apart."""
+"""The appearance model of one object: a small network that separates its pixels from all others."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FEATURE_NOISE = 0.05
 BATCH_PIXELS = 1024
 """Pixels in a training batch."""
 NOISE_ROLL_ROWS = 7919
-"""Rows by which the noise is rolled from step to step, so that it is drawn only once: a prime."""
+"""Rows by which the noise is rolled from batch to batch, so that it is drawn only once: a prime."""
 INFERENCE_PIXELS = 4096
 """Pixels that the network reads at once; larger parts leave the processor's cache."""
 SPREAD_FLOOR = 1e-3
@@ -73,7 +73,7 @@ FAR_PX = 20.0
 FARTHEST_PX = 90.0
 """Largest distance from the mask at which look-alikes are searched."""
 LOOK_ALIKE_PIXELS = 100
-"""Far pixels with the highest logits that are taught to be background, so that look-alikes are known early."""
+"""Far pixels with the highest logits, which are trained to be background before such a look-alike comes close."""
 LOOK_ALIKE_CANDIDATES = 10
 """Far pixels that are read for every look-alike taken."""
 AREA_RATE = 0.1
@@ -150,7 +150,7 @@ class PixelNetwork:
 
 @dataclass(frozen=True)
 class AppearanceModel:
-    """What the prompted frames of one object taught.
+    """The network of one object and the pixels it was trained on.
 
     ``area_share`` is the share of the frame that the object usually covers. ``prompted`` are the labelled pixels of
     prompted frames, and ``recent`` those of the last frames without a prompt; `adapt` learns from both.

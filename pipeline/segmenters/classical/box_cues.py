@@ -1,4 +1,4 @@
-"""Logits that the pixels of a box are object: unlike the box's surroundings, or like examples of the object."""
+"""Logits for the pixels of a box: how much they differ from its surroundings, and how much they resemble examples."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RING_PX_PER_COLOUR = 300.0
 STANDARDISE_FLOOR = 0.05
 """Added to the standard deviation of a cue before division."""
 BOX_CONTRAST_WEIGHT = 0.9
-"""Weight of the network that tells the box from its surroundings."""
+"""Weight of the network that separates the box from its surroundings."""
 BOX_DISSIMILARITY_WEIGHT = 1.0
 """Weight of the distance, in colour and place, to the most similar pixels around the box."""
 BOX_GEODESIC_WEIGHT = 0.75
@@ -52,7 +52,7 @@ EXAMPLE_CELLS_ACROSS = 120
 EXAMPLE_POSITION_WEIGHT = 2.0
 """Scaled colour that the longer side of the box counts as, in this comparison."""
 EXAMPLE_TEXTURE_WEIGHT = 0.7
-"""Factor on the histograms beside the blurred colours when textures are compared."""
+"""Factor on the histograms when textures are compared; the blurred colours with them have factor 1."""
 EXAMPLE_NETWORK_PIXELS = 2500
 """Pixels of each side that a network on colours trains on."""
 EXAMPLE_NETWORK_STEPS = 120
@@ -81,7 +81,7 @@ USUAL_BOX_FILL = 0.45
 BOX_FILL_RANGE = (0.08, 1.2)
 """Limits of the share that clicks suggest."""
 FULL_WEIGHT_CLICKS = 6
-"""From this many positive clicks on they alone say what the object looks like."""
+"""From this many positive clicks on, they alone give the examples of the object."""
 FULL_WEIGHT_EXTENT = 0.6
 """Clicks that span this share of the box's width or height stand for all of the object."""
 
@@ -89,10 +89,12 @@ FULL_WEIGHT_EXTENT = 0.6
 def box_logits(
     contrast: NDArray[np.float32], colours: NDArray[np.float32], ring: BoolMask, inside: BoolMask
 ) -> NDArray[np.float32]:
-    """(h, w) logits within plus or minus `BOX_LOGIT_LIMIT`: what resembles the surroundings or connects to them is not.
+    """(h, w) logits within plus or minus `BOX_LOGIT_LIMIT`, from three comparisons of the box with its surroundings.
+
+    A pixel that resembles the surroundings, or that a path without edges connects to them, is likely background.
 
     Args:
-        contrast: (h, w) logits of a network that tells the box's pixels from those around it.
+        contrast: (h, w) logits of a network that separates the box's pixels from those around it.
         colours: (h, w, 6) float32: scaled Lab, and Lab slightly blurred.
         ring: (h, w) pixels around the box; some must exist.
         inside: (h, w) pixels of the box.
@@ -144,13 +146,13 @@ def example_logits(
 ) -> NDArray[np.float32]:
     """(h, w) logits within plus or minus `EXAMPLE_LOGIT_LIMIT`: which examples is a pixel of the box more like?
 
-    Only the examples count as known. Nothing is assumed about the rest of the box.
+    Nothing is assumed about the pixels of the box that are not examples.
 
     Args:
         features: (h, w, 35) float32, see `pixel_features`.
         prompts: with a box.
-        objects: (h, w) pixels taken for object; some must exist.
-        background: (h, w) pixels known to be background: around the box and under negative clicks; some must exist.
+        objects: (h, w) examples of the object; some must exist.
+        background: (h, w) pixels that are background: around the box and under negative clicks; some must exist.
         inside: (h, w) pixels of the box.
     """
     side_px = _longer_side_px(prompts)
@@ -209,7 +211,7 @@ def expected_box_fill(prompts: WorkPrompts, spacing_px: float) -> float:
     x0, y0, x1, y1 = prompts.box
     count = len(prompts.positive_xy)
     share = float(np.clip(count * spacing_px**2 / ((x1 - x0) * (y1 - y0)), *BOX_FILL_RANGE))
-    # Clicks crowded into a corner of the box say what the object looks like, not how much of the box it fills.
+    # Clicks crowded into a corner of the box show the object's colours, but not how much of the box it fills.
     extent = np.ptp(prompts.positive_xy, axis=0) / (x1 - x0, y1 - y0)
     weight = click_example_weight(prompts) * float(np.clip(extent.max() / FULL_WEIGHT_EXTENT, 0.0, 1.0))
     return float(share**weight * USUAL_BOX_FILL ** (1.0 - weight))

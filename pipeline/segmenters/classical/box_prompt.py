@@ -30,7 +30,7 @@ WIDENING_PX = 12
 FILLED_SHARE = 0.95
 """If this share of a box differs from its surroundings, the object fills the box."""
 FILLED_CONTRAST_WEIGHT = 0.7
-"""Weight, in a filled box, of the network that tells the box from its surroundings."""
+"""Weight, in a filled box, of the network that separates the box from its surroundings."""
 FILLED_ELLIPSE_WEIGHT = 0.7
 """Weight of the ellipse in a filled box."""
 ELLIPSE_LOGIT = 1.5
@@ -150,7 +150,7 @@ class _BoxSolver(PromptSolver):
         contrast = self.network_logits(network, self.area, channels=COLOUR_CHANNELS)
         different = float((contrast[~self.excluded] > 0).mean()) if self.ring.any() else 1.0
         if different >= FILLED_SHARE:
-            # The object fills its box: comparing the box's pixels with each other would tell nothing.
+            # The object fills its box, so comparing the box's pixels with each other would not help.
             logits = np.asarray(FILLED_CONTRAST_WEIGHT * contrast + FILLED_ELLIPSE_WEIGHT * self._ellipse(), np.float32)
         else:
             logits = box_logits(contrast, self.features[..., :6], self.ring, ~self.excluded)

@@ -67,7 +67,7 @@ class ClassicalEmbedding:
 
     @property
     def nbytes(self) -> int:
-        """Memory held, in bytes."""
+        """Memory used, in bytes."""
         arrays = (self.bgr_u8, self.lab_u8, self.colours, self.orientations, self.fine_lab_u8)
         return sum(array.nbytes for array in arrays)
 

@@ -127,7 +127,7 @@ def memory_logits(readout: MemoryReadout, logits: NDArray[np.float32]) -> NDArra
 
 
 def _positions(shape: tuple[int, ...], centre_xy: tuple[float, float]) -> NDArray[np.float32]:
-    """(gh, gw, 2): half of the position relative to a centre in cells, weighted to stand beside the keys."""
+    """(gh, gw, 2): half of the position relative to a centre in cells, weighted for appending to the keys."""
     ys, xs = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
     offsets = np.dstack([xs - centre_xy[0], ys - centre_xy[1]])
     return np.asarray(0.5 * np.sqrt(POSITION_WEIGHT) * offsets, np.float32)

@@ -216,7 +216,7 @@ class PromptSolver:
         )
 
     def training_area(self, mask: BoolMask) -> BoolMask:
-        """Pixels (h, w) among which a network learns to tell a mask from what is around it."""
+        """Pixels (h, w) on which a network learns to separate a mask from what is around it."""
         return _dilated(mask, TRAINING_AREA_SIDE_PX)
 
     def refine(self, mask: BoolMask, shape_prior: NDArray[np.float32]) -> MaskAndLogits:

@@ -1,4 +1,4 @@
-"""What HQ-SAM adds to SAM's segmenter: embeddings with the HQ features, threads, and a place in every method."""
+"""What HQ-SAM adds to SAM's segmenter: embeddings with the HQ features, threads, and methods that use it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_an_embedding_counts_the_hq_features_and_survives_the_disk() -> None:
     assert segmenter().features(read).shape == (256, 64, 64)
 
 
-def test_the_hq_features_take_part() -> None:
+def test_the_hq_features_change_the_mask() -> None:
     made = embedding()
     without = HqSamEmbedding(
         made.features, made.original_size_px, made.input_size_px, hq_features=torch.zeros_like(made.hq_features)
@@ -73,7 +73,7 @@ def test_the_hq_features_take_part() -> None:
     assert np.abs(found - bare).max() > 0.01
 
 
-def test_several_masks_of_an_object_are_one_because_the_model_chooses() -> None:
+def test_multimask_returns_one_mask_because_the_model_chooses() -> None:
     found = segmenter().segment(embedding(), clicks(1), multimask=True)
     assert found.low_res_logits.shape == (1, 1, 256, 256)
     assert found.predicted_iou.shape == (1, 1)

@@ -113,7 +113,7 @@ def test_keys_leave_the_transformer_and_values_the_prompt_encoder() -> None:
     torch.testing.assert_close(entry.keys, keys.T, atol=1e-2, rtol=0)
     torch.testing.assert_close(entry.values, values.reshape(256, 4096), atol=1e-5, rtol=0)
     assert entry.nbytes == 2 * 256 * 4096 * 4
-    # No view of something larger: the bank's bound counts what is held.
+    # No view of a larger tensor: the memory bank's limit counts bytes in use.
     assert entry.keys.untyped_storage().nbytes() == entry.keys.nbytes
     assert entry.values.untyped_storage().nbytes() == entry.values.nbytes
 
@@ -141,7 +141,7 @@ def test_many_objects_are_decoded_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("size_hw_px", [(301, 417), (417, 301), (96, 96), (1080, 1920), (100, 37)])
-def test_there_and_back_again(size_hw_px: tuple[int, int]) -> None:
+def test_masks_survive_the_low_resolution(size_hw_px: tuple[int, int]) -> None:
     """A disc keeps its mask, whether it lies in the middle or is cut by the right and the lower border."""
     frame = segmenter().embed(np.zeros((*size_hw_px, 3), np.uint8))
     radius_px = min(size_hw_px) / 4
@@ -169,8 +169,8 @@ def test_the_padding_is_no_object(height_px: int) -> None:
     np.testing.assert_allclose(segmenter().to_full_size(frame, low_res), 5, atol=1e-5)
 
 
-def test_low_resolution_averages() -> None:
-    """A pattern finer than a cell does not come out as noise."""
+def test_low_resolution_logits_are_cell_averages() -> None:
+    """A pattern finer than a cell does not become noise."""
     frame = SamEmbedding(torch.zeros(0), (2048, 2048), (1024, 1024))
     checks: FloatMap = np.where(np.indices((2048, 2048)).sum(0) % 2 == 0, 10, -10).astype(np.float32)
     assert np.abs(segmenter().to_low_res(frame, checks)[1:-1, 1:-1]).max() < 0.5
@@ -192,7 +192,7 @@ def test_low_resolution_averages() -> None:
         ),
     ],
 )
-def test_errors_say_what_was_expected(call: Callable[[SamSegmenter, SamEmbedding], object], message: str) -> None:
+def test_errors_state_what_was_expected(call: Callable[[SamSegmenter, SamEmbedding], object], message: str) -> None:
     with pytest.raises(ValueError) as raised:  # noqa: PT011 - the message is compared below
         call(segmenter(), embedding())
     assert message in str(raised.value)

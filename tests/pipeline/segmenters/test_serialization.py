@@ -1,4 +1,4 @@
-"""Networks' embeddings as bytes and back: the same masks, other weights told apart, and damage said."""
+"""Embeddings of networks as bytes and back: equal embeddings, one key per set of weights, errors for damaged bytes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def parts(embedding: Any) -> list[torch.Tensor]:
 
 
 @every_network
-def test_what_comes_back_is_what_was_packed(name: str) -> None:
+def test_unpacked_embeddings_equal_packed_ones(name: str) -> None:
     segmenter = BUILT[name](0)
     assert isinstance(segmenter, StorableEmbeddings)
     embedding = segmenter.embed(IMAGES[0])
@@ -52,7 +52,7 @@ def test_what_comes_back_is_what_was_packed(name: str) -> None:
 
 
 @every_network
-def test_other_weights_are_told_apart(name: str) -> None:
+def test_other_weights_have_another_key(name: str) -> None:
     one, same, other = BUILT[name](0), BUILT[name](0), BUILT[name](1)
     assert one.stored_as == same.stored_as != other.stored_as
     assert one.name in one.stored_as
@@ -60,7 +60,7 @@ def test_other_weights_are_told_apart(name: str) -> None:
 
 @every_network
 @pytest.mark.parametrize("damage", ["cut", "empty", "something else"])
-def test_damage_is_said(name: str, damage: str) -> None:
+def test_damaged_bytes_are_refused(name: str, damage: str) -> None:
     segmenter = BUILT[name](0)
     data = segmenter.pack(segmenter.embed(IMAGES[0]))
     broken = {"cut": data[: len(data) // 2], "empty": b"", "something else": b"[1, 2]" * 99}[damage]
@@ -68,15 +68,15 @@ def test_damage_is_said(name: str, damage: str) -> None:
         segmenter.unpack(broken)
 
 
-def test_one_network_does_not_take_the_others_bytes() -> None:
+def test_bytes_of_another_network_are_refused() -> None:
     sam, hq_sam = BUILT["sam"](0), BUILT["hq_sam"](0)
     with pytest.raises(ValueError, match="expected a packed HqSamEmbedding"):
         hq_sam.unpack(sam.pack(sam.embed(IMAGES[0])))
 
 
 @pytest.mark.parametrize("name", ["sam2", "edgetam"])
-def test_a_video_model_goes_on_from_stored_features_alone(name: str) -> None:
-    """It never ran its encoder on these frames, which also tells it the positions that its memory needs."""
+def test_a_video_model_continues_from_stored_features_alone(name: str) -> None:
+    """The restarted network never ran its encoder, which also computes the positions that its memory needs."""
     before, restarted = BUILT[name](0), BUILT[name](0)
     stored = [before.pack(before.embed(image)) for image in IMAGES]
     masks = []

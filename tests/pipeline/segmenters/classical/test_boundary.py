@@ -63,7 +63,7 @@ def test_a_coarse_border_moves_to_the_edge_of_the_local_colours(size_hw_px: tupl
     assert not refine_border(np.zeros_like(exact), embedding).any()
 
 
-def test_local_colours_speak_only_where_both_sides_are_seen() -> None:
+def test_local_colours_count_only_where_both_sides_are_seen() -> None:
     lab = np.zeros((60, 80, 3), np.float32)
     lab[:, 40:] = 1.0
     left = np.zeros((60, 80), np.bool_)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -18,6 +20,8 @@ from pipeline.segmenters.classical.prompts import WorkPrompts, click_discs
 from pipeline.types import BoolMask
 from tests.pipeline.frame_sources import moving_square
 from tests.pipeline.segmenters.classical.scene import BOX, NEIGHBOUR, OBJECT, SEGMENTER, clicks, iou, segment
+
+BOX_AND_CLICK = clicks((130, 120, True), box=BOX)
 
 
 def square(size: int, low: int, high: int) -> BoolMask:
@@ -37,7 +41,7 @@ def test_what_differs_from_the_boxs_surroundings_is_likely_object() -> None:
     assert (logits[~inside] < -3).all()
 
 
-def test_a_colour_of_the_far_side_is_less_background_than_one_of_the_near_side() -> None:
+def test_a_pixel_is_compared_with_the_near_side_of_the_surroundings() -> None:
     inside = square(80, 20, 60)
     colours = np.zeros((80, 80, 6), np.float32)
     colours[:, 40:] = 1.0
@@ -59,22 +63,29 @@ def test_a_share_of_the_box_grows_with_the_spacing_of_the_clicks() -> None:
     assert expected_box_fill(thin, click_spacing_px(thin)) < 0.15
 
 
-def test_one_click_says_nothing_about_the_share_of_the_box() -> None:
+def test_one_click_leaves_the_usual_share_of_the_box() -> None:
     one = work_prompts([(50, 50)], (10, 10, 100, 100))
     assert expected_box_fill(one, click_spacing_px(one)) == pytest.approx(USUAL_BOX_FILL)
     assert click_example_weight(one) == 0.0
 
 
-@pytest.mark.parametrize("low_x", [75, 130])
-def test_an_earlier_mask_that_fits_the_box_helps_and_one_that_does_not_is_overruled(low_x: int) -> None:
+@cache
+def mask_of_box_and_click() -> BoolMask:
+    return segment(BOX_AND_CLICK)
+
+
+@pytest.mark.parametrize("shift_px", [75, 130])
+def test_an_earlier_mask_that_does_not_fit_the_box_is_overruled(shift_px: int) -> None:
     """Half of the prior or all of it lies elsewhere; the box and the click still find the object."""
-    prior = np.roll(OBJECT, low_x, axis=1)
-    prompts = clicks((130, 120, True), box=BOX)
-    assert iou(segment(prompts, prior), OBJECT) > iou(segment(prompts), OBJECT) - 0.02
-    assert iou(segment(prompts, OBJECT), OBJECT) >= iou(segment(prompts), OBJECT) - 0.005
+    prior = np.roll(OBJECT, shift_px, axis=1)
+    assert iou(segment(BOX_AND_CLICK, prior), OBJECT) > iou(mask_of_box_and_click(), OBJECT) - 0.02
 
 
-def test_an_earlier_mask_tells_which_of_two_things_in_a_loose_box_is_meant() -> None:
+def test_an_earlier_mask_that_fits_the_box_helps() -> None:
+    assert iou(segment(BOX_AND_CLICK, OBJECT), OBJECT) >= iou(mask_of_box_and_click(), OBJECT) - 0.005
+
+
+def test_an_earlier_mask_chooses_between_two_things_in_a_loose_box() -> None:
     loose = clicks(box=(66, 76, 240, 164))
     with_prior = segment(loose, OBJECT)
     assert iou(with_prior, OBJECT) > iou(segment(loose), OBJECT)
@@ -82,8 +93,7 @@ def test_an_earlier_mask_tells_which_of_two_things_in_a_loose_box_is_meant() -> 
 
 
 def test_an_empty_earlier_mask_changes_nothing() -> None:
-    prompts = clicks(box=BOX)
-    assert np.array_equal(segment(prompts, np.zeros_like(OBJECT)), segment(prompts))
+    assert np.array_equal(segment(BOX_AND_CLICK, np.zeros_like(OBJECT)), mask_of_box_and_click())
 
 
 def test_an_object_that_fills_its_box_is_found_whole() -> None:
@@ -109,7 +119,7 @@ def test_clicks_that_agree_with_a_mask_leave_it_as_it_is() -> None:
     assert (corrected & OBJECT).sum() > 0.95 * OBJECT.sum()
 
 
-def test_clicks_crowded_into_a_corner_say_nothing_of_the_size() -> None:
+def test_clicks_crowded_into_a_corner_do_not_shrink_the_object() -> None:
     crowded = [(20 + 3 * (k % 3), 20 + 3 * (k // 3)) for k in range(8)]
     prompts = work_prompts(crowded, (15, 15, 75, 75))
     assert expected_box_fill(prompts, click_spacing_px(prompts)) > 0.6 * USUAL_BOX_FILL

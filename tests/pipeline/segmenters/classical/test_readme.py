@@ -1,4 +1,4 @@
-"""The table of constants in the README of the classical segmenter says what the code says."""
+"""The table of constants in the README of the classical segmenter equals the code."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def propagated(image: FrameRGB, mask_prior: FloatMap | None) -> BoolMask:
     return np.asarray(found.low_res_logits[0, 0] > 0)
 
 
-def test_propagation_finds_the_object_and_tells_when_it_is_gone() -> None:
+def test_propagation_finds_the_object_notices_when_it_is_gone_and_finds_it_again() -> None:
     moved = np.roll(IMAGE, 12, axis=1)
     prior = np.where(OBJECT, 4.0, -4.0).astype(np.float32)
     assert iou(propagated(moved, prior), np.roll(OBJECT, 12, axis=1)) > 0.85
@@ -124,7 +124,7 @@ def test_the_memory_corrects_an_earlier_pass_and_alpha_one_leaves_it_out() -> No
     assert iou(masks[1.0], OBJECT | NEIGHBOUR) > 0.9
 
 
-def test_refinement_takes_the_frame_s_own_colours() -> None:
+def test_refinement_uses_the_frames_own_colours() -> None:
     tracked = PromptBatch((ObjectPrompts(tracked=True),))
     ragged = cv2.erode(OBJECT.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
     vague = np.where(ragged, 0.5, -0.3).astype(np.float32)
@@ -132,7 +132,7 @@ def test_refinement_takes_the_frame_s_own_colours() -> None:
     assert iou(found.low_res_logits[0, 0] > 0, OBJECT) > iou(ragged, OBJECT) + 0.1
 
 
-def test_later_passes_obey_a_person_s_clicks() -> None:
+def test_later_passes_obey_the_clicks_of_a_person() -> None:
     vague = np.where(OBJECT, 0.5, -0.5).astype(np.float32)
     prompts = PromptBatch((clicks((130, 120, False), (20, 20, True)),))
     mask = SEGMENTER.segment(EMBEDDING, prompts, mask_input=[vague]).low_res_logits[0, 0] > 0
