@@ -16,7 +16,6 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ls_backend.errors import ConfigError
@@ -24,7 +23,7 @@ from ls_backend.export.tasks import AnnotationChoice, ExportContents, Notice, re
 from ls_backend.label_studio.api import LabelStudioAPI, LabelStudioError
 from ls_backend.protocol.label_config import LabelConfig, parse_label_config
 from ls_backend.settings import ClientSettings
-from pipeline.cli.console import error_exit
+from pipeline.cli.console import error_exit, progress_bar
 from pipeline.export.coco import coco_dataset
 from pipeline.export.davis import write_davis
 
@@ -158,7 +157,7 @@ def read_with_progress(source: Source, choice: AnnotationChoice) -> ExportConten
     Raises:
         ExportError: the tasks do not have Label Studio's format.
     """
-    with _progress() as progress:
+    with progress_bar() as progress:
         bar = progress.add_task("reading tasks", total=source.n_tasks or None)
 
         def counted() -> Iterator[dict[str, Any]]:
@@ -181,7 +180,7 @@ def write(contents: ExportContents, output: Path, formats: Sequence[Format]) -> 
     overlap_px = None
     try:
         if Format.DAVIS in formats:
-            with _progress() as progress, _complete_or_absent(output / Format.DAVIS.value) as folder:
+            with progress_bar() as progress, _complete_or_absent(output / Format.DAVIS.value) as folder:
                 bar = progress.add_task("writing frames", total=sum(len(clip.frame_names) for clip in contents.clips))
                 overlap_px = write_davis(contents.clips, folder, lambda: progress.advance(bar)).overlap_px
                 (folder / "objects.json").write_text(
@@ -208,11 +207,6 @@ def _complete_or_absent(folder: Path) -> Iterator[Path]:
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=console)
 
 
 def show_summary(contents: ExportContents, overlap_px: int | None, output: Path) -> None:

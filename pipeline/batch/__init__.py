@@ -1,4 +1,4 @@
 """`ivos segment`: the prompts file, one run over a whole video, the folder it writes and its summary.
 
-Uses `pipeline.session`; no web, no Label Studio.
+May use `pipeline.session`, `pipeline.methods` and `pipeline.cli`; no web, no Label Studio.
 """

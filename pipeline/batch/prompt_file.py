@@ -1,6 +1,7 @@
-"""The prompts of a clip as a JSON file: what it may hold, and how it becomes pipeline prompts.
+"""The JSON file with the prompts of a clip: its schema, and the conversion to pipeline prompts.
 
-All coordinates are pixels of the original frame, origin at its top left corner. `json_schema` is the schema in full.
+All coordinates are pixels of the original frame, with the origin at its top left corner. `json_schema` returns the full
+schema.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Pixels: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class PromptFileError(Exception):
-    """A prompts file that cannot be used. Names the file and the place, what was expected and what arrived."""
+    """A prompts file is invalid. The message names the file and the place, what was expected and what arrived."""
 
 
 class _Strict(BaseModel):
@@ -54,7 +55,7 @@ class FileScribble(_OnFrame):
     """One stroke of a brush."""
 
     scribble_xy_px: tuple[tuple[Pixels, Pixels], ...] = Field(
-        min_length=1, description="x and y of the places the stroke passed, in drawing order."
+        min_length=1, description="x and y along the stroke, in drawing order."
     )
     width_px: float = Field(default=10.0, gt=0, allow_inf_nan=False, description="Width of the stroke.")
     positive: bool = Field(default=True, description="true: over the object; false: over what is not the object.")
@@ -72,7 +73,7 @@ class FileMask(_OnFrame):
 
 
 def _kind(value: Any) -> str | None:
-    """Which kind of prompt an entry is: the one whose key it has."""
+    """The kind of a prompt, from the key it has; None if it has no such key or several."""
     models: dict[type, str] = {FilePoint: "point", FileBox: "box", FileScribble: "scribble", FileMask: "mask"}
     if type(value) in models:
         return models[type(value)]
@@ -97,7 +98,7 @@ class FileObject(_Strict):
     """One object and its prompts, on one frame or on several."""
 
     object_id: int = Field(ge=1, le=MAX_OBJECT_ID, description="The object's value in the masks that are written.")
-    name: str = Field(default="", description="For people; it goes into the summary.")
+    name: str = Field(default="", description="Shown in the summary.")
     prompts: tuple[FilePrompt, ...] = Field(min_length=1)
 
 
@@ -123,10 +124,10 @@ def json_schema() -> dict[str, Any]:
 
 
 def read_prompt_file(path: Path) -> PromptFile:
-    """Read and check a prompts file, as far as that goes without the clip.
+    """Read a prompts file, and check it as far as possible without the clip.
 
     Raises:
-        PromptFileError: it cannot be read or is not of the expected form; the first fault is named.
+        PromptFileError: it cannot be read or is invalid; the message names the first fault.
     """
     try:
         data = path.read_bytes()
@@ -136,24 +137,24 @@ def read_prompt_file(path: Path) -> PromptFile:
         return PromptFile.model_validate_json(data)
     except ValidationError as error:
         every = error.errors(include_url=False)
-        # A list whose entries are at fault is also reported as too short.
+        # A list with invalid entries is also reported as too short.
         faults = [fault for fault in every if fault["type"] != "too_short"] or every[:1]
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise PromptFileError(f"{path}: {_said(faults[0])}{more}") from error
+        raise PromptFileError(f"{path}: {_fault_text(faults[0])}{more}") from error
 
 
 def pipeline_prompts(file: PromptFile, path: Path, *, n_frames: int, size_hw_px: tuple[int, int]) -> tuple[Prompt, ...]:
     """The prompts of a file for a clip of ``n_frames`` frames of ``size_hw_px``; masks are read.
 
     Args:
-        file: what `read_prompt_file` gave.
-        path: where it lies; masks are relative to its folder.
+        file: from `read_prompt_file`.
+        path: of the file; paths of masks are relative to its folder.
         n_frames: length of the clip.
         size_hw_px: height and width of its frames.
 
     Raises:
-        PromptFileError: a prompt is outside the clip or the image, a mask cannot be used, a frame has two masks of
-            one object, or an object has nothing that says where it is.
+        PromptFileError: a prompt is outside the clip or the image, a mask is invalid, a frame has two masks of one
+            object, or no prompt shows where an object is.
     """
     ids = frozenset(entry.object_id for entry in file.objects)
     prompts: list[Prompt] = []
@@ -178,10 +179,10 @@ def pipeline_prompts(file: PromptFile, path: Path, *, n_frames: int, size_hw_px:
 
 
 def _require_first_mask(prompt: Prompt, others: list[Prompt]) -> None:
-    """Refuse a second mask of one object on one frame.
+    """Check that a mask is the first one of its object on its frame.
 
     Raises:
-        ValueError: there is one.
+        ValueError: it is not.
     """
     masked = {other.frame_index for other in others if isinstance(other, MaskPrompt)}
     if isinstance(prompt, MaskPrompt) and prompt.frame_index in masked:
@@ -197,10 +198,10 @@ def _shows_the_object(prompt: Prompt) -> bool:
 def _prompt(
     object_id: int, given: FilePoint | FileBox | FileScribble | FileMask, folder: Path, ids: frozenset[int]
 ) -> Prompt:
-    """One prompt as the pipeline has it.
+    """One entry of the file as a pipeline prompt.
 
     Raises:
-        ValueError: its mask cannot be used.
+        ValueError: its mask is invalid.
     """
     if isinstance(given, FilePoint):
         return PointPrompt(object_id, given.frame_index, *given.point_xy_px, given.positive)
@@ -231,10 +232,10 @@ def _read_labels(path: Path) -> NDArray[np.int64]:
 
 
 def _mask_of(object_id: int, labels: NDArray[np.int64], ids: frozenset[int], path: Path) -> BoolMask:
-    """Where a label image has an object, see `FileMask`.
+    """The pixels of an object in a label image, see `FileMask`.
 
     Raises:
-        ValueError: the values do not say which pixels are the object's.
+        ValueError: the values are ambiguous.
     """
     values = [int(value) for value in np.unique(labels) if value]
     if object_id in values or not values:
@@ -248,8 +249,8 @@ def _mask_of(object_id: int, labels: NDArray[np.int64], ids: frozenset[int], pat
     return np.asarray(labels != 0)
 
 
-def _said(fault: Any) -> str:
-    """One fault of pydantic's: place, what was expected, what arrived."""
+def _fault_text(fault: Any) -> str:
+    """A validation error of pydantic as text: the place, what was expected, what arrived."""
     place = "".join(_place(part) for part in fault["loc"]).lstrip(".")
     message = str(fault["msg"]).removeprefix("Value error, ").replace("Input should be", "expected")
     if fault["type"] == "json_invalid":

@@ -1,4 +1,4 @@
-"""What `ivos segment` does: check everything that was given, segment, write what is known, stop when told to."""
+"""`ivos segment` over a whole video: check the inputs, segment, write results as they come, stop on request."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class SegmentRun:
         self._n_frames = 0
 
     def progress_line(self) -> str:
-        """How far the run came and how to go on, in one line."""
+        """The progress of the run and the command that continues it, in one line."""
         done = "nothing new was written"
         if self._folder is not None:
             done = f"{len(self._folder.done_frames)} of {self._n_frames} frames are done"
@@ -113,8 +113,8 @@ class SegmentRun:
         """Check everything, then segment.
 
         Raises:
-            Stopped: a signal arrived; what is done is written.
-            SegmentError, PromptFileError, RunFolderError, VideoError, FrameError: see there.
+            Stopped: a signal arrived; finished masks are written.
+            SegmentError, PromptFileError, RunFolderError, VideoError, FrameError: an input cannot be used.
         """
         options = self._options
         options.check()
@@ -138,10 +138,10 @@ class SegmentRun:
         self._finish(folder)
 
     def _earlier(self) -> Summary | None:
-        """The run to continue, None to start afresh.
+        """The run to continue; None to start from the beginning.
 
         Raises:
-            RunFolderError: the folder holds something that is not to be touched.
+            RunFolderError: the folder holds a run that is not to be replaced, or something else.
         """
         earlier = read_summary(self._options.output)
         if earlier is None or self._options.overwrite:
@@ -223,7 +223,7 @@ class SegmentRun:
     def _segment(
         self, session: Session, folder: RunFolder, prompts: tuple[Prompt, ...], restored: Sequence[FrameResult]
     ) -> None:
-        """Run the round and write what comes.
+        """Run the round and write its results as they come.
 
         Raises:
             Stopped: a signal arrived.
@@ -272,10 +272,10 @@ class SegmentRun:
 
 
 def _require_readable(frames: ImageFileFrames | VideoFileFrames, prompts: Iterable[Prompt]) -> None:
-    """Refuse prompts on a frame that cannot be read.
+    """Check that every frame with prompts can be read.
 
     Raises:
-        SegmentError: one is.
+        SegmentError: one cannot.
     """
     for frame_index in sorted({prompt.frame_index for prompt in prompts}):
         try:
@@ -287,7 +287,7 @@ def _require_readable(frames: ImageFileFrames | VideoFileFrames, prompts: Iterab
 
 
 def _content_sha256(paths: Iterable[Path], on_chunk: Callable[[], None]) -> str:
-    """What the files hold, whatever they are called; one that cannot be read counts as empty."""
+    """A hash of the contents of files, not of their names. An unreadable file counts as empty."""
     whole = hashlib.sha256()
     for path in paths:
         digest = hashlib.sha256()

@@ -23,7 +23,7 @@ SCORE_DIGITS = 4
 
 
 class RunFolderError(Exception):
-    """The folder cannot be used. The message says what was expected, what arrived and what to do."""
+    """The output folder cannot be used. The message says what was expected, what arrived and what to do."""
 
 
 class _Strict(BaseModel):
@@ -31,7 +31,7 @@ class _Strict(BaseModel):
 
 
 class VideoSummary(_Strict):
-    """The clip. ``sha256`` is of its contents, so that a moved or renamed clip is still the same."""
+    """The clip. ``sha256`` is the hash of its contents, so a moved or renamed clip is still the same."""
 
     path: str
     sha256: str
@@ -41,7 +41,7 @@ class VideoSummary(_Strict):
 
 
 class PromptsSummary(_Strict):
-    """The prompts. ``sha256`` is of their meaning, pixels of masks included, names and layout not."""
+    """The prompts. ``sha256`` is the hash of the prompts including masks, not of the file's names and layout."""
 
     path: str
     sha256: str
@@ -81,10 +81,10 @@ class NextFrame(_Strict):
 
 
 class ObjectSummary(_Strict):
-    """What is known of one object.
+    """The results of one object.
 
-    ``scores`` has one entry per frame, null where there is no mask yet; ``lowest_scores`` are the masks, prompted ones
-    left out, that are most worth a look.
+    ``scores`` has one entry per frame, null where there is no mask yet. ``lowest_scores`` are the masks that most
+    need a check; prompted ones are left out.
     """
 
     object_id: int
@@ -97,7 +97,7 @@ class ObjectSummary(_Strict):
 
 
 class RunInputs(_Strict):
-    """What a run is made from. Two runs with equal inputs, but for paths and device, are the same run."""
+    """The inputs of a run. Two runs whose inputs differ only in paths and device are the same run."""
 
     video: VideoSummary
     prompts: PromptsSummary
@@ -111,7 +111,7 @@ class RunInputs(_Strict):
 
     @classmethod
     def of(cls, video: VideoSummary, prompts: PromptsSummary, choice: MethodChoice, device: str) -> RunInputs:
-        """A run of a method with its parts."""
+        """The inputs of a run with a method and its parts."""
         return cls(
             video=video,
             prompts=prompts,
@@ -125,7 +125,7 @@ class RunInputs(_Strict):
         )
 
     def difference(self, other: RunInputs) -> str | None:
-        """What another run was made from that this one is not, in words, or None."""
+        """How the inputs of another run differ from these, in words; None if they do not."""
         if self.video.sha256 != other.video.sha256:
             return f"of another clip ({other.video.path}, {other.video.frames} frames)"
         if self.prompts.sha256 != other.prompts.sha256:
@@ -137,13 +137,13 @@ class RunInputs(_Strict):
 
 
 class OnlineSummary(_Strict):
-    """What only a single pass over frames as they came has to say."""
+    """Numbers that only online runs have."""
 
     ended: Literal["running", "source_ended", "source_failed", "interrupted"] = Field(
-        description="Why there are no more frames; running: the run was killed, or is not over."
+        description="Why there are no more frames; running: the run was killed, or continues."
     )
-    dropped: list[tuple[int, int]] = Field(description="Frames of the source that were not looked at.")
-    requests: int = Field(description="How often the method asked for help.")
+    dropped: list[tuple[int, int]] = Field(description="Frames of the source that were skipped.")
+    requests: int = Field(description="How often the method requested help.")
     answers_taken: int
     answers_refused: int
 
@@ -153,13 +153,13 @@ class Summary(RunInputs):
 
     version: Literal[1] = 1
     complete: bool = Field(description="Every object has a mask on every frame that can be read.")
-    frames_done: list[tuple[int, int]] = Field(description="Where every object has a mask.")
+    frames_done: list[tuple[int, int]] = Field(description="Frames on which every object has a mask.")
     failed_frames: list[FailedFrame]
     seconds: float = Field(description="Of all runs that wrote to the folder, reading the video included.")
     seconds_per_frame: float | None = Field(description="Segmentation alone, all objects together.")
     objects: list[ObjectSummary]
     next_frames: list[NextFrame] = Field(
-        default_factory=list, description="Where a correction is expected to mend the most, the best first."
+        default_factory=list, description="Where a correction is expected to improve the masks most, the best first."
     )
     online: OnlineSummary | None = Field(default=None, description="Of `--online`; null: of a run over a whole clip.")
 
@@ -240,10 +240,10 @@ class ObjectScores:
 
 
 def read_summary(folder: Path) -> Summary | None:
-    """The summary of the run in a folder; None where there is nothing yet.
+    """The summary of the run in a folder; None if the folder is empty or missing.
 
     Raises:
-        RunFolderError: the folder holds something else, or is a file.
+        RunFolderError: the folder holds something other than a run, or is a file.
     """
     if not folder.exists():
         return None

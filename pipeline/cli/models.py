@@ -16,6 +16,7 @@ from model_zoo.download import DownloadError
 from model_zoo.registry import SHA256_DIGITS, UNVERIFIED, Model, find, load_registry
 from model_zoo.store import ModelStore, Pulled
 from pipeline.cli.console import error_exit, print_error, spinner, transfer_progress
+from pipeline.cli.options import DeviceName
 from pipeline.cli.stopping import EXIT_INTERRUPTED
 from pipeline.settings import ModelSettings
 
@@ -23,13 +24,13 @@ models = typer.Typer(
     name="models",
     no_args_is_help=True,
     add_completion=False,
-    help="Weights of segmenters and trackers: what there is, and bringing it to this machine.",
+    help="Weights of segmenters and trackers: list, download, check and time them.",
 )
 
 
 @models.command("list")
 def list_models(as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False) -> None:
-    """Show every model of the registry, and whether it is here."""
+    """List every model of the registry, and whether it is on this machine."""
     store = _store()
     known = load_registry().values()
     if as_json:
@@ -42,7 +43,7 @@ def list_models(as_json: Annotated[bool, typer.Option("--json", help="Print ever
 
 @models.command()
 def pull(names: Annotated[list[str], typer.Argument(help="Names of models, see `ivos models list`.")]) -> None:
-    """Bring models to this machine. A download that broke off goes on where it ended; every file is checked."""
+    """Download models. An interrupted download continues where it stopped; every file is checked."""
     store = _store()
     with _one_line_errors():
         wanted = [find(name) for name in names]
@@ -58,9 +59,11 @@ def pull(names: Annotated[list[str], typer.Argument(help="Names of models, see `
 
 @models.command()
 def verify(
-    names: Annotated[list[str] | None, typer.Argument(help="Names of models; by default those that are here.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names of models; by default those on this machine.")
+    ] = None,
 ) -> None:
-    """Read every byte of the models here, and compare size and SHA-256 with the registry."""
+    """Compare size and SHA-256 of the models on this machine with the registry."""
     store = _store()
     with _one_line_errors():
         wanted = [find(name) for name in names or []]
@@ -80,8 +83,8 @@ def verify(
 
 
 @models.command()
-def where(name: Annotated[str, typer.Argument(help="A model; without it, the folder of all.")] = "") -> None:
-    """Print the folder where models are kept, or that of one model."""
+def where(name: Annotated[str, typer.Argument(help="A model; by default the folder of all.")] = "") -> None:
+    """Print the folder of all models, or of one."""
     store = _store()
     if not name:
         typer.echo(str(store.folder))
@@ -95,14 +98,14 @@ def where(name: Annotated[str, typer.Argument(help="A model; without it, the fol
 
 @models.command()
 def speed(
-    names: Annotated[list[str] | None, typer.Argument(help="Segmenters and trackers; all where none is named.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Segmenters and trackers; by default all.")] = None,
     frames: Annotated[int, typer.Option(min=3, help="Frames of the rendered 854x480 clip.")] = 16,
-    budget_s: Annotated[float, typer.Option(min=0, help="A segmenter takes fewer frames when they need longer.")] = 30,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the networks; 0: as the backend.")] = 0,
+    budget_s: Annotated[float, typer.Option(min=0, help="A segmenter gets fewer frames if they take longer.")] = 30,
+    device: DeviceName = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of the networks; 0: like the backend.")] = 0,
     json: Annotated[Path | None, typer.Option(help="Write the figures into this file.")] = None,
 ) -> None:
-    """Time segmenters and trackers on this machine; random weights stand in for those that are not here."""
+    """Time segmenters and trackers on this machine, with random weights for models that are not here."""
     import torch
 
     from pipeline.evaluation.results import machine, write_json

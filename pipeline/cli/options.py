@@ -23,6 +23,7 @@ SegmenterName = Annotated[
 ]
 PointTrackerName = Annotated[str, typer.Option(help=f"One of {', '.join(own_names(POINT_TRACKER))}.")]
 BoxTrackerName = Annotated[str, typer.Option(help=f"One of {', '.join(own_names(BOX_TRACKER))}.")]
+DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Checkpoint = Annotated[
     Path | None, typer.Option(help="The segmenter's weights, instead of what `ivos models pull` brought.")
 ]

@@ -1,4 +1,4 @@
-"""`ivos segment`: a video and a prompts file in, a mask of every object on every frame out. No Label Studio."""
+"""`ivos segment`: from a video and a file of prompts to a mask of every object on every frame."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pipeline.cli.options import (
     DEFAULT_CHOICE,
     BoxTrackerName,
     Checkpoint,
+    DeviceName,
     MethodName,
     MethodOptions,
     PointTrackerName,
@@ -72,7 +73,7 @@ def segment(
     box_tracker: BoxTrackerName = DEFAULT_CHOICE.box_tracker,
     checkpoint: Checkpoint = None,
     option: MethodOptions = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = DEVICE,
+    device: DeviceName = DEVICE,
     embedding_ram_mib: Annotated[
         int, typer.Option(min=16, help="Bound of image embeddings in memory.")
     ] = EMBEDDING_RAM_MIB,
@@ -90,7 +91,8 @@ def segment(
     online: Annotated[
         bool,
         typer.Option(
-            "--online", help=f"One pass over frames as they come, with method {DEFAULT_ONLINE_METHOD} if none is named."
+            "--online",
+            help=f"One pass over frames as they arrive, with method {DEFAULT_ONLINE_METHOD} if none is named.",
         ),
     ] = False,
     answers: Annotated[
@@ -106,11 +108,12 @@ def segment(
         bool | None,
         typer.Option(
             "--drop-late/--every-frame",
-            help="Leave out frames that come while another is at hand; without either, only those of live streams.",
+            help="Skip frames that arrive while another is processed; by default only those of live streams.",
         ),
     ] = None,
     idle_s: Annotated[
-        float, typer.Option(min=0, help="A folder ends when nothing came for so long; a stream counts as lost.")
+        float,
+        typer.Option(min=0, help="A folder ends when nothing new appears for this long; a stream is opened again."),
     ] = IDLE_S,
     end_file: Annotated[str, typer.Option(help="Name of the file that ends a folder at once.")] = END_NAME,
     reconnects: Annotated[
@@ -132,10 +135,10 @@ def segment(
 ) -> None:
     """Segment a clip from a file of prompts: masks as DAVIS palette PNGs, and a summary. Ctrl-C keeps what is done.
 
-    With --online frames are taken as they come, events go to standard output as JSON lines, and answers are read back.
+    With --online frames are segmented as they arrive; events are JSON lines on standard output, answers are read back.
     """
-    _require_fitting(context, online)
-    if online and not _given(context, "method"):
+    _refuse_other_options(context, online)
+    if online and not _is_given(context, "method"):
         method = DEFAULT_ONLINE_METHOD
     try:
         choice, store = resolved_choice(
@@ -144,7 +147,7 @@ def segment(
     except ValueError as error:
         raise error_exit(error) from error
     if online:
-        _run_online(
+        _segment_online(
             OnlineOptions(
                 source=video,
                 prompts=None if prompts is None else prompts.expanduser(),
@@ -163,28 +166,28 @@ def segment(
                 click_means=click_means,
             )
         )
-        _say_what_would_be_better(segmenter, choice)
+        _suggest_better_segmenter(segmenter, choice)
         return
     if prompts is None:
         raise typer.BadParameter("missing; expected a JSON file", ctx=context, param_hint="--prompts / -p")
     options = SegmentOptions(
-        Path(video).expanduser(),
-        prompts.expanduser(),
-        output.expanduser(),
-        choice,
-        store,
-        device,
-        embedding_ram_mib,
-        frame_disk_mib,
-        resume,
-        overwrite,
-        embedding_disk_mib,
+        video=Path(video).expanduser(),
+        prompts=prompts.expanduser(),
+        output=output.expanduser(),
+        choice=choice,
+        store=store,
+        device=device,
+        embedding_ram_mib=embedding_ram_mib,
+        embedding_disk_mib=embedding_disk_mib,
+        frame_disk_mib=frame_disk_mib,
+        resume=resume,
+        overwrite=overwrite,
     )
     with StopRequest(repeat_aborts=True) as stop:
         run = SegmentRun(options, stop)
         try:
             run.run()
-            _say_what_would_be_better(segmenter, choice)
+            _suggest_better_segmenter(segmenter, choice)
         except (Stopped, KeyboardInterrupt):
             print_note(f"interrupted: {run.progress_line()}")
             raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -192,7 +195,7 @@ def segment(
             raise error_exit(error) from error
 
 
-def _run_online(options: OnlineOptions) -> None:
+def _segment_online(options: OnlineOptions) -> None:
     with StopRequest(repeat_aborts=True) as stop:
         try:
             run = OnlineRun(options, stop)
@@ -205,35 +208,35 @@ def _run_online(options: OnlineOptions) -> None:
             raise error_exit(error) from error
     if run.interrupted:
         print_note(f"interrupted: {run.progress_line()}")
-        if run.reads_on:
-            _leave_at_once(EXIT_INTERRUPTED)
+        if run.is_still_reading:
+            _exit_now(EXIT_INTERRUPTED)
         raise typer.Exit(EXIT_INTERRUPTED)
 
 
-def _leave_at_once(exit_code: int) -> None:
-    """End the process without Python's own ending, which aborts if a thread comes back from OpenCV meanwhile."""
+def _exit_now(exit_code: int) -> None:
+    """End the process without Python's shutdown, which aborts if a thread returns from OpenCV meanwhile."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)
 
 
-def _say_what_would_be_better(asked_segmenter: str, choice: MethodChoice) -> None:
+def _suggest_better_segmenter(asked_segmenter: str, choice: MethodChoice) -> None:
     if asked_segmenter == AUTO and choice.segmenter == DOWNLOAD_FREE:
         print_note(f"segmented with {DOWNLOAD_FREE}, which needs no download; a learned one: ivos models pull {SMALL}")
 
 
-def _given(context: typer.Context, name: str) -> bool:
+def _is_given(context: typer.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _require_fitting(context: typer.Context, online: bool) -> None:
-    """Refuse options of the other way to run.
+def _refuse_other_options(context: typer.Context, online: bool) -> None:
+    """Refuse options that only the other mode has.
 
     Raises:
         typer.BadParameter: one is given.
     """
     for name in OFFLINE_ONLY if online else ONLINE_ONLY:
-        if _given(context, name):
+        if _is_given(context, name):
             reason = "does not go with --online" if online else "needs --online"
             raise typer.BadParameter(reason, ctx=context, param_hint=f"--{name.replace('_', '-')}")

@@ -15,6 +15,7 @@ from pipeline.cli.options import (
     DEFAULT_CHOICE,
     BoxTrackerName,
     Checkpoint,
+    DeviceName,
     MethodName,
     MethodOptions,
     PointTrackerName,
@@ -100,7 +101,7 @@ def rounds_on_clips(
     box_tracker: BoxTrackerName = DEFAULT_CHOICE.box_tracker,
     checkpoint: Checkpoint = None,
     option: MethodOptions = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: DeviceName = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Fixes the annotator's errors and random points.")] = 0,
     objects: Annotated[Objects, typer.Option(help="What the values of the mask files mean.")] = Objects.AUTO,
     single_frames: Annotated[

@@ -1,4 +1,4 @@
-"""`ivos segment --online`: sources, queue, protocol, answers, and the session over a video that arrives.
+"""`ivos segment --online`: sources of frames, events and answers, and `OnlineSession`, which segments as frames arrive.
 
-Uses methods that can work online; no web, no Label Studio.
+May use `pipeline.methods`, `pipeline.session`, `pipeline.batch` and `pipeline.cli`; no web, no Label Studio.
 """

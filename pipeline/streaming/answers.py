@@ -1,4 +1,4 @@
-"""Where answers are judged: taken when they are about the newest frame, kept when about a later one, else refused."""
+"""Answers to help requests: read as lines, then applied, kept for a later frame, or refused."""
 
 from __future__ import annotations
 
@@ -30,15 +30,18 @@ _POLL_S = 0.1
 _READ_BYTES = 1 << 16
 MAX_LINE_BYTES = 1 << 16
 MAX_KEPT = 10_000
-"""Answers kept for frames that have not come yet."""
+"""Bound of the answers kept for frames that have not arrived yet."""
 _KEPT_BYTES = 256
-"""Of their lines, in case that they are refused."""
+"""Of each one's line, to show it if it is refused."""
 
 
 def open_answers(path: Path) -> tuple[int, bool]:
-    """A file or named pipe of answers: its descriptor, and whether it is a file that is followed as it grows.
+    """Open a file or named pipe of answers.
 
-    A named pipe stays open when a writer closes it, so that writers may come and go.
+    A named pipe stays open when a writer closes it, so that several writers may follow each other.
+
+    Returns:
+        Its descriptor, and whether it is a regular file, which is followed as it grows.
 
     Raises:
         SegmentError: it cannot be opened.
@@ -55,7 +58,7 @@ def open_answers(path: Path) -> tuple[int, bool]:
 
 
 def in_background_of_terminal(descriptor: int) -> bool:
-    """Whether reading would stop this process, as a terminal does to programs in its background."""
+    """Whether reading would suspend this process, as a terminal does to background processes."""
     try:
         return os.isatty(descriptor) and os.tcgetpgrp(descriptor) != os.getpgrp()
     except OSError:
@@ -63,31 +66,31 @@ def in_background_of_terminal(descriptor: int) -> bool:
 
 
 class AnswerLines:
-    """The lines of a descriptor as they come, without their ends; empty ones are left out.
+    """The lines of a descriptor as they arrive, without line ends and empty lines.
 
-    Of a line longer than `MAX_LINE_BYTES` only so much comes, which is no JSON any more.
+    A line longer than `MAX_LINE_BYTES` is cut there, so it is no valid JSON.
 
     Args:
         descriptor: to read from; not closed.
-        follow: its end is not the end of the answers.
-        stopping: set when nobody wants more lines.
+        follow: continue at the end of the file, since it may grow.
+        stopping: set to stop reading.
     """
 
     def __init__(self, descriptor: int, *, follow: bool, stopping: threading.Event) -> None:
         self._descriptor, self._follow, self._stopping = descriptor, follow, stopping
-        self._caught_up = threading.Event()
+        self._end_reached = threading.Event()
 
     @property
-    def is_behind(self) -> bool:
-        """Whether a file holds lines that were not read yet, so that they are not late."""
-        return not self._caught_up.is_set() and stat.S_ISREG(os.fstat(self._descriptor).st_mode)
+    def has_unread_lines(self) -> bool:
+        """Whether this is a regular file that has not been read to its current end."""
+        return not self._end_reached.is_set() and stat.S_ISREG(os.fstat(self._descriptor).st_mode)
 
     def __iter__(self) -> Iterator[bytes]:
         rest, too_long = b"", False
         try:
-            for data in self._pieces():
-                *whole, rest = (rest + data).split(b"\n")
-                for line in whole:
+            for data in self._chunks():
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
                     if line.strip() and not too_long:
                         yield line[:MAX_LINE_BYTES]
                     too_long = False
@@ -98,9 +101,9 @@ class AnswerLines:
             if rest.strip() and not too_long:
                 yield rest
         finally:
-            self._caught_up.set()
+            self._end_reached.set()
 
-    def _pieces(self) -> Iterator[bytes]:
+    def _chunks(self) -> Iterator[bytes]:
         while not self._stopping.is_set():
             try:
                 data = os.read(self._descriptor, _READ_BYTES)
@@ -111,18 +114,18 @@ class AnswerLines:
             elif not self._follow:
                 return
             else:
-                self._caught_up.set()
+                self._end_reached.set()
                 self._stopping.wait(_POLL_S)
 
 
 class AnswerHandler:
-    """Takes answers into a session.
+    """Applies answers to a session: those about the newest frame at once, those about a later frame when it arrives.
 
     Args:
-        input_queue: where lines come from.
-        session: what is corrected.
-        emit: told what became of every line.
-        rewrite: writes the newest frame's masks anew and gives them in numbers.
+        input_queue: the lines.
+        session: corrected by the answers.
+        emit: called with one event per line, which says whether the answer was applied or refused.
+        rewrite: writes the newest frame's masks again and returns their numbers.
     """
 
     def __init__(
@@ -136,43 +139,47 @@ class AnswerHandler:
         self._kept: dict[int, list[tuple[Answer, bytes]]] = {}
         self.n_taken, self.n_refused = 0, 0
 
-    def take(self) -> set[int]:
-        """Take what has come by now; gives the objects of which an answer about the newest frame was taken."""
-        taken: set[int] = set()
+    def process(self) -> set[int]:
+        """Process all answers that have arrived.
+
+        Returns:
+            The objects for which an answer about the newest frame was applied.
+        """
+        answered: set[int] = set()
         newest = self._session.n_frames - 1
         for frame_index in sorted(k for k in self._kept if k <= newest):
             for answer, line in self._kept.pop(frame_index):
                 if frame_index == newest:
-                    taken |= self._apply(answer, line)
+                    answered |= self._apply(answer, line)
                 else:
                     self._refuse(line, f"frame {frame_index} was dropped")
         for _ in range(MAX_LINES):
             line_or_none = self._input_queue.next_line()
             if line_or_none is None:
                 break
-            taken |= self._take_line(line_or_none)
-        return taken
+            answered |= self._process_line(line_or_none)
+        return answered
 
     def wait(self, object_ids: Collection[int], timeout_s: float, stopped: Callable[[], bool]) -> None:
-        """Take answers until each of some objects has one, the time is over, or nobody can answer any more."""
-        until_s = time.monotonic() + timeout_s
-        waiting = set(object_ids) - self.take()
+        """Process answers until each of some objects has one, the time is over, or the input has ended."""
+        deadline_s = time.monotonic() + timeout_s
+        waiting = set(object_ids) - self.process()
         while waiting and not stopped() and not self._input_queue.lines_ended:
-            left_s = until_s - time.monotonic()
+            left_s = deadline_s - time.monotonic()
             if left_s <= 0:
                 return
             self._input_queue.wait_for_line(min(left_s, _POLL_S))
-            waiting -= self.take()
+            waiting -= self.process()
 
     def close(self) -> None:
-        """Take what has come by now, and refuse what is about frames that did not come."""
-        self.take()
+        """Process all answers that have arrived, and refuse those about frames that never came."""
+        self.process()
         for frame_index, entries in sorted(self._kept.items()):
             for _, line in entries:
                 self._refuse(line, f"the video ended before frame {frame_index}")
         self._kept = {}
 
-    def _take_line(self, line: bytes) -> set[int]:
+    def _process_line(self, line: bytes) -> set[int]:
         try:
             answer = read_answer(line)
         except ValueError as error:
@@ -194,11 +201,11 @@ class AnswerHandler:
         shows_object = isinstance(answer, BoxAnswer) or (isinstance(answer, PointAnswer) and answer.positive)
         if prompt is not None:
             if not shows_object and answer.object_id not in self._session.object_ids:
-                begun = ", ".join(map(str, self._session.object_ids)) or "none"
+                known = ", ".join(map(str, self._session.object_ids)) or "none"
                 return self._refuse(
                     line,
-                    f"object {answer.object_id} has not begun (begun: {begun}); "
-                    "expected a positive click or a box to begin it",
+                    f"object {answer.object_id} is not known (known: {known}); "
+                    "expected a positive click or a box to start it",
                 )
             try:
                 objects = self._rewrite(self._session.correct([prompt]))

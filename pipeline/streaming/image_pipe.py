@@ -1,7 +1,7 @@
-"""JPEG and PNG images one after another, as ``ffmpeg -f image2pipe`` writes them, taken apart into single images.
+"""Split a byte stream of JPEG and PNG images, as ``ffmpeg -f image2pipe`` writes it, into single images.
 
-An image is handed out as soon as its last byte has come: nobody waits for the beginning of the next one. Lengths and
-markers are followed rather than searched for, so that a thumbnail inside an image is no image of its own.
+An image is yielded as soon as its last byte has arrived, without waiting for the next one. Segment lengths are followed
+rather than markers searched for, so a thumbnail inside an image is not taken for an image.
 
 Formats: JPEG, ITU-T T.81, B.1.1; PNG, W3C Portable Network Graphics, 5.
 """
@@ -19,15 +19,15 @@ MAX_IMAGE_MIB = 64
 
 
 class ImagePipeError(Exception):
-    """The bytes are not what was expected. The message says what was, and what arrived."""
+    """The stream is not of the expected form. The message says what was expected and what arrived."""
 
 
 class _Ended(Exception):
-    """The bytes stop within an image."""
+    """The stream ends within an image."""
 
 
 class _Bytes:
-    """Bytes as they come; what was handed out is forgotten."""
+    """A buffered byte stream. ``taken`` counts the bytes that left the buffer."""
 
     def __init__(self, read: Callable[[], bytes], limit_bytes: int) -> None:
         self._read, self._limit_bytes = read, limit_bytes
@@ -35,11 +35,11 @@ class _Bytes:
         self.taken = 0
 
     def need(self, n_bytes: int) -> None:
-        """Read until that many bytes are there.
+        """Read until the buffer has ``n_bytes`` bytes.
 
         Raises:
-            _Ended: no more come.
-            ImagePipeError: one image needs more than the bound.
+            _Ended: the stream ended before.
+            ImagePipeError: one image is larger than the bound.
         """
         if n_bytes > self._limit_bytes:
             raise ImagePipeError(
@@ -53,14 +53,14 @@ class _Bytes:
             self.buffer += data
 
     def take(self, n_bytes: int) -> bytes:
-        """Hand out the first bytes."""
+        """Remove the first bytes from the buffer and return them."""
         data = bytes(self.buffer[:n_bytes])
         del self.buffer[:n_bytes]
         self.taken += n_bytes
         return data
 
     def skip_padding(self) -> bool:
-        """Pass over zeros and line ends between images; False at the end."""
+        """Skip zeros and line ends between images; False at the end of the stream."""
         while True:
             kept = self.buffer.lstrip(_PADDING)
             self.taken += len(self.buffer) - len(kept)
@@ -74,14 +74,14 @@ class _Bytes:
 
 
 def split_images(read: Callable[[], bytes], limit_bytes: int = MAX_IMAGE_MIB << 20) -> Iterator[bytes]:
-    """Every image of a stream, encoded as it came; the last one may be cut off by the end of the stream.
+    """Every image of a stream, still encoded; the last one may be incomplete.
 
     Args:
-        read: gives the next bytes, as many as there are; none at the end.
-        limit_bytes: of one image.
+        read: returns the next available bytes; none at the end.
+        limit_bytes: bound of one image.
 
     Raises:
-        ImagePipeError: something else came, or an image is larger than the bound.
+        ImagePipeError: something other than JPEG and PNG images arrived, or an image is larger than the bound.
     """
     source = _Bytes(read, limit_bytes)
     while source.skip_padding():
@@ -93,8 +93,8 @@ def split_images(read: Callable[[], bytes], limit_bytes: int = MAX_IMAGE_MIB << 
         yield source.take(n_bytes)
 
 
-def is_whole(data: bytes) -> bool | None:
-    """Whether a JPEG or PNG is there to its last byte; None for other formats, of which this is not known."""
+def is_complete(data: bytes) -> bool | None:
+    """Whether a JPEG or PNG is complete; None for other formats, where this is unknown."""
     if not data.startswith((_JPEG_START, _PNG_START)):
         return None
     source = _Bytes(lambda: b"", len(data) + (1 << 32))
@@ -109,7 +109,7 @@ def is_whole(data: bytes) -> bool | None:
 
 
 def _image_bytes(source: _Bytes) -> int:
-    """The length of the image at the beginning of the buffer, in bytes; afterwards the buffer has all of it.
+    """The length in bytes of the image at the start of the buffer; afterwards the buffer has all of it.
 
     Raises:
         _Ended, ImagePipeError: see `split_images`.
@@ -152,7 +152,7 @@ def _jpeg_bytes(source: _Bytes) -> int:
 
 
 def _after_scan(source: _Bytes, at: int) -> int:
-    """Where the next marker stands after the entropy-coded data from ``at``."""
+    """The position of the next marker after the entropy-coded data at ``at``."""
     source.need(at + 2)
     while (found := _END_OF_SCAN.search(source.buffer, at)) is None:
         at = max(at, len(source.buffer) - 1)

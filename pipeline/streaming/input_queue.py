@@ -1,4 +1,4 @@
-"""Frames and answers from the threads that read them, for the one thread that segments. Everything in it is bounded."""
+"""A bounded queue of frames and answer lines, between the threads that read them and the one that segments."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Callable, Collection, Iterable
 from pipeline.streaming.sources import SourceFrame
 
 FRAMES_MIB = 64
-"""Frames read ahead; one is kept however large it is."""
+"""Bound of the frames that wait; at least one may wait, whatever its size."""
 MAX_LINES = 1000
 
 
-class Closed(Exception):
-    """Nobody takes anything out any more."""
+class _Closed(Exception):
+    """The queue was closed while a reader waited."""
 
 
 class InputQueue:
-    """Where readers put frames and lines, and the run takes them out.
+    """Reader threads put frames and lines in, and the run takes them out.
 
     Args:
-        drop_late: whether a frame gives way to a newer one; asked for every frame.
-        never_dropped: frames that wait to be taken even so, as they have prompts.
+        drop_late: called for every frame: whether it replaces the frames that wait.
+        never_dropped: indices of frames that always wait, because they have prompts.
         frames_mib: bound of the frames that wait.
     """
 
@@ -39,11 +39,11 @@ class InputQueue:
         self._closed = False
 
     def read_frames(self, frames: Iterable[SourceFrame]) -> None:
-        """Put all frames in; for the reader's own thread."""
+        """Put all frames in. Runs in the reader's own thread."""
         try:
             for frame in frames:
                 self._put_frame(frame)
-        except Closed:
+        except _Closed:
             pass
         except BaseException as error:
             with self._changed:
@@ -53,7 +53,7 @@ class InputQueue:
             self._changed.notify_all()
 
     def read_lines(self, lines: Iterable[bytes]) -> None:
-        """Put all lines in; for the reader's own thread."""
+        """Put all lines in. Runs in the reader's own thread."""
         try:
             for line in lines:
                 with self._changed:
@@ -68,10 +68,10 @@ class InputQueue:
                 self._changed.notify_all()
 
     def next_frame(self) -> SourceFrame | None:
-        """The oldest frame that waits, or None.
+        """Take out the oldest frame; None if there is none.
 
         Raises:
-            SegmentError: there is none, and the source failed.
+            SegmentError: there is none because the source failed.
         """
         with self._changed:
             if self._frames:
@@ -82,7 +82,7 @@ class InputQueue:
             return None
 
     def next_line(self) -> bytes | None:
-        """The oldest line that waits, or None."""
+        """Take out the oldest line; None if there is none."""
         with self._changed:
             if not self._lines:
                 return None
@@ -91,28 +91,28 @@ class InputQueue:
 
     @property
     def frames_ended(self) -> bool:
-        """Whether all frames were taken and no more come."""
+        """Whether all frames were taken out and the source has ended."""
         with self._changed:
             return self._frames_ended and not self._frames
 
     @property
     def lines_ended(self) -> bool:
-        """Whether all lines were taken and no more come."""
+        """Whether all lines were taken out and the input has ended."""
         with self._changed:
             return self._lines_ended and not self._lines
 
     def wait_for_line(self, timeout_s: float) -> None:
-        """Come back when a line waits, none comes any more, or the time is over."""
+        """Wait until there is a line, the lines have ended, or the time is over."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._lines) or self._lines_ended, timeout_s)
 
-    def wait_for_anything(self, timeout_s: float) -> None:
-        """Come back when a frame or a line waits, no frame comes any more, or the time is over."""
+    def wait_for_input(self, timeout_s: float) -> None:
+        """Wait until there is a frame or a line, the frames have ended, or the time is over."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._frames or self._lines) or self._frames_ended, timeout_s)
 
     def close(self) -> None:
-        """Let go of the readers."""
+        """Make the reader threads return."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -123,7 +123,7 @@ class InputQueue:
                 self._frames = deque(waiting for waiting in self._frames if waiting.frame_index in self._never_dropped)
             self._changed.wait_for(lambda: self._closed or self._has_room(frame))
             if self._closed:
-                raise Closed
+                raise _Closed
             self._frames.append(frame)
             self._changed.notify_all()
 

@@ -35,21 +35,24 @@ STDIN_DESCRIPTOR = 0
 
 @dataclass(frozen=True)
 class OnlineOptions:
-    """What the command line says.
+    """The options of `ivos segment --online`.
 
     Attributes:
-        source: a video file, a folder, `STDIN`, or an address.
-        prompts: the prompts file; without one all objects begin with answers.
+        source: a video file, a folder, a named pipe, `STDIN`, or an address.
+        prompts: the prompts file; without one all objects start with answers.
         output: folder of the run.
         choice: the method and its parts.
-        store: the model zoo.
-        answers: file or named pipe of answers, `STDIN`, or None for standard input where it is not the source.
-        answer_timeout_s: how long a request is waited for; 0: not at all.
-        drop_late: whether frames give way to newer ones; None: where the source is live.
-        idle_s: how long a folder may bring nothing new, or a stream no frame.
-        end_name: the file that ends a folder.
-        reconnects: how often a stream that broke off is opened again without a frame in between.
-        click_means: what a single positive click on a known object says.
+        store: the models of this machine.
+        device: auto, cpu, cuda, cuda:N or mps.
+        embedding_ram_mib: bound of image embeddings in memory.
+        overwrite: replace an earlier run in ``output``.
+        answers: file or named pipe of answers, `STDIN`, or None for standard input if that is not the source.
+        answer_timeout_s: how long to wait for answers to a request; 0: not at all.
+        drop_late: whether newer frames replace those that wait; None: only those of live sources.
+        idle_s: how long a folder may have no new image, or a stream no frame.
+        end_name: name of the file that ends a folder.
+        reconnects: how often a broken stream is opened again without a frame in between.
+        click_means: how a single positive click on a known object is interpreted.
     """
 
     source: str
@@ -69,10 +72,10 @@ class OnlineOptions:
     click_means: ClickMeans = ClickMeans.WHERE
 
     def check(self) -> None:
-        """Refuse what needs no look at any file but whether the source is there.
+        """Check what can be checked without reading a file.
 
         Raises:
-            SegmentError: two options contradict each other, the source is not there, or the method cannot work online.
+            SegmentError: options contradict each other, the source does not exist, or the method cannot work online.
         """
         if self.choice.method not in online_methods():
             raise SegmentError(
@@ -91,19 +94,19 @@ class OnlineOptions:
 
     @property
     def path(self) -> Path:
-        """The source as a path, where it is one."""
+        """The source as a path; for sources that are one."""
         return Path(self.source).expanduser()
 
     @property
     def answers_from(self) -> str | None:
-        """Where answers come from: a path, `STDIN`, or None."""
+        """Where answers are read from: a path, `STDIN`, or None."""
         if self.answers is None:
             return None if self.source == STDIN else STDIN
         return self.answers
 
 
 def open_source(options: OnlineOptions, stopping: threading.Event, note: Callable[[str], None]) -> Source:
-    """The source that the command line names; nothing is read yet."""
+    """The source of the options; nothing is read yet."""
     if options.source == STDIN:
         return PipeSource(STDIN_DESCRIPTOR)
     if is_url(options.source):
@@ -118,7 +121,7 @@ def open_source(options: OnlineOptions, stopping: threading.Event, note: Callabl
 
 
 def open_session(options: OnlineOptions) -> OnlineSession:
-    """A session before its first frame.
+    """Build the method and a session before its first frame.
 
     Raises:
         SegmentError: the method cannot be built.
@@ -136,12 +139,12 @@ def open_session(options: OnlineOptions) -> OnlineSession:
 
 
 def shown_source(options: OnlineOptions) -> str:
-    """The source as text that any JSON reader takes, without passwords."""
+    """The source as text that any JSON reader accepts, without passwords."""
     return shown_url(options.source) if is_url(options.source) else path_text(options.source)
 
 
-def inputs_of(options: OnlineOptions, prompts: Iterable[Prompt], size_hw_px: tuple[int, int] | None) -> RunInputs:
-    """What the summary says of the run's inputs; length and contents of the video come with its end."""
+def run_inputs(options: OnlineOptions, prompts: Iterable[Prompt], size_hw_px: tuple[int, int] | None) -> RunInputs:
+    """The inputs of the run for its summary; length and hash of the video are filled in later."""
     height_px, width_px = size_hw_px or (0, 0)
     return RunInputs.of(
         video=VideoSummary(path=shown_source(options), sha256="", frames=0, height_px=height_px, width_px=width_px),

@@ -1,7 +1,7 @@
-"""The lines of `ivos segment --online`: what it says on standard output, and what it takes as answers.
+"""The JSON lines of `ivos segment --online`: events on standard output, and answers on its input.
 
-Every line is one JSON object in UTF-8. Frames are counted from 0 as the source has them; coordinates are pixels of the
-frame, origin at its top left corner. `protocol_schema` is the schema of both directions.
+Every line is one JSON object in UTF-8. Frame indices count the frames of the source from 0. Coordinates are pixels of
+the frame, with the origin at its top left corner. `protocol_schema` returns the schema of both directions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class _Strict(BaseModel):
 
 
 class ObjectOnFrame(_Strict):
-    """One object's mask on one frame, in numbers."""
+    """Numbers of one object's mask on one frame."""
 
     object_id: ObjectId
     area_px: int = Field(description="0: not visible.")
@@ -49,8 +49,8 @@ class StartEvent(_Strict):
     event: Literal["start"] = "start"
     version: Literal[1] = 1
     source: str
-    live: bool = Field(description="The source goes on whether anybody keeps up or not.")
-    drop_late: bool = Field(description="Frames that come while another is at hand give way to newer ones.")
+    live: bool = Field(description="Whether frames arrive at their own pace, however slowly they are read.")
+    drop_late: bool = Field(description="Whether newer frames replace those that wait.")
     method: str
     answers: str | None = Field(description="Where answers are read from; null: nowhere.")
     answer_timeout_s: float
@@ -61,14 +61,14 @@ class FrameEvent(_Strict):
 
     event: Literal["frame"] = "frame"
     frame_index: int
-    dropped: int = Field(description="Frames of the source since the last line of this kind that were not looked at.")
+    dropped: int = Field(description="Frames of the source that were skipped since the last event of this kind.")
     missing: str | None = Field(description="Why the frame could not be read; null: it could.")
-    mask_png: str | None = Field(description="Relative to the output folder; null: no object has begun.")
+    mask_png: str | None = Field(description="Relative to the output folder; null: there is no object yet.")
     objects: list[ObjectOnFrame]
 
 
 class RequestEvent(_Strict):
-    """The method asks for a click on one object on the newest frame."""
+    """The method requests a click on one object on the newest frame."""
 
     event: Literal["request"] = "request"
     frame_index: int
@@ -77,36 +77,36 @@ class RequestEvent(_Strict):
     y_px: float
     uncertainty: float = Field(description="In [0, 1].")
     change: float = Field(description="Its rise against the frame before, in [-1, 1].")
-    image: str | None = Field(description="The frame as a JPEG, relative to the output folder; null: not kept.")
+    image: str | None = Field(description="The frame as a JPEG, relative to the output folder; null: not written.")
 
 
 class AnswerTakenEvent(_Strict):
-    """An answer was taken; the frame's masks are written anew."""
+    """An answer was applied; the frame's masks were written again."""
 
     event: Literal["answer_taken"] = "answer_taken"
     frame_index: int
     object_id: ObjectId
     kind: Literal["point", "box", "skip"]
-    objects: list[ObjectOnFrame] = Field(description="The whole frame after it.")
+    objects: list[ObjectOnFrame] = Field(description="All objects of the frame after that.")
 
 
 class AnswerRefusedEvent(_Strict):
-    """A line that changes nothing; the run goes on."""
+    """An answer was refused: it changes nothing, and the run continues."""
 
     event: Literal["answer_refused"] = "answer_refused"
-    line: str = Field(description="What arrived, shortened.")
+    line: str = Field(description="The answer, shortened.")
     reason: str
     newest_frame_index: int | None
 
 
 class EndEvent(_Strict):
-    """The last line, also of a run that was interrupted or whose source failed."""
+    """The last line, also after an interruption or a failure of the source."""
 
     event: Literal["end"] = "end"
     ended: Literal["source_ended", "source_failed", "interrupted"]
     reason: str | None = Field(description="What failed; null: nothing.")
     complete: bool = Field(description="As in summary.json.")
-    frames: int = Field(description="Of the source, those that were dropped or missing included.")
+    frames: int = Field(description="Frames of the source, dropped and missing ones included.")
     dropped: int
     missing: int
     requests: int
@@ -118,9 +118,9 @@ Event: TypeAlias = StartEvent | FrameEvent | RequestEvent | AnswerTakenEvent | A
 
 
 class _Answer(_Strict):
-    object_id: ObjectId = Field(description="An object that was begun, or a new one, which begins on this frame.")
+    object_id: ObjectId = Field(description="A known object, or a new one, which starts on this frame.")
     frame_index: int = Field(
-        ge=0, description="The newest frame, or a later one, for which the answer is kept until it comes."
+        ge=0, description="The newest frame, or a later one; then the answer is kept until that frame arrives."
     )
 
 
@@ -141,7 +141,7 @@ class BoxAnswer(_Answer):
 
 
 class SkipAnswer(_Answer):
-    """No correction: the run need not wait any longer."""
+    """No correction; the run stops waiting for one."""
 
     skip: Literal[True]
 
@@ -150,7 +150,7 @@ _KINDS = {"x_px": "point", "y_px": "point", "box_xyxy_px": "box", "skip": "skip"
 
 
 def _kind(value: Any) -> str | None:
-    """Which kind of answer an object is: the one whose keys it has."""
+    """The kind of an answer, from the keys it has; None if they fit no kind or several."""
     models: dict[type, str] = {PointAnswer: "point", BoxAnswer: "box", SkipAnswer: "skip"}
     if type(value) in models:
         return models[type(value)]
@@ -174,15 +174,15 @@ _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="e
 
 
 def protocol_schema() -> dict[str, Any]:
-    """The JSON schemas of an ``event`` and of an ``answer``."""
+    """The JSON schemas of an ``event`` and an ``answer``."""
     return {"event": _EVENT.json_schema(), "answer": _ANSWER.json_schema()}
 
 
 def read_answer(line: bytes) -> Answer:
-    """One line as an answer.
+    """Parse one line as an answer.
 
     Raises:
-        ValueError: it is none; the message names the first fault, what was expected and what arrived.
+        ValueError: the line is invalid; the message names the first fault, what was expected and what arrived.
     """
     try:
         return _ANSWER.validate_json(line)
@@ -190,7 +190,7 @@ def read_answer(line: bytes) -> Answer:
         fault = error.errors(include_url=False)[0]
     if fault["type"] == "json_invalid":
         raise ValueError(f"not JSON: {fault['ctx']['error']}")
-    # The first part is the kind of answer, which is not said in the line itself.
+    # The first part is the kind of answer, which is not part of the line.
     place = ".".join(str(part) for part in fault["loc"][1:])
     if fault["type"] == "missing":
         raise ValueError(f"{place}: missing")
@@ -201,7 +201,7 @@ def read_answer(line: bytes) -> Answer:
 
 
 def prompt_of(answer: Answer) -> Prompt | None:
-    """The answer as the pipeline has it; None says that there is nothing to correct."""
+    """The answer as a prompt; None for one that corrects nothing."""
     if isinstance(answer, PointAnswer):
         return PointPrompt(answer.object_id, answer.frame_index, answer.x_px, answer.y_px, answer.positive)
     if isinstance(answer, BoxAnswer):
@@ -217,5 +217,5 @@ def kind_of(answer: Answer) -> Literal["point", "box", "skip"]:
 
 
 def shortened(text: str) -> str:
-    """The beginning of a text that may be long."""
+    """The beginning of a text, with dots if it is longer."""
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."

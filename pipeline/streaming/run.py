@@ -1,4 +1,4 @@
-"""What `ivos segment --online` does: one pass over frames as they come, requests for help out, answers in."""
+"""`ivos segment --online`: one pass over frames as they arrive; requests for help go out, answers come in."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from pipeline.streaming.input_queue import InputQueue
 from pipeline.streaming.options import (
     STDIN_DESCRIPTOR,
     OnlineOptions,
-    inputs_of,
     open_session,
     open_source,
+    run_inputs,
     shown_source,
 )
 from pipeline.streaming.protocol import EndEvent, FrameEvent, ObjectOnFrame, RequestEvent, StartEvent
@@ -36,38 +36,38 @@ _ENDLESS_FRAMES = 1 << 62
 _JOIN_S = 1.0
 SUMMARY_EVERY_S = 5.0
 _SUMMARY_SHARE = 50
-"""The summary grows with the video; writing it may take one part in so many of the time."""
+"""The summary grows with the video, so writing it may take at most this share of the time: 1 / 50."""
 
 
 class OnlineRun:
     """One run of the command.
 
     Args:
-        options: what the command line says.
-        stop: the wish to stop, granted after the frame at hand.
+        options: the options of the command.
+        stop: a request to stop; the run ends after the current frame.
 
     Raises:
-        SegmentError, PromptFileError, RunFolderError: something given cannot be used.
+        SegmentError, PromptFileError, RunFolderError: an input cannot be used.
     """
 
     def __init__(self, options: OnlineOptions, stop: StopRequest) -> None:
         options.check()
         self._options, self._stop = options, stop
         self._started_s, self._segment_s, self._summary_due_s = time.monotonic(), 0.0, 0.0
-        self._file = None if options.prompts is None else read_prompt_file(options.prompts)
+        self._prompt_file = None if options.prompts is None else read_prompt_file(options.prompts)
         self._prompts: dict[int, list[Prompt]] | None = None
         self._all_prompts: tuple[Prompt, ...] = ()
         self._size_hw_px: tuple[int, int] | None = None
-        self._begun, self._n_requests, self._n_lost = False, 0, 0
+        self._output_started, self._n_requests, self._n_prompted_missing = False, 0, 0
         self._ended: Ended = "running"
-        self._started: list[threading.Thread] = []
-        self._folder = OnlineRunFolder(options.output, _names(self._file))
+        self._readers: list[threading.Thread] = []
+        self._folder = OnlineRunFolder(options.output, _object_names(self._prompt_file))
         self._folder.check(overwrite=options.overwrite)
         self._stopping = threading.Event()
         self._answers = _answers(options.answers_from, self._stopping)
         self._session = open_session(options)
         self._source = open_source(options, self._stopping, print_note)
-        self._input_queue = InputQueue(self._drops_late, _prompted_frames(self._file))
+        self._input_queue = InputQueue(self._drops_late, _prompted_frames(self._prompt_file))
         self._events = EventWriter(self._folder)
         self._answer_handler = AnswerHandler(self._input_queue, self._session, self._events.emit, self._rewrite)
 
@@ -77,39 +77,39 @@ class OnlineRun:
         return self._ended == "interrupted"
 
     @property
-    def reads_on(self) -> bool:
-        """Whether the source is still being read after the end: a stream that stalled does not come back at once."""
-        return any(reader.is_alive() for reader in self._started if reader.name == "frames")
+    def is_still_reading(self) -> bool:
+        """Whether the source's thread still runs after the end: reading a stalled stream returns late."""
+        return any(reader.is_alive() for reader in self._readers if reader.name == "frames")
 
     def progress_line(self) -> str:
-        """How far the run came, in one line."""
-        if not self._begun:
-            return "no frame had come, nothing was written"
+        """The progress of the run, in one line."""
+        if not self._output_started:
+            return "no frame had arrived, nothing was written"
         return f"{self._folder.n_done} frames are done and written to {self._options.output}"
 
     def run(self) -> None:
-        """Take every frame, until the source ends or a signal arrives; what is done is written in any case.
+        """Process all frames until the source ends or a signal arrives; finished frames are written in any case.
 
         Raises:
-            SegmentError: the source cannot be read, or not any further.
+            SegmentError: the source cannot be read, or failed.
             PromptFileError: the prompts do not fit the frames.
             RunFolderError: the output folder cannot be written.
         """
-        readers = self._started = self._readers()
+        readers = self._readers = self._reader_threads()
         failure: SegmentError | PromptFileError | None = None
         try:
             for reader in readers:
                 reader.start()
-            self._take_frames()
+            self._process_frames()
             self._ended = "interrupted" if self._stop.requested else "source_ended"
         except (SegmentError, PromptFileError) as error:
             self._ended, failure = "source_failed", error
         finally:
             self._stopping.set()
             self._input_queue.close()
-            if self._begun:
+            if self._output_started:
                 self._finish(failure)
-            # A reader that waits for bytes never ends by itself; it goes with the process.
+            # A reader that waits for bytes does not return; it ends with the process.
             for reader in readers:
                 reader.join(_JOIN_S if reader.is_alive() and reader.name == "frames" else 0)
         if failure is not None:
@@ -118,7 +118,7 @@ class OnlineRun:
     def _drops_late(self) -> bool:
         return self._source.live if self._options.drop_late is None else self._options.drop_late
 
-    def _readers(self) -> list[threading.Thread]:
+    def _reader_threads(self) -> list[threading.Thread]:
         """The threads that read frames and answers."""
 
         def read_frames() -> None:
@@ -131,60 +131,60 @@ class OnlineRun:
             ),
         ]
 
-    def _take_frames(self) -> None:
+    def _process_frames(self) -> None:
         while not self._stop.requested:
-            if self._begun:
-                self._answer_handler.take()
+            if self._output_started:
+                self._answer_handler.process()
             frame = self._input_queue.next_frame()
             if frame is not None:
-                self._take_frame(frame)
+                self._process_frame(frame)
             elif self._input_queue.frames_ended:
                 return
             else:
-                self._input_queue.wait_for_anything(_POLL_S)
+                self._input_queue.wait_for_input(_POLL_S)
 
-    def _take_frame(self, frame: SourceFrame) -> None:
+    def _process_frame(self, frame: SourceFrame) -> None:
         image, reason = frame.image, frame.reason
         if image is not None and self._size_hw_px is None:
-            self._take_size(image)
+            self._set_size(image)
         elif image is not None and image.shape[:2] != self._size_hw_px:
             height_px, width_px = self._size_hw_px or (0, 0)
             reason = f"is {image.shape[1]}x{image.shape[0]} px, but the video is {width_px}x{height_px} px"
             image = None
-        self._begin()
+        self._start_output()
         dropped = frame.frame_index - self._session.n_frames
         for frame_index in range(self._session.n_frames, frame.frame_index):
             self._session.feed(None)
             self._folder.add_dropped(frame_index)
         if image is None:
-            self._miss(frame.frame_index, reason, dropped)
+            self._add_missing(frame.frame_index, reason, dropped)
         else:
             self._segment(frame.frame_index, image, dropped)
         if time.monotonic() > self._summary_due_s:
             self._write_summary()
 
-    def _take_size(self, image: FrameRGB) -> None:
-        """Learn the size of the frames, and check the prompts with it.
+    def _set_size(self, image: FrameRGB) -> None:
+        """Set the size of the frames, and check the prompts with it.
 
         Raises:
             PromptFileError: they do not fit.
         """
         size_hw_px = int(image.shape[0]), int(image.shape[1])
         self._prompts = defaultdict(list)
-        if self._file is not None and self._options.prompts is not None:
+        if self._prompt_file is not None and self._options.prompts is not None:
             self._all_prompts = pipeline_prompts(
-                self._file, self._options.prompts, n_frames=_ENDLESS_FRAMES, size_hw_px=size_hw_px
+                self._prompt_file, self._options.prompts, n_frames=_ENDLESS_FRAMES, size_hw_px=size_hw_px
             )
         for prompt in self._all_prompts:
             self._prompts[prompt.frame_index].append(prompt)
         self._size_hw_px = size_hw_px
 
-    def _begin(self) -> None:
-        """Clear the folder and say what begins, once, before anything is written."""
-        if self._begun:
+    def _start_output(self) -> None:
+        """Clear the folder and emit the start event, once, before anything else is written."""
+        if self._output_started:
             return
         self._folder.clear()
-        self._begun = True
+        self._output_started = True
         self._write_summary()
         self._events.emit(
             StartEvent(
@@ -196,12 +196,12 @@ class OnlineRun:
                 answer_timeout_s=self._options.answer_timeout_s,
             )
         )
-        # Answers written beforehand come with their frames, however fast those are.
-        while self._answers is not None and self._answers.is_behind and not self._stop.requested:
+        # Answers written beforehand must be known before their frames.
+        while self._answers is not None and self._answers.has_unread_lines and not self._stop.requested:
             self._input_queue.wait_for_line(_POLL_S)
-            self._answer_handler.take()
+            self._answer_handler.process()
 
-    def _miss(self, frame_index: int, reason: str, dropped: int) -> None:
+    def _add_missing(self, frame_index: int, reason: str, dropped: int) -> None:
         self._session.feed(None)
         self._folder.add_missing(frame_index, reason)
         self._events.emit(
@@ -210,9 +210,9 @@ class OnlineRun:
 
     def _segment(self, frame_index: int, image: FrameRGB, dropped: int) -> None:
         prompts = self._prompts.pop(frame_index, []) if self._prompts else []
-        began_s = time.monotonic()
+        started_s = time.monotonic()
         found = self._session.feed(image, prompts)
-        self._segment_s += time.monotonic() - began_s
+        self._segment_s += time.monotonic() - started_s
         mask_png = self._folder.add(frame_index, image, found.results)
         self._events.emit(
             FrameEvent(
@@ -224,12 +224,12 @@ class OnlineRun:
             )
         )
         if found.requests:
-            self._ask(found.requests, image)
+            self._request_help(found.requests, image)
 
-    def _ask(self, requests: tuple[HelpRequest, ...], image: FrameRGB) -> None:
-        """Ask for help, and wait for it as long as was said."""
+    def _request_help(self, requests: tuple[HelpRequest, ...], image: FrameRGB) -> None:
+        """Request help, and wait for answers as long as the options say."""
         self._n_requests += len(requests)
-        kept = self._folder.write_request_image(requests[0].frame_index, image)
+        image_file = self._folder.write_request_image(requests[0].frame_index, image)
         for request in requests:
             self._events.emit(
                 RequestEvent(
@@ -239,23 +239,23 @@ class OnlineRun:
                     y_px=request.y_px,
                     uncertainty=request.uncertainty,
                     change=request.change,
-                    image=kept,
+                    image=image_file,
                 )
             )
-        asked = [request.object_id for request in requests]
-        self._answer_handler.wait(asked, self._options.answer_timeout_s, lambda: self._stop.requested)
+        object_ids = [request.object_id for request in requests]
+        self._answer_handler.wait(object_ids, self._options.answer_timeout_s, lambda: self._stop.requested)
 
     def _rewrite(self, corrected: OnlineFrame) -> list[ObjectOnFrame]:
         self._folder.write(corrected.frame_index, corrected.results)
         return [ObjectOnFrame.of(result) for result in corrected.results]
 
     def _finish(self, failure: SegmentError | PromptFileError | None) -> None:
-        """Write what is left to write."""
+        """Process the last answers, and write the summary and the end event."""
         self._answer_handler.close()
-        lost = sorted(self._prompts or {}) if self._ended == "source_ended" else []
-        self._n_lost = len(lost)
-        for frame_index in lost:
-            print_note(f"warning: frame {frame_index} has prompts, but it never came or could not be read")
+        missing = sorted(self._prompts or {}) if self._ended == "source_ended" else []
+        self._n_prompted_missing = len(missing)
+        for frame_index in missing:
+            print_note(f"warning: frame {frame_index} has prompts, but it never arrived or could not be read")
         summary = self._write_summary()
         self._events.emit(
             EndEvent(
@@ -278,9 +278,9 @@ class OnlineRun:
         )
 
     def _write_summary(self) -> Summary:
-        began_s = time.monotonic()
+        now_s = time.monotonic()
         summary = self._folder.write_summary(
-            inputs_of(self._options, self._all_prompts, self._size_hw_px),
+            run_inputs(self._options, self._all_prompts, self._size_hw_px),
             OnlineSummary(
                 ended=self._ended,
                 dropped=[],
@@ -288,17 +288,17 @@ class OnlineRun:
                 answers_taken=self._answer_handler.n_taken,
                 answers_refused=self._answer_handler.n_refused,
             ),
-            complete=self._ended == "source_ended" and not self._n_lost,
-            run_s=began_s - self._started_s,
+            complete=self._ended == "source_ended" and not self._n_prompted_missing,
+            run_s=now_s - self._started_s,
             segment_s=self._segment_s,
         )
-        now_s = time.monotonic()
-        self._summary_due_s = now_s + max(SUMMARY_EVERY_S, _SUMMARY_SHARE * (now_s - began_s))
+        written_s = time.monotonic()
+        self._summary_due_s = written_s + max(SUMMARY_EVERY_S, _SUMMARY_SHARE * (written_s - now_s))
         return summary
 
 
 def _answers(source: str | None, stopping: threading.Event) -> AnswerLines | None:
-    """The lines of answers as they come; None where nobody can answer.
+    """The lines of answers as they arrive; None where nobody can answer.
 
     Raises:
         SegmentError: they cannot be opened.
@@ -313,7 +313,7 @@ def _answers(source: str | None, stopping: threading.Event) -> AnswerLines | Non
     return AnswerLines(descriptor, follow=follow, stopping=stopping)
 
 
-def _names(file: PromptFile | None) -> dict[int, str]:
+def _object_names(file: PromptFile | None) -> dict[int, str]:
     return {} if file is None else {entry.object_id: entry.name for entry in file.objects}
 
 

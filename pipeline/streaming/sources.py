@@ -1,7 +1,7 @@
-"""Where the frames of `ivos segment --online` come from: a video file, a pipe, a folder that grows, or a stream.
+"""Sources of frames for `ivos segment --online`: a video file, a pipe, a growing folder, or a network stream.
 
-Every source counts its frames from 0 and yields each once, in order; a frame that is missing or cannot be read comes
-without an image and with the reason. Sources are read in a thread of their own (`pipeline.streaming.input_queue`).
+Every source counts its frames from 0 and yields each once, in order. A frame that is missing or unreadable has no image
+but a reason. Each source is read in its own thread, see `pipeline.streaming.input_queue`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from pipeline.batch.run import SegmentError
-from pipeline.streaming.image_pipe import ImagePipeError, is_whole, split_images
+from pipeline.streaming.image_pipe import ImagePipeError, is_complete, split_images
 from pipeline.types import FrameRGB
 from pipeline.video.frames import IMAGE_SUFFIXES, FrameError, decode_image, natural_order
 from pipeline.video.reader import VideoError, VideoReader
@@ -28,12 +28,12 @@ STDIN = "-"
 _READ_BYTES = 1 << 20
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 10.0
 _POLL_S = 0.1
-_LOOK_AGAIN_S = 2.0
-"""A folder is listed this often even if its time of change stays: listing a long one takes its time."""
-_SETTLE_S = 0.3
-"""An image whose format does not show where it ends is taken when it has not changed for so long."""
+_LIST_AGAIN_S = 2.0
+"""A folder is listed this often even if its modification time stays the same; listing a long one takes a while."""
+_UNCHANGED_S = 0.3
+"""An image whose format does not show where it ends is read once it has been unchanged for this long."""
 MAX_GAP = 1000
-"""Names that are numbers further apart than this are not counted on: they are times, say, and not frames."""
+"""Numbers in file names that are further apart than this are not frame numbers; they may be times."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Source(Protocol):
 
     @property
     def live(self) -> bool:
-        """Whether frames come whether anybody keeps up or not; known once the first frame has come."""
+        """Whether frames arrive at their own pace, however slowly they are read; known after the first frame."""
         ...
 
     def frames(self) -> Iterator[SourceFrame]:
@@ -71,7 +71,7 @@ class VideoFileSource:
         self._path = path
 
     def frames(self) -> Iterator[SourceFrame]:
-        """Every frame the decoder yields."""
+        """Every frame that can be decoded."""
         try:
             with VideoReader(self._path) as reader:
                 for frame_index, image in enumerate(reader.frames()):
@@ -85,7 +85,7 @@ class PipeSource:
 
     Args:
         source: a file descriptor, or the pipe's path.
-        name: what messages call it.
+        name: of the source in messages.
     """
 
     live = False
@@ -94,10 +94,10 @@ class PipeSource:
         self._source, self._name = source, name
 
     def frames(self) -> Iterator[SourceFrame]:
-        """Every image; one that cannot be decoded is a frame without an image."""
+        """Every image; one that cannot be decoded becomes a frame without an image."""
         frame_index = -1
         try:
-            # A pipe opens once somebody writes.
+            # Opening a named pipe waits for a writer.
             descriptor = self._source if isinstance(self._source, int) else os.open(self._source, os.O_RDONLY)
             for frame_index, data in enumerate(split_images(lambda: os.read(descriptor, _READ_BYTES))):
                 yield _decoded(data, frame_index)
@@ -110,18 +110,18 @@ class PipeSource:
 
 
 class GrowingFolderSource:
-    """Images in the natural order of their names, as they appear.
+    """A folder into which another program writes images: read in the natural order of their names, as they appear.
 
-    The folder is looked at again and again: notifications do not cross network drives and container mounts. Where
-    names are numbers, a number that is left out is a missing frame, and so is an image that stays incomplete; both are
-    waited for until a later image has been there for ``idle_s``, or the end is marked. The folder ends when nothing
-    new has come for ``idle_s``, or with the file ``end_name`` in it.
+    The folder is polled, because change notifications do not cross network drives and container mounts. If names are
+    numbers, a number that is left out is a missing frame; so is an image that stays incomplete. Before that, the source
+    waits until a later image has been there for ``idle_s``, or the end is marked. The source ends when no new image has
+    appeared for ``idle_s``, or when the file ``end_name`` appears.
 
     Args:
-        folder: where the images appear.
+        folder: the folder.
         idle_s: see above, in seconds.
         end_name: name of the file that marks the end.
-        stopping: set when nobody wants more frames.
+        stopping: set to stop reading.
     """
 
     live = False
@@ -129,16 +129,16 @@ class GrowingFolderSource:
     def __init__(self, folder: Path, *, idle_s: float, end_name: str, stopping: threading.Event) -> None:
         self._folder, self._idle_s, self._end_name, self._stopping = folder, idle_s, end_name, stopping
         self._pending: list[Path] = []
-        self._seen_s: dict[Path, float] = {}
+        self._first_seen_s: dict[Path, float] = {}
         self._last: Path | None = None
-        self._marked, self._changed_ns, self._looked_s = False, -1, 0.0
-        self._news_s = time.monotonic()
+        self._end_seen, self._modified_ns, self._listed_s = False, -1, 0.0
+        self._new_image_s = time.monotonic()
 
     def frames(self) -> Iterator[SourceFrame]:
-        """Every image, and every number that is left out."""
-        frame_index, self._news_s = -1, time.monotonic()
+        """Every image, and a frame without an image for every number that is left out."""
+        frame_index, self._new_image_s = -1, time.monotonic()
         while (path := self._next()) is not None:
-            step = _step(self._last, path)
+            step = _number_step(self._last, path)
             if step > 1 and not self._is_gap(path):
                 continue
             for _ in range(step - 1):
@@ -148,15 +148,15 @@ class GrowingFolderSource:
             frame = self._read(path, frame_index)
             if frame is None:
                 return
-            self._let_go_of(path)
+            self._set_done(path)
             yield frame
         if self._last is None and not self._stopping.is_set():
             raise SegmentError(
                 f"{self._folder}: no image appeared; expected files ending in {', '.join(IMAGE_SUFFIXES)}"
             )
 
-    def _let_go_of(self, path: Path) -> None:
-        """An image is done, and what would stand before it comes too late."""
+    def _set_done(self, path: Path) -> None:
+        """Finish an image; images that would come before it are now too late."""
         self._last = path
         if self._pending[:1] == [path]:
             del self._pending[0]
@@ -164,118 +164,119 @@ class GrowingFolderSource:
             self._pending = [other for other in self._pending if natural_order(other) > natural_order(path)]
 
     def _next(self) -> Path | None:
-        """The image that is first in line; None at the end."""
+        """The next image in order; None at the end."""
         while not self._stopping.is_set():
             if self._pending:
                 return self._pending[0]
-            # The mark is looked for first: what was written before it is seen after it.
-            marked = self._end_is_marked()
-            over = marked or time.monotonic() - self._news_s >= self._idle_s
-            self._look(surely=over)
+            # Check for the end first, then list: so images written before the end are found.
+            over = self._end_is_marked() or time.monotonic() - self._new_image_s >= self._idle_s
+            self._list(force=over)
             if not self._pending:
                 if over:
                     return None
                 self._pause()
         return None
 
-    def _look(self, *, surely: bool = False) -> None:
-        """See what is new. An image that would stand before the last one comes too late and is left out.
+    def _list(self, *, force: bool = False) -> None:
+        """List the folder. Images that would come before the last one are too late and are left out.
 
         Args:
-            surely: also where the folder's time says that nothing is.
+            force: even if the folder's modification time is unchanged.
 
         Raises:
-            SegmentError: the folder is gone.
+            SegmentError: the folder cannot be read.
         """
         last = None if self._last is None else natural_order(self._last)
         now_s = time.monotonic()
         try:
-            changed_ns = self._folder.stat().st_mtime_ns
-            # Some file systems tell the time of a change to the second only.
+            modified_ns = self._folder.stat().st_mtime_ns
+            # Some file systems store the modification time in whole seconds.
             if (
-                not surely
-                and not self._marked
-                and changed_ns == self._changed_ns
-                and now_s - self._looked_s < _LOOK_AGAIN_S
+                not force
+                and not self._end_seen
+                and modified_ns == self._modified_ns
+                and now_s - self._listed_s < _LIST_AGAIN_S
             ):
                 return
-            self._changed_ns, self._looked_s = changed_ns, now_s
+            self._modified_ns, self._listed_s = modified_ns, now_s
             found = [path for path in self._folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
         except OSError as error:
             raise SegmentError(f"{self._folder} cannot be read: {error.strerror}") from error
         self._pending = sorted(
             (path for path in found if last is None or natural_order(path) > last), key=natural_order
         )
-        if any(path not in self._seen_s for path in self._pending):
-            self._news_s = now_s
-        self._seen_s = {path: self._seen_s.get(path, now_s) for path in self._pending}
+        if any(path not in self._first_seen_s for path in self._pending):
+            self._new_image_s = now_s
+        self._first_seen_s = {path: self._first_seen_s.get(path, now_s) for path in self._pending}
 
     def _is_gap(self, path: Path) -> bool:
-        """Whether what is missing before an image will not come any more; waits a little where it still may."""
-        # Looked at after that is decided: what was written before the end was marked is seen.
+        """Whether the images missing before this one will not appear any more; waits briefly if they still may."""
+        # Decide first, then list: so images written before the end are found.
         waited = self._waited_long(path)
-        self._look()
+        self._list()
         if waited and self._pending[:1] == [path]:
             return True
         self._pause()
         return False
 
     def _read(self, path: Path, frame_index: int) -> SourceFrame | None:
-        """The image once it is whole, or why it is not; None when nobody wants it any more."""
+        """The image once it is complete, or the reason why it is not; None if reading was stopped."""
         before, unchanged_since_s = b"", time.monotonic()
         while not self._stopping.is_set():
             try:
                 data = path.read_bytes()
             except OSError as error:
                 return SourceFrame(frame_index, None, f"{path.name} cannot be read: {error.strerror}")
-            whole = is_whole(data)
+            complete = is_complete(data)
             if data != before:
                 before, unchanged_since_s = data, time.monotonic()
-            settled = time.monotonic() - unchanged_since_s >= _SETTLE_S
-            if whole or (whole is None and settled):
+            unchanged = time.monotonic() - unchanged_since_s >= _UNCHANGED_S
+            if complete or (complete is None and unchanged):
                 try:
                     return SourceFrame(frame_index, decode_image(data, frame_index))
                 except FrameError as error:
-                    if whole or self._given_up(settled, unchanged_since_s):
+                    if complete or self._is_abandoned(unchanged, unchanged_since_s):
                         return SourceFrame(frame_index, None, f"{path.name}: {error.reason}")
-            elif whole is False and self._given_up(settled, unchanged_since_s):
+            elif complete is False and self._is_abandoned(unchanged, unchanged_since_s):
                 return SourceFrame(frame_index, None, f"{path.name} is cut off after {len(data)} bytes")
             self._pause()
-            self._look()
+            self._list()
         return None
 
-    def _given_up(self, settled: bool, unchanged_since_s: float) -> bool:
-        """Whether nobody seems to write this image any more."""
-        if not settled:
+    def _is_abandoned(self, unchanged: bool, unchanged_since_s: float) -> bool:
+        """Whether the image seems not to be written any more."""
+        if not unchanged:
             return False
         later_waited = len(self._pending) > 1 and self._waited_long(self._pending[1])
         return self._end_is_marked() or later_waited or time.monotonic() - unchanged_since_s >= self._idle_s
 
     def _waited_long(self, path: Path) -> bool:
-        """Whether an image that stands later has been there for so long that nothing before it will come any more."""
-        return self._end_is_marked() or time.monotonic() - self._seen_s.get(path, time.monotonic()) >= self._idle_s
+        """Whether a later image has been there so long that no image before it is expected any more."""
+        return (
+            self._end_is_marked() or time.monotonic() - self._first_seen_s.get(path, time.monotonic()) >= self._idle_s
+        )
 
     def _end_is_marked(self) -> bool:
-        self._marked = self._marked or (self._folder / self._end_name).exists()
-        return self._marked
+        self._end_seen = self._end_seen or (self._folder / self._end_name).exists()
+        return self._end_seen
 
     def _pause(self) -> None:
         self._stopping.wait(_POLL_S)
 
 
 class StreamSource:
-    """A network stream through OpenCV's FFmpeg: RTSP, HTTP and what else it knows.
+    """A network stream read through OpenCV's FFmpeg: RTSP, HTTP and other protocols.
 
-    A stream that announces its length is a file on a server and read to its end. Any other is live: when it breaks off
-    it is opened again, ``reconnects`` times at most without a frame in between, and its frames are counted on; how
-    many were missed meanwhile nobody knows.
+    A stream with a known length is a file on a server; it is read to its end. Any other is live: if the connection
+    breaks, it is opened again, at most ``reconnects`` times without a frame in between. The frame count continues; how
+    many frames were missed is unknown.
 
     Args:
-        url: its address; a password in it is never shown.
+        url: the address; a password in it is never shown.
         timeout_s: how long opening, and waiting for a frame, may take.
         reconnects: see above.
-        stopping: set when nobody wants more frames.
-        note: told in words when the stream breaks off.
+        stopping: set to stop reading.
+        note: called with a message when the connection breaks.
     """
 
     live: bool = True
@@ -294,7 +295,7 @@ class StreamSource:
         self._n_frames = 0
 
     def frames(self) -> Iterator[SourceFrame]:
-        """Every frame that comes."""
+        """Every frame that arrives."""
         failures = 0
         while not self._stopping.is_set():
             before = self._n_frames
@@ -314,7 +315,7 @@ class StreamSource:
             )
 
     def _connection(self) -> Iterator[SourceFrame]:
-        """The frames until the stream breaks off, none where it cannot be opened."""
+        """The frames of one connection; none if it cannot be opened."""
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, self._timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, self._timeout_ms]
         capture = cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, limits)
         try:
@@ -331,8 +332,8 @@ class StreamSource:
             capture.release()
 
 
-def _step(last: Path | None, path: Path) -> int:
-    """By how much a name's number is above the last one's; 1 where that says nothing."""
+def _number_step(last: Path | None, path: Path) -> int:
+    """The difference between the numbers in two names; 1 if they are not frame numbers."""
     if last is None or not (last.stem.isdecimal() and path.stem.isdecimal()):
         return 1
     step = int(path.stem) - int(last.stem)

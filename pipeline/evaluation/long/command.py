@@ -18,6 +18,7 @@ from rich.progress import Progress
 from pipeline.cli.console import error_exit, progress_bar
 from pipeline.cli.options import (
     DEFAULT_CHOICE,
+    DeviceName,
     MethodName,
     MethodOptions,
     SegmenterName,
@@ -65,7 +66,7 @@ def long(
     method: MethodName = DEFAULT_CHOICE.method,
     segmenter: SegmenterName = DOWNLOAD_FREE,
     option: MethodOptions = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: DeviceName = "auto",
     embedding_ram_mib: Annotated[int, typer.Option(min=16, help="Bound of embeddings in memory.")] = 256,
     embedding_disk_mib: Annotated[int, typer.Option(min=0, help="Bound of embeddings on disk; 0: none.")] = 0,
     frame_disk_mib: Annotated[int, typer.Option(min=1, help="Bound of decoded frames on disk.")] = 64,

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from pipeline.cli.console import error_exit, progress_bar
 from pipeline.cli.options import (
+    DeviceName,
     MethodName,
     MethodOptions,
     SegmenterName,
@@ -62,7 +63,7 @@ def memory(
     method: MethodName = METHOD,
     segmenter: SegmenterName = DOWNLOAD_FREE,
     option: MethodOptions = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: DeviceName = "auto",
     json: Annotated[Path | None, typer.Option(help="Write all figures and both curves into this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw J&F and the Gram determinant over time into it.")] = None,
 ) -> None:

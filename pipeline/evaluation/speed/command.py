@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from pipeline.cli.console import error_exit, spinner
-from pipeline.cli.options import MethodName, MethodOptions, SegmenterName, method_choice, resolved_choice
+from pipeline.cli.options import DeviceName, MethodName, MethodOptions, SegmenterName, method_choice, resolved_choice
 from pipeline.cli.stopping import run_and_report
 from pipeline.evaluation.options import BenchError, check_files
 from pipeline.evaluation.results import Results
@@ -25,7 +25,7 @@ METHOD, SEGMENTER = "idpro", "mobile_sam"
 
 def speed(
     context: typer.Context,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: DeviceName = "auto",
     method: MethodName = METHOD,
     segmenter: SegmenterName = SEGMENTER,
     option: MethodOptions = None,

@@ -13,6 +13,7 @@ from rich.console import Console
 from pipeline.cli.console import error_exit, progress_bar
 from pipeline.cli.options import (
     Checkpoint,
+    DeviceName,
     MethodOptions,
     SegmenterName,
     method_choice,
@@ -52,7 +53,7 @@ def calibrate(
     segmenter: SegmenterName = DOWNLOAD_FREE,
     checkpoint: Checkpoint = None,
     option: MethodOptions = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: DeviceName = "auto",
     objects: Annotated[Objects, typer.Option(help="What the values of the mask files mean.")] = Objects.AUTO,
     iou_bound: Annotated[float, typer.Option(help="A mask below this IoU has failed.")] = DEFAULTS.iou_bound,
     fall: Annotated[

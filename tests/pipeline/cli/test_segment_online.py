@@ -112,7 +112,7 @@ def test_frames_through_standard_input_and_answers_through_a_named_pipe(
                 assert command.until("answer_taken")["frame_index"] == 1
         assert [line["reason"].partition(";")[0] for line in command.of("answer_refused")] == [
             "frame 0 is past",
-            "object 2 has not begun (begun: none)",
+            "object 2 is not known (known: none)",
             command.of("answer_refused")[2]["reason"].partition(";")[0],
         ]
         assert "is outside the image" in command.of("answer_refused")[2]["reason"]

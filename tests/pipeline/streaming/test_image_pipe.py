@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.streaming.image_pipe import ImagePipeError, is_whole, split_images
+from pipeline.streaming.image_pipe import ImagePipeError, is_complete, split_images
 
 
 def noise(seed: int) -> np.ndarray:
@@ -133,11 +133,11 @@ def test_anything_else_is_refused_with_what_was_expected(data: bytes, said: str)
     assert said in str(caught.value)
 
 
-def test_whether_an_image_is_whole() -> None:
+def test_whether_an_image_is_complete() -> None:
     for image in IMAGES:
-        assert is_whole(image) is True
-        assert is_whole(image + b"something after it") is True
+        assert is_complete(image) is True
+        assert is_complete(image + b"something after it") is True
         for n_bytes in (8, len(image) // 2, len(image) - 1):
-            assert is_whole(image[:n_bytes]) is False
-    assert is_whole(pillow(0, "BMP")) is None
-    assert is_whole(b"") is None
+            assert is_complete(image[:n_bytes]) is False
+    assert is_complete(pillow(0, "BMP")) is None
+    assert is_complete(b"") is None

@@ -39,7 +39,7 @@ def taken(input_queue: InputQueue) -> list[int]:
         if frame is not None:
             found.append(frame.frame_index)
         else:
-            input_queue.wait_for_anything(5)
+            input_queue.wait_for_input(5)
     return found
 
 
@@ -153,7 +153,7 @@ def test_a_file_is_followed_as_it_grows(tmp_path: Path) -> None:
     descriptor, follow = open_answers(path)
     stopping, found = threading.Event(), []
     answers = AnswerLines(descriptor, follow=follow, stopping=stopping)
-    assert answers.is_behind
+    assert answers.has_unread_lines
     thread = threading.Thread(target=lambda: found.extend(answers), daemon=True)
     thread.start()
     with path.open("ab") as file:
@@ -161,7 +161,7 @@ def test_a_file_is_followed_as_it_grows(tmp_path: Path) -> None:
         file.write(b"ond\nthird\n")
         file.flush()
     time.sleep(0.4)
-    assert not answers.is_behind
+    assert not answers.has_unread_lines
     stopping.set()
     thread.join(5)
     assert found == [b"first", b"second", b"third"]

@@ -105,7 +105,7 @@ def test_answers_that_are_written_beforehand_come_with_their_frames(options: Onl
     refusals = [line for line in events if line["event"] == "answer_refused"]
     refused = [(line["reason"].partition(";")[0], line["newest_frame_index"]) for line in refusals]
     assert [reason for reason, _ in refused[1:4]] == [
-        "object 7 has not begun (begun: 1)",
+        "object 7 is not known (known: 1)",
         refused[2][0],
         "the video ended before frame 99",
     ]
@@ -197,7 +197,7 @@ def test_frames_of_another_size_and_prompts_on_them_are_said(
     assert [(line["frame_index"], line["missing"]) for line in missing] == [
         (2, "is 128x40 px, but the video is 128x72 px")
     ]
-    assert "warning: frame 2 has prompts, but it never came or could not be read" in capsys.readouterr().err
+    assert "warning: frame 2 has prompts, but it never arrived or could not be read" in capsys.readouterr().err
     assert (events[-1]["ended"], events[-1]["complete"], events[-1]["missing"]) == ("source_ended", False, 1)
 
 
