@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from pipeline.types import BoolMask
 
+SECONDS_PER_OBJECT_AND_ROUND = 30.0
+"""Time budget of DAVIS' interactive track: a clip may take this many seconds for each object and round."""
 BOUNDARY_TOLERANCE = 0.008
 """Largest distance of matching boundary pixels, as a share of the image's diagonal, rounded up to whole pixels."""
 
@@ -98,13 +100,9 @@ def _dilated(boundary: BoolMask, disk: NDArray[np.uint8]) -> BoolMask:
     return np.asarray(cv2.dilate(boundary.astype(np.uint8), disk)).astype(np.bool_)
 
 
-SECONDS_PER_OBJECT_AND_ROUND = 30.0
-"""Time budget of DAVIS' interactive track: a clip may take this long times its objects times its rounds."""
-
-
 @dataclass(frozen=True)
 class ClipRounds:
-    """One clip: figures in [0, 1] and seconds of each round, and how many objects the figures are the mean of."""
+    """One clip: by round a figure in [0, 1], the mean over ``n_objects``, and the seconds."""
 
     values: tuple[float, ...]
     seconds: tuple[float, ...]
@@ -116,7 +114,7 @@ class ClipRounds:
         return SECONDS_PER_OBJECT_AND_ROUND * self.n_objects * len(self.values)
 
     def within_budget(self) -> ClipRounds:
-        """The same clip as DAVIS counts it: a round that ends too late costs no time and brings no change."""
+        """The clip as DAVIS counts it: a round that ends after the budget takes no time and changes nothing."""
         values, seconds, spent_s, value = [], [], 0.0, 0.0
         for new_value, took_s in zip(self.values, self.seconds, strict=True):
             in_time = spent_s + took_s <= self.budget_s
@@ -129,7 +127,7 @@ class ClipRounds:
 
 @dataclass(frozen=True)
 class Curve:
-    """A figure over time (or over rounds): straight lines from (0, 0) through the rounds, then level to the end."""
+    """A figure over time or rounds: straight lines from (0, 0) through the rounds, then constant to the end."""
 
     xs: tuple[float, ...]
     values: tuple[float, ...]
@@ -140,7 +138,7 @@ class Curve:
         return float(np.dot(np.diff(self.xs), heights) / self.xs[-1])
 
     def at(self, x: float) -> float:
-        """The height at ``x``, between two rounds by linear interpolation; past the end the last value holds."""
+        """The figure at ``x``, by linear interpolation; past the end the last value."""
         return float(np.interp(x, self.xs, self.values))
 
 

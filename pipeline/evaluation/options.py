@@ -1,4 +1,4 @@
-"""Options that several benchmarks share, and checks of what was asked before hours are spent on it."""
+"""Options that several benchmarks share, and checks before hours are spent on a run."""
 
 from __future__ import annotations
 

@@ -21,6 +21,8 @@ from pipeline.evaluation.timing import PARTS
 SCHEMA_VERSION = 1
 AT_S = 60.0
 FIGURES = ("j", "f", "jf")
+TITLES_OF_KINDS = {"box": "exact box", "box_clicks": "exact box, 8 + 1 clicks", "click": "one click"}
+CLIP_COLOUR, MEAN_COLOUR = "#b8c4d0", "#0b3d66"
 
 
 def clip_entry(score: ClipScore) -> dict[str, Any]:
@@ -67,8 +69,8 @@ def report(
 
     Args:
         entries: finished clips, from `clip_entry`.
-        single_frames: finished single frames; empty if none were asked for.
-        settings: of the run; ``method``, ``segmenter``, ``box_tracker`` and ``seed`` also stand at the top.
+        single_frames: finished single frames; empty where none are scored.
+        settings: of the run; ``method``, ``segmenter``, ``box_tracker`` and ``seed`` are also keys at the top.
         device: the torch device in use.
         complete: whether all clips are in it.
     """
@@ -183,9 +185,6 @@ def _single_frames(scores: Sequence[SingleFrameScore]) -> dict[str, Any]:
     }
 
 
-CLIP_COLOUR, MEAN_COLOUR = "#b8c4d0", "#0b3d66"
-
-
 def plot_report(document: Mapping[str, Any], path: Path) -> None:
     """Draw the rounds of a report (see `report.report`) with at least one finished clip into a file.
 
@@ -216,9 +215,6 @@ def _line(over_rounds: Any, over_seconds: Any, rounds: list[dict[str, Any]], **s
     jf = [r["jf"] for r in rounds]
     over_rounds.plot([r["round"] for r in rounds], jf, **style)
     over_seconds.plot(np.cumsum([r["seconds"] for r in rounds]), jf, **style)
-
-
-SINGLE_FRAME_KINDS = {"box": "exact box", "box_clicks": "exact box, 8 + 1 clicks", "click": "one click"}
 
 
 def show_tables(document: Mapping[str, Any], console: Console) -> None:
@@ -293,12 +289,12 @@ def _single_frames_table(single_frames: Mapping[str, Any], name: str) -> Table:
     frames = ", ".join(map(str, single_frames["frames"]))
     table = _table(f"{name}: mean IoU of single frames ({frames})")
     table.add_column("clip", no_wrap=True)
-    for column in ("masks", *SINGLE_FRAME_KINDS.values()):
+    for column in ("masks", *TITLES_OF_KINDS.values()):
         table.add_column(column, justify="right")
     for entry in single_frames["sequences"]:
-        table.add_row(escape(entry["name"]), str(entry["masks"]), *(_share(entry[kind]) for kind in SINGLE_FRAME_KINDS))
+        table.add_row(escape(entry["name"]), str(entry["masks"]), *(_share(entry[kind]) for kind in TITLES_OF_KINDS))
     table.add_section()
-    means = (_share(single_frames["mean_iou"][kind]) for kind in SINGLE_FRAME_KINDS)
+    means = (_share(single_frames["mean_iou"][kind]) for kind in TITLES_OF_KINDS)
     table.add_row("mean over masks", str(single_frames["masks"]), *means)
     return table
 

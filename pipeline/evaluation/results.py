@@ -22,7 +22,7 @@ class Results:
     """The JSON document of what is measured so far: written after each step, and shown at the end.
 
     Attributes:
-        document: makes the document; told whether it is complete, that is, has everything that was to be measured.
+        document: makes the document; its argument says whether everything was measured.
         json: the file to keep up to date; None writes none.
     """
 

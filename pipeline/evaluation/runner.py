@@ -22,6 +22,8 @@ from pipeline.session.session import Session
 from pipeline.types import BoolMask, BoxPrompt, PointPrompt, Prompt, RunLengthMask
 from pipeline.video.frames import FrameError
 
+KINDS = ("box", "box_clicks", "click")
+"""An exact box; the exact box with 8 positive and 1 negative click; one click on the pixel farthest from the border."""
 N_SUGGESTIONS = 10
 """The simulated annotator considers so many suggested frames before it takes one at random."""
 
@@ -233,10 +235,6 @@ def _raw_scores(session: Session, truth: Truth, scored: slice) -> tuple[dict[int
         j[object_id] = float(np.mean([region_similarity(mask, true) for mask, true in pairs]))
         f[object_id] = float(np.mean([boundary_accuracy(mask, true) for mask, true in pairs]))
     return j, f
-
-
-KINDS = ("box", "box_clicks", "click")
-"""An exact box; the exact box with 8 positive and 1 negative click; one click on the pixel farthest from the border."""
 
 
 @dataclass(frozen=True)

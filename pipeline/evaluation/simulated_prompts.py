@@ -20,10 +20,67 @@ from pipeline.types import BoolMask
 
 MIN_REGION_SHARE = 0.0002
 """a3: regions below this share of the image (82 px at 854x480) are not worth a click (4.6.1: small areas are left)."""
+OPENING_SHARE = 0.1
+"""Radius of the opening as a share of the square root of the region's area."""
+MAX_OPENING_PX = 16.0
+
+
+def exact_box(mask: BoolMask) -> tuple[float, float, float, float]:
+    """The box x0, y0, x1, y1 around a mask that is not empty; its right and lower edges are one past the last pixel."""
+    rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+def noisy_box(mask: BoolMask, noise_px: float, rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """The exact box with every edge moved by a uniform error in [-noise_px, noise_px], clipped to the image.
+
+    Where the error would leave no pixel of width or height, that pair of edges stays exact.
+    """
+    height_px, width_px = mask.shape
+    exact = exact_box(mask)
+    moved = np.add(exact, rng.uniform(-noise_px, noise_px, 4))
+    x0, y0, x1, y1 = (float(v) for v in np.clip(moved, 0, (width_px, height_px, width_px, height_px)))
+    if x1 - x0 < 1:
+        x0, x1 = exact[0], exact[2]
+    if y1 - y0 < 1:
+        y0, y1 = exact[1], exact[3]
+    return x0, y0, x1, y1
+
+
+def grid_points(mask: BoolMask, n_points: int) -> list[tuple[float, float]]:
+    """``n_points`` pixel centres x, y inside the mask on a square grid, or all of its pixels where there are fewer.
+
+    The grid is the widest one with enough points inside. Of more points than needed, an even selection is taken.
+    """
+    ys, xs = np.nonzero(mask)
+    n_points = min(n_points, len(xs))
+    if n_points <= 0:
+        return []
+    for step_px in range(max(1, int(np.sqrt(len(xs) / n_points)) + 1), 0, -1):
+        offset_px = step_px // 2
+        on_grid = ((ys - ys.min()) % step_px == offset_px) & ((xs - xs.min()) % step_px == offset_px)
+        if on_grid.sum() >= n_points:
+            break
+    xs, ys = xs[on_grid], ys[on_grid]
+    chosen = np.linspace(0, len(xs) - 1, n_points).round().astype(int)
+    return [(float(xs[i]) + 0.5, float(ys[i]) + 0.5) for i in chosen]
+
+
+def random_points(mask: BoolMask, n_points: int, rng: np.random.Generator) -> list[tuple[float, float]]:
+    """``n_points`` centres x, y of different pixels inside the mask, at random; all of them where there are fewer."""
+    ys, xs = np.nonzero(mask)
+    if not len(xs):
+        return []
+    chosen = rng.choice(len(xs), size=min(n_points, len(xs)), replace=False)
+    return [(float(xs[i]) + 0.5, float(ys[i]) + 0.5) for i in chosen]
 
 
 class ClickStrategy(str, Enum):
-    """See the module."""
+    """Where errors are clicked (thesis, 4.5.2).
+
+    ``a1`` and ``a2`` click on the scribbles that DAVIS' robot would draw through the errors: ``a1`` once per object and
+    round, ``a2`` once per scribble. ``a3`` clicks the middle of each error region.
+    """
 
     A1 = "a1"
     A2 = "a2"
@@ -32,7 +89,7 @@ class ClickStrategy(str, Enum):
 
 @dataclass(frozen=True)
 class Click:
-    """A click in the middle of a pixel; positive where the object was missed, negative where it was seen wrongly."""
+    """A click in the middle of a pixel: positive on the object, negative where the mask is wrong."""
 
     x_px: float
     y_px: float
@@ -40,7 +97,7 @@ class Click:
 
 
 def first_click(truth: BoolMask, strategy: ClickStrategy) -> list[Click]:
-    """Round 1: one click on the object, whatever the strategy allows later (4.6.1); none where it is not there."""
+    """The click of round 1: one on the object with any strategy (4.6.1); none where the object is absent."""
     if not truth.any():
         return []
     if strategy is ClickStrategy.A3:
@@ -50,10 +107,10 @@ def first_click(truth: BoolMask, strategy: ClickStrategy) -> list[Click]:
 
 
 def correcting_clicks(mask: BoolMask, truth: BoolMask, strategy: ClickStrategy, max_clicks: int) -> list[Click]:
-    """Later rounds: clicks on the errors of one object's mask, the largest first.
+    """The clicks of a later round on the errors of one object's mask, the largest error first.
 
-    Positive clicks are on what was missed (truth without mask), negative ones on what is wrong (mask without truth). a1
-    takes the scribbles of the missed part together, or those of the wrong part where that is the larger one.
+    Positive clicks are on what was missed (truth without mask), negative ones on what is wrong (mask without truth).
+    ``a1`` looks only at the larger of the two parts, and takes all its scribbles together.
 
     Args:
         mask: the current mask, (H, W) bool.
@@ -100,31 +157,26 @@ def _click(point_xy_px: tuple[int, int], positive: bool) -> Click:
     return Click(point_xy_px[0] + 0.5, point_xy_px[1] + 0.5, positive)
 
 
-OPENING_SHARE = 0.1
-"""Radius of the opening as a share of the square root of the region's area."""
-MAX_OPENING_PX = 16.0
-
-
 @dataclass(frozen=True)
 class Stroke:
-    """A scribble as it is drawn: places x, y in the middle of pixels; positive over what was missed of the object."""
+    """A scribble as it is drawn: x, y in the middle of pixels; positive over the object, negative over wrong mask."""
 
     path_xy_px: tuple[tuple[float, float], ...]
     positive: bool
 
 
 def first_strokes(truth: BoolMask) -> list[Stroke]:
-    """Strokes through an object (H, W) that nobody has marked; a dot where it is too small, none where it is absent."""
+    """The strokes of round 1 through an object (H, W): a dot where it is too small, none where it is absent."""
     if not truth.any():
         return []
     return [_stroke(line, True) for line in scribbles(truth) or [np.argwhere(truth)[:1, ::-1]]]
 
 
 def correcting_strokes(mask: BoolMask, truth: BoolMask) -> list[Stroke]:
-    """Strokes through the errors of one object's mask (H, W), as the robot draws them: all of them, longest first.
+    """The strokes of a later round through the errors of one object's mask (H, W), the longest first.
 
     Positive ones are over what was missed (truth without mask), negative ones over what is wrong (mask without truth).
-    Errors too small for a scribble are left alone.
+    Errors too small for a scribble get none.
     """
     lines = [(line, True) for line in scribbles(truth & ~mask)] + [(line, False) for line in scribbles(mask & ~truth)]
     return [_stroke(line, positive) for line, positive in sorted(lines, key=lambda pair: -len(pair[0]))]
@@ -135,7 +187,10 @@ def _stroke(line: NDArray[np.int64], positive: bool) -> Stroke:
 
 
 def scribbles(region: BoolMask) -> list[NDArray[np.int64]]:
-    """The scribbles through a region (H, W) of any number of parts, longest first.
+    """The scribbles through a region (H, W) of any number of parts, the longest first.
+
+    The region is smoothed by an opening whose radius grows with its area, and thinned to its skeleton. The longest path
+    along each connected part of the skeleton is a scribble.
 
     Returns:
         per scribble its pixels x, y in drawing order, (N, 2); nothing where the region is empty or too small.
@@ -160,53 +215,3 @@ def _smoothed(region: BoolMask) -> BoolMask:
             return np.asarray(opened.astype(np.bool_))
         radius_px *= 0.9
     return region
-
-
-def exact_box(mask: BoolMask) -> tuple[float, float, float, float]:
-    """The box x0, y0, x1, y1 around a mask that is not empty; its right and lower edges lie behind the last pixel."""
-    rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
-
-
-def noisy_box(mask: BoolMask, noise_px: float, rng: np.random.Generator) -> tuple[float, float, float, float]:
-    """The exact box with every edge moved by a uniform error in [-noise_px, noise_px], clipped to the image.
-
-    Where the error would leave no pixel of width or height, that pair of edges stays exact.
-    """
-    height_px, width_px = mask.shape
-    exact = exact_box(mask)
-    moved = np.add(exact, rng.uniform(-noise_px, noise_px, 4))
-    x0, y0, x1, y1 = (float(v) for v in np.clip(moved, 0, (width_px, height_px, width_px, height_px)))
-    if x1 - x0 < 1:
-        x0, x1 = exact[0], exact[2]
-    if y1 - y0 < 1:
-        y0, y1 = exact[1], exact[3]
-    return x0, y0, x1, y1
-
-
-def grid_points(mask: BoolMask, n_points: int) -> list[tuple[float, float]]:
-    """``n_points`` pixel centres x, y inside the mask on a square grid, or all of its pixels where there are fewer.
-
-    The grid is the widest one with enough of its points inside; of more than enough, an even selection is taken.
-    """
-    ys, xs = np.nonzero(mask)
-    n_points = min(n_points, len(xs))
-    if n_points <= 0:
-        return []
-    for step_px in range(max(1, int(np.sqrt(len(xs) / n_points)) + 1), 0, -1):
-        offset_px = step_px // 2
-        on_grid = ((ys - ys.min()) % step_px == offset_px) & ((xs - xs.min()) % step_px == offset_px)
-        if on_grid.sum() >= n_points:
-            break
-    xs, ys = xs[on_grid], ys[on_grid]
-    chosen = np.linspace(0, len(xs) - 1, n_points).round().astype(int)
-    return [(float(xs[i]) + 0.5, float(ys[i]) + 0.5) for i in chosen]
-
-
-def random_points(mask: BoolMask, n_points: int, rng: np.random.Generator) -> list[tuple[float, float]]:
-    """``n_points`` centres x, y of different pixels inside the mask, at random; all of them where there are fewer."""
-    ys, xs = np.nonzero(mask)
-    if not len(xs):
-        return []
-    chosen = rng.choice(len(xs), size=min(n_points, len(xs)), replace=False)
-    return [(float(xs[i]) + 0.5, float(ys[i]) + 0.5) for i in chosen]

@@ -123,10 +123,10 @@ class TimedPart(StandIn):
 
 
 def timed_method(method: Method, stopwatch: Stopwatch) -> Method:
-    """The same method with its segmenter and trackers timed, as far as it has them.
+    """A copy of a method whose segmenter and trackers are timed.
 
-    A method is a frozen dataclass; its fields ``segmenter``, ``point_tracker`` and ``box_tracker`` are wrapped, others
-    (the embedding cache too) are shared with the original.
+    A method is a frozen dataclass. Its fields ``segmenter``, ``point_tracker`` and ``box_tracker`` are wrapped where it
+    has them; all others, the embedding cache too, are shared with the original.
     """
     names_of_parts: dict[str, Callable[[str], str]] = {
         "segmenter": lambda name: "embed" if name == "embed" else "segment",

@@ -11,20 +11,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
-import psutil
-
-from pipeline.embeddings.cache import EmbeddingCache
-from pipeline.evaluation.datasets import LongClip
 from pipeline.evaluation.results import peak_rss_mib
-from pipeline.methods.base import Method
-from pipeline.session.session import Session
 from pipeline.types import MaskPrompt, RunLengthMask
-from pipeline.video.video_file import VideoFileFrames
 
-FRAMES_PER_SECOND = 25
+if TYPE_CHECKING:
+    from pipeline.embeddings.cache import EmbeddingCache
+    from pipeline.methods.base import Method
+
 MIB = 2**20
 
 
@@ -46,38 +41,6 @@ class LongTask:
         ]
 
 
-def write_long_video(clip: LongClip, path: Path, n_frames: int, on_frame: Callable[[int], None]) -> None:
-    """Render the beginning of a long clip as an MP4.
-
-    Raises:
-        OSError: it cannot be written.
-        FrameError: a frame cannot be read.
-    """
-    height_px, width_px = clip.size_hw_px
-    fourcc = cv2.VideoWriter.fourcc(*"mp4v")
-    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, fourcc, FRAMES_PER_SECOND, (width_px, height_px))
-    if not writer.isOpened():
-        raise OSError(f"OpenCV cannot write the video {path}")
-    frames = clip.frames
-    for frame_index in range(n_frames):
-        writer.write(cv2.cvtColor(frames.frame(frame_index), cv2.COLOR_RGB2BGR))
-        on_frame(frame_index + 1)
-    writer.release()
-
-
-def long_task(clip: LongClip, video: Path, frame_disk_mib: float) -> LongTask:
-    """The round that starts from the true masks of the objects on frame 0.
-
-    Raises:
-        ValueError: it shows none of those that count.
-    """
-    masks = {object_id: clip.mask(0, object_id) for object_id in clip.object_ids}
-    shown = {object_id: RunLengthMask.encode(mask).counts.decode() for object_id, mask in masks.items() if mask.any()}
-    if not shown:
-        raise ValueError(f"{clip.name}: frame 0 shows none of the objects that count; name another clip first")
-    return LongTask(str(video), shown, clip.size_hw_px, frame_disk_mib)
-
-
 def run_long(
     task: LongTask, method: Method, embeddings: EmbeddingCache[Any], on_frame: Callable[[int], None]
 ) -> dict[str, Any]:
@@ -86,6 +49,11 @@ def run_long(
     Returns:
         what JSON can hold; ``masks`` are COCO run lengths by object and frame.
     """
+    import psutil
+
+    from pipeline.session.session import Session
+    from pipeline.video.video_file import VideoFileFrames
+
     prompts = task.prompts()
     process = psutil.Process()
     with VideoFileFrames(Path(task.video), disk_mib=task.frame_disk_mib) as frames:

@@ -26,6 +26,7 @@ from pipeline.cli.options import (
     resolved_choice,
 )
 from pipeline.evaluation.datasets import DatasetError
+from pipeline.evaluation.long.child import LongTask
 from pipeline.evaluation.options import (
     BenchError,
     DataFolder,
@@ -36,12 +37,14 @@ from pipeline.evaluation.options import (
 )
 from pipeline.evaluation.results import Results
 from pipeline.parts.auto import DOWNLOAD_FREE
+from pipeline.types import RunLengthMask
 
 if TYPE_CHECKING:
     from pipeline.evaluation.datasets import LongClip
 
 SEQUENCES = "blackswan"
 LEAST_FRAMES = 20
+VIDEO_FRAMES_PER_S = 25
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,6 @@ def run_lengths(plan: LongPlan) -> None:
 
 
 def _measure_length(plan: LongPlan, n_frames: int, progress: Progress) -> dict[str, Any]:
-    from pipeline.evaluation.long.child import long_task, write_long_video
     from pipeline.evaluation.long.report import length_entry
 
     bar = progress.add_task(f"{n_frames} frames, writing the video", total=n_frames)
@@ -132,6 +134,40 @@ def _measure_length(plan: LongPlan, n_frames: int, progress: Progress) -> dict[s
         task = asdict(long_task(plan.clip, video, plan.settings["frame_disk_mib"]))
         task |= {**plan.settings, **plan.places, "embedding_folder": str(Path(folder) / "embeddings")}
         return length_entry(plan.clip, run_in_process(task, Path(folder), on_frame))
+
+
+def write_long_video(clip: LongClip, path: Path, n_frames: int, on_frame: Callable[[int], None]) -> None:
+    """Render the beginning of a long clip as an MP4.
+
+    Raises:
+        OSError: it cannot be written.
+        FrameError: a frame cannot be read.
+    """
+    import cv2
+
+    height_px, width_px = clip.size_hw_px
+    fourcc = cv2.VideoWriter.fourcc(*"mp4v")
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, fourcc, VIDEO_FRAMES_PER_S, (width_px, height_px))
+    if not writer.isOpened():
+        raise OSError(f"OpenCV cannot write the video {path}")
+    frames = clip.frames
+    for frame_index in range(n_frames):
+        writer.write(cv2.cvtColor(frames.frame(frame_index), cv2.COLOR_RGB2BGR))
+        on_frame(frame_index + 1)
+    writer.release()
+
+
+def long_task(clip: LongClip, video: Path, frame_disk_mib: float) -> LongTask:
+    """The round that starts from the true masks of the objects on frame 0.
+
+    Raises:
+        ValueError: it shows none of those that count.
+    """
+    masks = {object_id: clip.mask(0, object_id) for object_id in clip.object_ids}
+    counts = {object_id: RunLengthMask.encode(mask).counts.decode() for object_id, mask in masks.items() if mask.any()}
+    if not counts:
+        raise ValueError(f"{clip.name}: frame 0 shows none of the objects that count; name another clip first")
+    return LongTask(str(video), counts, clip.size_hw_px, frame_disk_mib)
 
 
 def run_in_process(task: Mapping[str, Any], folder: Path, on_frame: Callable[[int], None]) -> dict[str, Any]:

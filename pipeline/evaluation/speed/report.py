@@ -82,7 +82,7 @@ def speed_report(
 
     Args:
         bench: with what is measured so far.
-        run: what was asked for.
+        run: its options.
         rows: of the comparison so far; those that failed say why.
         problems: what failed, by the name of the part.
         complete: whether everything was measured.

@@ -52,9 +52,9 @@ def calibration_report(
     Args:
         passes: over all clips, without corrections.
         calibration: what counts as what.
-        settings: of the run; ``method`` and ``segmenter`` also stand at the top.
+        settings: of the run; ``method`` and ``segmenter`` are also keys at the top.
         device: the torch device in use.
-        complete: whether all clips asked for are in it.
+        complete: whether all clips are in it.
     """
     scores = [each for one in passes for each in one.objects]
     found = thresholds(scores, calibration)

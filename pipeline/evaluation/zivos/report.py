@@ -115,7 +115,7 @@ def zivos_report(
         passes: of each finished clip, by kind.
         entries: of the same clips, from `clip_entry`.
         kinds: of passes, in the order of the run.
-        settings: of the run; some of them also stand at the top.
+        settings: of the run; some of them are also keys at the top.
         device: the torch device in use.
         complete: whether all clips are in it.
     """

@@ -73,9 +73,9 @@ def test_rounds_follow_the_session_s_suggestions(clips: dict[str, ClipFiles], me
     clip = next(iter(clips.values()))
     truth = read_truth(clip, Objects.AUTO)
     settings = AnnotatorSettings(next_frame=NextFrame.SUGGESTED)
-    score = run_clip(clip, truth, method, settings, 3)
+    score = run_clip(clip, truth, method, settings, 2)
     prompted = [each.frame_indices[0] for each in score.rounds]
-    assert len(set(prompted)) == 3
+    assert len(set(prompted)) == 2
     session = Session(clip.frames, method)
     annotator = Annotator(truth, clip.name, settings)
     list(session.run_round(annotator.prompts(prompted[:1]), object_ids=truth.object_ids))
@@ -177,13 +177,13 @@ def test_the_report_weighs_objects_not_clips(two_rounds: ClipScore, tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
 
 
-@pytest.mark.parametrize("frames_per_round", [1, 2])
-def test_a_method_for_many_objects_at_once(clips: dict[str, ClipFiles], frames_per_round: int) -> None:
+@pytest.mark.parametrize(("frames_per_round", "n_rounds"), [(1, 2), (2, 1)])
+def test_a_method_for_many_objects_at_once(clips: dict[str, ClipFiles], frames_per_round: int, n_rounds: int) -> None:
     truth = read_truth(clips["two"])
     settings = AnnotatorSettings(start=Start.SCRIBBLES, frames_per_round=frames_per_round)
-    score = run_clip(clips["two"], truth, built(MethodChoice("idpro", "classical")), settings, 2)
+    score = run_clip(clips["two"], truth, built(MethodChoice("idpro", "classical")), settings, n_rounds)
     prompted = [frame for each in score.rounds for frame in each.frame_indices]
-    assert len(set(prompted)) == len(prompted) == 2 * frames_per_round
+    assert len(set(prompted)) == len(prompted) == 2
     assert min(score.rounds[-1].j.values()) > 0.5
     for object_id in (1, 2):
         assert score.raw_j[object_id] == pytest.approx(score.rounds[-1].j[object_id], abs=0.2)

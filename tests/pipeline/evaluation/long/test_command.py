@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from ls_backend.cli.main import app
 from pipeline.evaluation.long.command import run_in_process
 from pipeline.evaluation.options import BenchError
 from tests.pipeline.evaluation.davis_folder import write_rendered_clip
+from tests.pipeline.evaluation.ivos_command import check_refused, ivos
 
 
 @pytest.fixture
@@ -23,14 +22,13 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_two_lengths_are_measured_in_processes_of_their_own(data: Path, tmp_path: Path) -> None:
-    words = ["bench", "long", "--data", str(data), "--sequences", "a,b", "--frames", "20,40", "--method", "sam_pd"]
-    words += ["--frame-disk-mib", "1", "--json", str(tmp_path / "long.json")]
-    result = CliRunner().invoke(app, words)
+    words = ("bench", "long", "--data", data, "--sequences", "a,b", "--frames", "20,24", "--method", "sam_pd")
+    result = ivos(*words, "--frame-disk-mib", "1", "--json", tmp_path / "long.json")
     assert result.exit_code == 0, result.output
     document = json.loads((tmp_path / "long.json").read_text())
     assert document["complete"]
-    assert [entry["frames"] for entry in document["lengths"]] == [20, 40]
-    assert set(document["ratios"]) == {"peak_rss", "end_vs_start_20", "end_vs_start_40"}
+    assert [entry["frames"] for entry in document["lengths"]] == [20, 24]
+    assert set(document["ratios"]) == {"peak_rss", "end_vs_start_20", "end_vs_start_24"}
     assert document["disk_inside_bound"]
     for entry in document["lengths"]:
         assert entry["peak_rss_mib"] > entry["rss_mib_before"] > 50
@@ -38,7 +36,7 @@ def test_two_lengths_are_measured_in_processes_of_their_own(data: Path, tmp_path
         assert entry["seconds_per_frame_start"] > 0
         assert entry["j_start"] > 0.5
         assert entry["frame_disk_mib"] <= 1
-    assert [entry["frames_kept_on_disk"] for entry in document["lengths"]] == [20, 40], "1 MiB holds so small ones"
+    assert [entry["frames_kept_on_disk"] for entry in document["lengths"]] == [20, 24], "1 MiB holds so small ones"
     for word in ("peak memory", "J, last tenth", "peak_rss: ", "disk: inside its bounds"):
         assert word in result.output
 
@@ -56,9 +54,7 @@ def test_two_lengths_are_measured_in_processes_of_their_own(data: Path, tmp_path
     ],
 )
 def test_what_does_not_fit_is_said_in_one_line(words: list[str], message: str, data: Path) -> None:
-    result = CliRunner().invoke(app, ["bench", "long", "--data", str(data), "--sequences", "a", *words])
-    assert result.exit_code == 1
-    assert message in result.output
+    check_refused(ivos("bench", "long", "--data", data, "--sequences", "a", *words), message)
 
 
 def test_a_process_that_fails_says_why(tmp_path: Path) -> None:

@@ -105,8 +105,9 @@ def test_a_frame_that_is_embedded_again_is_counted(bench: SpeedBench) -> None:
             return super(Wasteful, replace(self, embeddings=Forgetful(1))).open(frames)
 
     wasteful = SpeedBench(bench.clip, Wasteful(BoxSegmenter(0.0, 0.0)), 2, "cpu")
-    for _, step in wasteful.steps(1):
+    for _, step in wasteful.steps(2):
         step()
+    assert len(wasteful.measurements) == 2
     assert wasteful.measurements[0].embeddings_per_frame[1] > 1
     document = speed_report(wasteful, RUN, [], {}, complete=True)
     assert document["counts"]["embeddings_per_frame"] == wasteful.measurements[0].embeddings_per_frame[1]

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from ls_backend.cli.main import app
 from tests.clips import REPOSITORY
 from tests.pipeline.evaluation.davis_folder import write_rendered_clip
+from tests.pipeline.evaluation.ivos_command import check_refused, ivos
 
 KEYS = {"schema_version", "complete", "method", "segmenter", "settings", "options", "thresholds", "left_out", "counts"}
 KEYS |= {"spearman_median", "quantiles", "curves", "sequences", "machine", "versions"}
@@ -29,9 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def calibrate(*arguments: str | Path) -> Result:
-    """Run the command with a screen wide enough that no message is wrapped."""
-    words = ["calibrate", "--device", "cpu", *map(str, arguments)]
-    return CliRunner().invoke(app, words, env={"COLUMNS": "300"})
+    return ivos("calibrate", "--device", "cpu", *arguments)
 
 
 def test_thresholds_by_a_wanted_rate(data: Path, tmp_path: Path) -> None:
@@ -92,10 +90,7 @@ def test_the_passes_only_watch(data: Path, monkeypatch: pytest.MonkeyPatch) -> N
 )
 def test_what_cannot_be_run_is_said_in_one_line(data: Path, arguments: tuple[str, ...], message: str) -> None:
     result = calibrate("--data", data, *arguments)
-    assert result.exit_code == 1
-    assert message in result.output
-    assert sum("error:" in line for line in result.output.splitlines()) == 1
-    assert "Traceback" not in result.output
+    check_refused(result, message)
 
 
 def test_the_document_names_every_key_and_option() -> None:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from ls_backend.cli.main import app
 from pipeline.video.sample_clip import render_sample_clip
 from tests.clips import REPOSITORY
 from tests.pipeline.evaluation.davis_folder import write_clip, write_rendered_clip
+from tests.pipeline.evaluation.ivos_command import check_refused, ivos
 
 N_FRAMES = 3
 ASKS_ALWAYS = ("--option", "tau_u=0", "--option", "tau_p=0")
@@ -42,9 +42,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def zivos(*arguments: str | Path) -> Result:
-    """Run the command with a screen wide enough that no message is wrapped."""
-    words = ["bench", "--protocol", "zivos", "--device", "cpu", *map(str, arguments)]
-    return CliRunner().invoke(app, words, env={"COLUMNS": "300"})
+    return ivos("bench", "--protocol", "zivos", "--device", "cpu", *arguments)
 
 
 def test_three_passes_side_by_side(data: Path, tmp_path: Path) -> None:
@@ -104,10 +102,7 @@ def test_a_long_clip_with_a_given_number_of_random_corrections(data: Path, tmp_p
 )
 def test_what_cannot_be_run_is_said_in_one_line(data: Path, arguments: tuple[str, ...], message: str) -> None:
     result = zivos("--data", data, *arguments)
-    assert result.exit_code == 1
-    assert message in result.output
-    assert sum("error:" in line for line in result.output.splitlines()) == 1
-    assert "Traceback" not in result.output
+    check_refused(result, message)
 
 
 def test_ctrl_c_keeps_the_finished_clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
