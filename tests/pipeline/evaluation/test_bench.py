@@ -152,7 +152,7 @@ def check_masks(document: dict[str, Any], data: Path, masks: Path) -> None:
     ],
     ids=["one pass from a mask", "clicks", "scribbles on two random frames", "single frames only"],
 )
-def test_other_ways_to_run(data: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_options_choose_prompts_and_frames(data: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     file = tmp_path / "x.json"
     result = bench("--data", data, "--sequences", "one", "--json", file, *arguments)
     assert result.exit_code == 0, result.output
@@ -196,7 +196,7 @@ def test_other_ways_to_run(data: Path, tmp_path: Path, arguments: tuple[str, ...
         (("speed",), "--device, --data must not come before speed; its options are those after its name"),
     ],
 )
-def test_what_cannot_be_run_is_said_in_one_line(data: Path, arguments: tuple[str, ...], message: str) -> None:
+def test_wrong_options_are_refused_in_one_line(data: Path, arguments: tuple[str, ...], message: str) -> None:
     folder = () if "--data" in arguments else ("--data", data)
     result = bench(*folder, *arguments)
     check_refused(result, message)

@@ -127,7 +127,7 @@ def spoil_resolutions(data: Path) -> None:
         (spoil_resolutions, r"holds 1080p, 720p; expected one resolution, or 480p"),
     ],
 )
-def test_what_does_not_fit_is_said(tmp_path: Path, spoil: object, message: str) -> None:
+def test_a_broken_folder_is_refused(tmp_path: Path, spoil: object, message: str) -> None:
     write_clip(tmp_path, "clip", labels_with(1))
     assert callable(spoil)
     spoil(tmp_path)

@@ -119,7 +119,7 @@ def test_time_in_which_any_embedding_was_made_counts_once(spans_s: list[tuple[fl
     assert log.busy_s(0.0, 10.0) == pytest.approx(busy_s)
 
 
-def test_a_watched_segmenter_behaves_as_the_segmenter_itself() -> None:
+def test_a_logged_segmenter_behaves_as_the_segmenter_itself() -> None:
     log = EmbeddingLog()
     segmenter = LoggedSegmenter(Encoder(), log)
     assert isinstance(segmenter, Encoder)

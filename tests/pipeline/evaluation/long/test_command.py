@@ -53,7 +53,7 @@ def test_two_lengths_are_measured_in_processes_of_their_own(data: Path, tmp_path
         (["--method", "sam2", "--segmenter", "classical"], "cannot use the segmenter classical"),
     ],
 )
-def test_what_does_not_fit_is_said_in_one_line(words: list[str], message: str, data: Path) -> None:
+def test_wrong_options_are_refused_in_one_line(words: list[str], message: str, data: Path) -> None:
     check_refused(ivos("bench", "long", "--data", data, "--sequences", "a", *words), message)
 
 

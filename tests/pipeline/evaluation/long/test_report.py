@@ -19,7 +19,7 @@ from tests.pipeline.evaluation.davis_folder import write_clip
 SETTINGS = {"frame_disk_mib": 64, "embedding_disk_mib": 0}
 
 
-def test_one_pause_does_not_change_the_pace() -> None:
+def test_one_pause_does_not_change_the_steady_seconds() -> None:
     assert steady_seconds([0.1] * 30) == pytest.approx(0.1)
     assert steady_seconds([0.1] * 20 + [60.0] + [0.1] * 9) == pytest.approx(0.1)
     assert steady_seconds([0.1] * 15 + [0.3] * 15) == pytest.approx(0.2)

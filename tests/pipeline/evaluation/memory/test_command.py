@@ -60,5 +60,5 @@ def test_both_policies_on_one_clip(data: Path, tmp_path: Path, method: str) -> N
         (("--sequences", "ours", "--plot", "memory.exe"), "must end in one of"),
     ],
 )
-def test_what_does_not_fit_is_said_in_one_line(data: Path, arguments: tuple[str, ...], said: str) -> None:
+def test_wrong_options_are_refused_in_one_line(data: Path, arguments: tuple[str, ...], said: str) -> None:
     check_refused(memory(data, *arguments), said)

@@ -89,7 +89,7 @@ def test_no_frame_is_embedded_twice_and_every_round_reaches_all_frames(measured:
     assert measured[0]["problems"] == {}
 
 
-def test_everything_stands_side_by_side(measured: tuple[dict[str, Any], str]) -> None:
+def test_the_method_is_compared_with_baselines(measured: tuple[dict[str, Any], str]) -> None:
     document, shown = measured
     rows = {(row["name"], row["objects"]): row for row in document["side_by_side"]}
     own = f"{METHOD}, sam_vit_b"
@@ -110,7 +110,7 @@ def test_everything_stands_side_by_side(measured: tuple[dict[str, Any], str]) ->
         assert f"{ratio:.3f}" in shown, name
 
 
-def test_machine_memory_and_disk_are_said(measured: tuple[dict[str, Any], str]) -> None:
+def test_machine_memory_and_disk_are_reported(measured: tuple[dict[str, Any], str]) -> None:
     document, _ = measured
     memory = document["memory_mib"]
     assert memory["one_object_embeddings"] == pytest.approx(4 * N_FRAMES)
@@ -204,7 +204,7 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path, monkeypatch: pytest.Monk
         (("--clip", "no/such/folder"), "no/such/folder"),
     ],
 )
-def test_what_cannot_be_run_is_said_in_one_line(arguments: tuple[str, ...], message: str) -> None:
+def test_wrong_options_are_refused_in_one_line(arguments: tuple[str, ...], message: str) -> None:
     result = speed(*arguments)
     check_refused(result, message)
 
@@ -229,9 +229,7 @@ def nowhere(counts: dict[str, Any]) -> None:
         (nowhere, "masks", "40 of 200 masks are empty: objects that are nowhere cost less than others"),
     ],
 )
-def test_figures_that_say_less_than_they_seem_to_are_named(
-    change: Callable[[dict[str, Any]], None], part: str, problem: str
-) -> None:
+def test_implausible_figures_are_named(change: Callable[[dict[str, Any]], None], part: str, problem: str) -> None:
     counts: dict[str, Any] = {
         "embeddings_per_frame": 1,
         "round1_frames_one_object": [10, 10],

@@ -45,7 +45,7 @@ def bench() -> SpeedBench:
     return bench
 
 
-def test_a_pass_counts_every_frame_of_every_round(bench: SpeedBench) -> None:
+def test_a_measurement_counts_every_frame_of_every_round(bench: SpeedBench) -> None:
     (measured,) = bench.measurements
     assert len(measured.encoder_s) == N_FRAMES
     assert len(measured.decoder_s) == 10
@@ -64,7 +64,7 @@ def test_a_pass_counts_every_frame_of_every_round(bench: SpeedBench) -> None:
     assert measured.memory_mib["one_object_peak_rss"] > 50
 
 
-def test_a_pass_times_what_it_says(bench: SpeedBench) -> None:
+def test_a_measurement_times_each_part(bench: SpeedBench) -> None:
     (measured,) = bench.measurements
     one, many = measured.one_object, measured.many_objects
     assert one is not None
@@ -153,7 +153,7 @@ def test_a_target_is_met_or_not(ratio: float | None, target: dict[str, float], m
     assert is_met(ratio, target) is met
 
 
-def test_the_report_takes_the_middle_of_the_passes(bench: SpeedBench) -> None:
+def test_the_report_takes_the_median_of_the_repeats(bench: SpeedBench) -> None:
     several = SpeedBench(bench.clip, bench.method, N_OBJECTS, "cpu")
     several.measurements = [
         SpeedMeasurement(one_object=round_of(10.0), many_objects=round_of(10.0 * factor)) for factor in (1.2, 5.0, 1.4)

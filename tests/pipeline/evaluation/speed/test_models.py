@@ -62,7 +62,7 @@ def test_weights_that_are_here_are_used(frames: SampleFrames, tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("name", ["xfeat", "pips", "vittrack"])
-def test_what_random_weights_cannot_replace_is_said(name: str, frames: SampleFrames, tmp_path: Path) -> None:
+def test_a_model_that_needs_its_own_weights_says_so(name: str, frames: SampleFrames, tmp_path: Path) -> None:
     speed = time_model(name, frames, ModelStore(tmp_path))
     assert (speed.seconds_per_frame, speed.weights) == (None, "")
     assert f"ivos models pull {name}" in speed.problem

@@ -83,7 +83,7 @@ def test_a_request_gets_one_click_and_none_where_the_object_is_absent() -> None:
     assert annotator.clicks(2, (1, 2)) == [centre_click(truth().mask(2, 2), 2, 2)]
 
 
-def test_without_corrections_nobody_comes() -> None:
+def test_without_corrections_nothing_is_corrected() -> None:
     annotator = SinglePassAnnotator(truth(), InitialPrompt.MASK, Corrections.NONE)
     assert annotator.objects_to_correct(1, [1, 2]) == ()
 
@@ -111,7 +111,7 @@ def test_random_frames_show_the_object_and_are_as_many_as_asked(present: BoolMas
     assert len(frames) == min(n_wanted, len(usable))
 
 
-def test_chance_is_fixed_by_the_seed_and_not_by_other_objects() -> None:
+def test_random_frames_depend_on_the_seed_and_not_on_other_objects() -> None:
     present = {1: np.ones(50, np.bool_), 2: np.ones(50, np.bool_)}
     both = random_schedule(present, {1: 6, 2: 6}, seed="0/dog")
     assert random_schedule(present, {2: 6}, seed="0/dog")[2] == both[2]

@@ -60,7 +60,7 @@ def test_thresholds_by_a_wanted_rate(data: Path, tmp_path: Path) -> None:
     assert len(changes) == len(document["quantiles"]["at"])
 
 
-def test_the_passes_only_watch(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_threshold_can_be_reached_in_the_passes(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No threshold of the method can be reached, so that nothing is corrected or left out of the memory."""
     from pipeline.methods import choice as methods
 
@@ -88,7 +88,7 @@ def test_the_passes_only_watch(data: Path, monkeypatch: pytest.MonkeyPatch) -> N
         (("--json", "no/such/folder/x.json"), "--json no/such/folder/x.json cannot be written"),
     ],
 )
-def test_what_cannot_be_run_is_said_in_one_line(data: Path, arguments: tuple[str, ...], message: str) -> None:
+def test_wrong_options_are_refused_in_one_line(data: Path, arguments: tuple[str, ...], message: str) -> None:
     result = calibrate("--data", data, *arguments)
     check_refused(result, message)
 

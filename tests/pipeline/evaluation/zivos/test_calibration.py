@@ -58,7 +58,7 @@ def failing(rng: np.random.Generator, n_frames: int = 200) -> ObjectScore:
     return score(list(iou), [NAN, *uncertainty[1:]])
 
 
-def test_change_is_that_against_the_frame_before() -> None:
+def test_uncertainty_rise_against_the_frame_before() -> None:
     assert uncertainty_rise(score([1, 1, 1, 1], [NAN, 0.2, 0.5, 0.1])) == pytest.approx(
         [NAN, NAN, 0.3, -0.4], nan_ok=True
     )
@@ -71,7 +71,7 @@ def test_failures_and_falls_by_hand() -> None:
     assert np.flatnonzero(falls(one, SETTINGS)).tolist() == [2, 3, 4, 6]
 
 
-def test_warnings_by_hand() -> None:
+def test_early_alarms_by_hand() -> None:
     levels = np.array([NAN, 0.1, 0.4, 0.0, 0.2, 0.0, 0.3])
     wrong = np.array([False, False, False, True, True, False, False])
     found = early_alarms(levels, wrong, 2)
@@ -107,7 +107,7 @@ def one_object(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int]:  # type: 
 
 
 @given(one_object(), st.sampled_from([0.05, 0.1, 0.3, 0.9]))
-def test_warnings_against_loops(drawn: tuple[np.ndarray, np.ndarray, int], threshold: float) -> None:  # type: ignore[type-arg]
+def test_early_alarms_against_loops(drawn: tuple[np.ndarray, np.ndarray, int], threshold: float) -> None:  # type: ignore[type-arg]
     levels, wrong, horizon = drawn
     n_frames = len(levels)
     alarms = [t for t in range(n_frames) if levels[t] >= threshold]
@@ -144,7 +144,7 @@ def test_too_few_failures_choose_nothing() -> None:
     assert "1 events in the clips" in thresholds([lost], CalibrationSettings())["tau_u"].reason
 
 
-def test_doubts_that_say_nothing_choose_nothing() -> None:
+def test_alarms_no_better_than_random_ones_choose_nothing() -> None:
     """The lower the level, the likelier the failure: no alarm is better than a blind one."""
     upside_down = AlarmSamples(np.arange(1, 11) / 10, np.arange(10) < 5, np.array([0.1, 0.2, 0.3, 0.4, 0.5]))
     choice = best_by_f1(upside_down, SETTINGS)
@@ -167,7 +167,7 @@ def choice_of(threshold: float | None) -> ThresholdChoice:
 @pytest.mark.parametrize("tau_u", [None, 0.1234])
 @pytest.mark.parametrize("tau_p", [None, 0.05])
 @pytest.mark.parametrize("tau_m", [None, 0.3])
-def test_the_words_are_settings_that_the_method_takes(
+def test_threshold_options_are_settings_of_the_method(
     tau_u: float | None, tau_p: float | None, tau_m: float | None
 ) -> None:
     words = threshold_options({"tau_u": choice_of(tau_u), "tau_p": choice_of(tau_p), "tau_m": choice_of(tau_m)})

@@ -100,7 +100,7 @@ def test_a_long_clip_with_a_given_number_of_random_corrections(data: Path, tmp_p
         (("--protocol", "rounds", "--corrections", "none"), "--protocol rounds has no --corrections; leave it out"),
     ],
 )
-def test_what_cannot_be_run_is_said_in_one_line(data: Path, arguments: tuple[str, ...], message: str) -> None:
+def test_wrong_options_are_refused_in_one_line(data: Path, arguments: tuple[str, ...], message: str) -> None:
     result = zivos("--data", data, *arguments)
     check_refused(result, message)
 

@@ -118,13 +118,15 @@ def test_impossible_calls_are_refused(calls: tuple[int, ...]) -> None:
         ((), (), None),
     ],
 )
-def test_doubt_correlation(uncertainty: tuple[float, ...], iou: tuple[float, ...], expected: float | None) -> None:
+def test_uncertainty_correlation(
+    uncertainty: tuple[float, ...], iou: tuple[float, ...], expected: float | None
+) -> None:
     found = uncertainty_correlation(series(*uncertainty), series(*iou))
     assert found is None if expected is None else found == pytest.approx(expected)
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=3, max_size=20))
-def test_only_the_order_matters_and_more_iou_for_doubt_turns_the_sign(pairs: list[tuple[int, int]]) -> None:
+def test_only_the_order_matters_and_the_sign_is_turned(pairs: list[tuple[int, int]]) -> None:
     doubt, quality = (np.array(column, np.float64) / 6 for column in zip(*pairs, strict=True))
     found = uncertainty_correlation(doubt, quality)
     stretched = uncertainty_correlation(np.exp(3 * doubt), quality**3)
