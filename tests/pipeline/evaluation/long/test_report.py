@@ -80,6 +80,7 @@ def test_lengths_are_compared(clip: LongClip) -> None:
 
 HOLDS_AND_PRINTS = """
 import numpy as np
+from pipeline.evaluation.long.child import peak_own_rss_mib
 before_mib = peak_own_rss_mib()
 held = np.ones((64, 2**20), np.uint8)
 print(before_mib, peak_own_rss_mib())
