@@ -8,10 +8,9 @@ it. So after each save the stored masks are compared with the delivered ones, an
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
 from ls_backend.label_studio.api import LabelStudioAPI, LabelStudioError
@@ -20,15 +19,13 @@ from ls_backend.protocol.brush_regions import CHANGED_BY_HAND, brush_digest
 from ls_backend.protocol.label_config import LabelConfig, parse_label_config
 from ls_backend.protocol.payloads import Json
 from ls_backend.protocol.prompts import SENT_KINDS, LabelPrompt, read_prompts
-from ls_backend.protocol.strokes import stands_in
-from ls_backend.sessions.repository import SessionKeeper, SessionRegistry, StoredTask
-from ls_backend.sessions.task_session import TaskSession
+from ls_backend.sessions.repository import AnnotationSession, SessionRepository
 
 logger = logging.getLogger(__name__)
 MAX_WAITING = 64
 
 
-def mended(result: list[Json], session: TaskSession | StoredTask, config: LabelConfig) -> list[Json] | None:
+def repaired_regions(result: list[Json], session: AnnotationSession, config: LabelConfig) -> list[Json] | None:
     """A saved annotation's regions with outdated masks replaced; None where there is nothing to do.
 
     A label is left alone unless its saved prompts are exactly those its masks follow from: otherwise rounds were
@@ -37,7 +34,7 @@ def mended(result: list[Json], session: TaskSession | StoredTask, config: LabelC
     """
     saved = read_prompts(result, config).prompts
     region_ids = {str(region.get("id")) for region in result}
-    labels = session.labels().values()
+    labels = session.labels()
     agreeing = {label for label in labels if _agrees(session.prompts(label), label, saved, region_ids)}
     regions = [_newer(region, session, agreeing) for region in result]
     return regions if regions != result else None
@@ -47,12 +44,12 @@ def _agrees(
     prompts: Collection[LabelPrompt], label: str, saved: Collection[LabelPrompt], region_ids: Collection[str]
 ) -> bool:
     given = {prompt.region_id for prompt in prompts if prompt.kind in SENT_KINDS}
-    drawn_in = {stands_in(prompt) for prompt in prompts if prompt.kind == "scribble"}
+    drawn_in = {prompt.brush_region for prompt in prompts if prompt.kind == "scribble"}
     same = given == {prompt.region_id for prompt in saved if prompt.label == label}
     return bool(prompts) and same and drawn_in <= set(region_ids)
 
 
-def _newer(region: Json, session: TaskSession | StoredTask, labels: set[str]) -> Json:
+def _newer(region: Json, session: AnnotationSession, labels: set[str]) -> Json:
     digest = brush_digest(region)
     mask = session.newer_mask(str(region.get("id")), digest) if digest else None
     if mask is None or mask.label not in labels or region.get("origin") == CHANGED_BY_HAND:
@@ -61,17 +58,16 @@ def _newer(region: Json, session: TaskSession | StoredTask, labels: set[str]) ->
     return {**region, "score": mask.score, "value": {**value, "rle": list(mask.brush_rle)}}
 
 
-class UnseenFrames:
+class AnnotationRepairs:
     """Looks after saved annotations in the background: Label Studio's webhooks must be answered within a second.
 
     A webhook carries no credentials, so only ids are taken from it; the annotation is read with the project's token.
     """
 
-    def __init__(self, sessions: SessionRegistry, keeper: SessionKeeper, connections: Connections) -> None:
+    def __init__(self, sessions: SessionRepository, connections: Connections) -> None:
         self._sessions = sessions
-        self._keeper = keeper
         self._connections = connections
-        self._workers = ThreadPoolExecutor(1, thread_name_prefix="unseen-frames")
+        self._workers = ThreadPoolExecutor(1, thread_name_prefix="annotation-repairs")
         self._waiting = threading.BoundedSemaphore(MAX_WAITING)
 
     def annotation_saved(self, event: Json) -> None:
@@ -92,7 +88,7 @@ class UnseenFrames:
     def _mend(self, project_id: str, task_id: str, annotation_id: int) -> None:
         key = project_id, task_id
         try:
-            if not self._sessions.of_task(key) and not self._keeper.has(key):
+            if not self._sessions.knows(key):
                 return
             connection = self._connections.connection(project_id)
             api = LabelStudioAPI(connection.host_url, connection.token)
@@ -100,11 +96,8 @@ class UnseenFrames:
             if str(annotation.get("task")) != task_id:
                 return
             config = parse_label_config(str(api.project(int(project_id)).get("label_config")))
-            sessions: Iterator[TaskSession | StoredTask] = itertools.chain(
-                self._sessions.of_task(key), self._keeper.stored(key, config)
-            )
-            for session in sessions:
-                regions = mended(list(annotation.get("result") or []), session, config)
+            for session in self._sessions.all_sessions(key, config):
+                regions = repaired_regions(list(annotation.get("result") or []), session, config)
                 if regions is not None:
                     api.update_annotation(annotation_id, regions)
                     logger.info(

@@ -18,32 +18,45 @@ from ls_backend.protocol.regions import brush_rle_to_mask, region_id
 from pipeline.skeleton import longest_paths, thinned
 from pipeline.types import BoolMask
 
-FINEST = 8
-"""So many places of a pixel, side by side, are looked at. Chromium looks at four rows."""
+CHANGED_BY_HAND = "prediction-changed"
+"""The ``origin`` of a region that came from an answer and was changed in the editor since."""
+FILLED_WIDTHS = 1.5
+"""A place wider than this many strokes was filled with strokes side by side."""
+FILLED_SHARE = 0.5
+"""A region is an area if at least this share of its pixels lies in such places."""
+THIN_PCT = 2.5
+"""A part at most this wide, in percent of the image's width, is a stroke; Label Studio's brush makes about 2 %."""
+RIM_PX = 2.0
+"""A drawn stroke is wider than its nominal width by this much, because barely touched pixels count."""
+THIN_LENGTHS = 4.0
+"""A part at least this many times longer than wide is a stroke."""
+SAMPLES_PER_SIDE = 8
+"""A pixel is sampled at 8x8 places at most. Chromium samples four rows."""
 MAX_SAMPLES = 2**26
+"""Fewer samples per pixel are taken where there would be more than this many in all."""
 SHIFT = 4
 """OpenCV draws to 1/16 of a sample."""
 
 
 def stroke_path_px(touch: Touch, size_hw_px: tuple[int, int]) -> NDArray[np.float64]:
-    """The places x, y (N, 2) a stroke passed, in pixels of the frame; they may lie outside."""
+    """The points x, y (N, 2) of a stroke, in pixels of the frame; they may lie outside."""
     height_px, width_px = size_hw_px
     pairs = np.array(touch.points[: len(touch.points) // 2 * 2], np.float64).reshape(-1, 2)
     return pairs * (width_px / PCT, height_px / PCT)
 
 
 def stroke_width_px(touch: Touch, size_hw_px: tuple[int, int]) -> float:
-    """How wide a stroke is, in pixels of the frame."""
+    """The width of a stroke, in pixels of the frame."""
     return touch.width_pct / PCT * size_hw_px[1]
 
 
 def draw_touches(mask: BoolMask, touches: Iterable[Touch]) -> BoolMask:
-    """A mask (H, W) with strokes drawn on top in their order; the mask itself is left as it is.
+    """A copy of a mask (H, W) with strokes drawn on top, in their order.
 
     Label Studio (its ``exportRLE``) draws anti-aliased lines with round ends and keeps every pixel whose alpha is not
-    zero: a brush stroke sets all pixels it touches, an eraser stroke clears those it covers wholly. A stroke that does
-    not move (a click) paints nothing. Measured against Label Studio 1.23 in Chromium: the same but for a few pixels at
-    the rim of slanting strokes.
+    zero: a brush stroke sets all pixels that it touches, an eraser stroke clears those that it covers wholly. A stroke
+    that does not move (a click) paints nothing. Compared with Label Studio 1.23 in Chromium, only a few pixels at the
+    rim of slanting strokes differ.
     """
     drawn, size_hw_px = mask.copy(), (mask.shape[0], mask.shape[1])
     for touch in touches:
@@ -69,13 +82,13 @@ def _draw(mask: BoolMask, path_xy_px: NDArray[np.float64], width_px: float, add:
 
 
 def _samples(path_xy_px: NDArray[np.float64], width_px: float, size_hw_px: tuple[int, int]) -> BoolMask:
-    """Which places of the pixels a stroke covers, (H, rows, W, columns); four rows of eight where memory allows."""
+    """The samples of each pixel that a stroke covers, (H, rows, W, columns); 4 rows of 8 columns if memory allows."""
     height_px, image_width_px = size_hw_px
-    per_px = FINEST
+    per_px = SAMPLES_PER_SIDE
     while per_px > 1 and height_px * image_width_px * per_px**2 > MAX_SAMPLES:
         per_px //= 2
-    # Where there are twice as many rows as Chromium looks at, every other one is moved to where it does.
-    step = 2 if per_px == FINEST else 1
+    # With twice as many rows as Chromium samples, every other row is moved to where Chromium samples it.
+    step = 2 if per_px == SAMPLES_PER_SIDE else 1
     places = path_xy_px * per_px - (0.5, 0.5 * step)
     fixed = np.round(places * 2**SHIFT).astype(np.int32)
     canvas = np.zeros((height_px * per_px, image_width_px * per_px), np.uint8)
@@ -97,22 +110,8 @@ def distance_to_path(places_xy: NDArray[np.float64], path_xy: NDArray[np.float64
     return nearest
 
 
-CHANGED_BY_HAND = "prediction-changed"
-"""The ``origin`` of a region that came from an answer and was changed in the editor since."""
-FILLED_WIDTHS = 1.5
-"""Strokes that fill an area leave places wider than this many strokes."""
-FILLED_SHARE = 0.5
-"""Share of the pixels that must lie in such wide places."""
-THIN_PCT = 2.5
-"""What is at most so wide, in percent of the image's width, is a stroke; Label Studio's brush makes about 2 %."""
-RIM_PX = 2.0
-"""So much wider the rim of a stroke makes it: pixels that are hardly touched count."""
-THIN_LENGTHS = 4.0
-"""What is at least so many times longer than wide is a stroke."""
-
-
 def brush_digest(region: Json) -> bytes | None:
-    """Tells apart the versions of a stored brush region; None for others and damaged ones."""
+    """A hash of what a brush region shows: it differs between saved versions. None for others and damaged ones."""
     value = region.get("value")
     if region.get("type") != "brushlabels" or not isinstance(value, dict):
         return None
@@ -128,9 +127,14 @@ def brush_digest(region: Json) -> bytes | None:
         return None
 
 
+def brush_digests(regions: Iterable[Json]) -> dict[str, bytes]:
+    """The `brush_digest` of all brush regions that have one, by region id."""
+    return {str(region.get("id")): digest for region in regions if (digest := brush_digest(region))}
+
+
 @dataclass(frozen=True)
-class Stored:
-    """A brush region of a draft or an annotation with one label. ``digest`` names its version."""
+class StoredRegion:
+    """A brush region of a draft or an annotation, with one label. ``digest`` is its `brush_digest`."""
 
     region: BrushRegion
     label: str
@@ -153,7 +157,7 @@ class Stored:
 
     @property
     def is_changed_by_hand(self) -> bool:
-        """Whether a person had the last word on a mask of this backend."""
+        """Whether a person changed a mask of this backend after the last answer that replaced it."""
         return self.region.origin == CHANGED_BY_HAND
 
     @cached_property
@@ -168,7 +172,7 @@ class Stored:
 
     @cached_property
     def mask(self) -> BoolMask:
-        """What the annotator sees of it, (H, W).
+        """The pixels (H, W) that the annotator sees: those below the strokes, with the strokes drawn.
 
         Raises:
             ValueError: its run lengths are damaged.
@@ -177,18 +181,18 @@ class Stored:
 
     @cached_property
     def is_thin(self) -> bool:
-        """Whether it is scribbled rather than painted full. Nothing is thin, too."""
+        """Whether it is scribbled rather than painted. An empty region is thin, too."""
         widths_px = [stroke_width_px(t, self.size_hw_px) for t in self.region.value.touches if t.type == "add"]
         return is_thin(self.mask, max(widths_px, default=0.0) if not self.base.any() else None)
 
 
 def is_thin(mask: BoolMask, stroke_width_px: float | None) -> bool:
-    """Whether a region (H, W) is a stroke or several rather than an area.
+    """Whether a region (H, W) consists of strokes rather than areas.
 
-    Where the width of the brush is known, it is an area if half of its pixels lie in places wider than one and a half
-    strokes, as they do after strokes side by side. Where only pixels are known, each connected part is a stroke if it
-    is as narrow as Label Studio's brush or at least four times longer than wide (where it is at least half as wide as
-    at its widest place), and the larger share counts.
+    If the width of the brush is known, the region is an area if half of its pixels lie in places wider than 1.5
+    strokes: the annotator drew strokes side by side. If only pixels are known, each connected part is a stroke if it is
+    as narrow as Label Studio's brush, or at least four times longer than wide. Its length is measured where it is at
+    least half as wide as at its widest place. The region is thin if more than half of its pixels are in such parts.
     """
     area_px = int(np.count_nonzero(mask))
     if not area_px:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SkipValidation,
+    ValidationError,
+    model_validator,
+)
 
 from ls_backend.errors import RequestError
 
 Json: TypeAlias = dict[str, Any]
 MAX_ERRORS_SHOWN = 3
 PCT = 100.0
-"""Label Studio's places and sizes are in percent of the image's; this is all of it."""
+"""Label Studio gives positions and sizes in percent of the image."""
 
 
 def none_to_empty(value: object) -> object:
@@ -103,30 +112,33 @@ class PointOrBoxValue(_Payload):
     rectanglelabels: list[str] = []
 
 
-class HeldMask(_Payload):
-    """A mask in run lengths: how many pixels are not set, then set, and so on, column by column.
+class HandMaskRuns(_Payload):
+    """A hand-made mask as uncompressed run lengths, column by column: how many pixels are not set, then set, and so on.
 
-    ``version`` names what it was made from, ``settles`` the prompts that came before it.
+    ``version`` names the brush regions it was made from, ``replaces`` the prompts that came before it. The latter is
+    stored as ``settles``.
     """
 
     height_px: int = Field(gt=0)
     width_px: int = Field(gt=0)
     counts: list[Annotated[int, Field(ge=0)]]
     version: str = ""
-    settles: list[str] = []
+    replaces: list[str] = Field(
+        default=[], validation_alias=AliasChoices("settles", "replaces"), serialization_alias="settles"
+    )
 
     @model_validator(mode="after")
-    def _fills_the_frame(self) -> HeldMask:
+    def _fills_the_frame(self) -> HandMaskRuns:
         if sum(self.counts) != self.height_px * self.width_px:
             raise ValueError(f"the run lengths have {sum(self.counts)} pixels, not {self.width_px}x{self.height_px}")
         return self
 
 
 class PromptMeta(_Payload):
-    """What this backend wrote into a region: the sign of an echoed prompt, the mask that was painted in it."""
+    """What this backend wrote into a region: the sign of an echoed prompt, or the mask that was painted in it."""
 
     pos: bool | None = None
-    mask: HeldMask | None = None
+    mask: HandMaskRuns | None = None
 
 
 class RegionMeta(_Payload):
@@ -182,23 +194,26 @@ class BrushRegion(_Payload):
 
 
 class ScribbleNote(_Payload):
-    """A scribble as this backend keeps it: ``path`` is x, y, x, y, ... in percent of the image.
+    """A scribble as this backend stores it.
 
-    ``stands_in`` is the brush region it was read from.
+    ``path`` is x, y, x, y, ... in percent of the image, ``width_pct`` in percent of its width. ``brush_region`` is the
+    id of the region that it was read from, stored as ``stands_in``.
     """
 
     label: str
-    stands_in: str
+    brush_region: str = Field(
+        validation_alias=AliasChoices("stands_in", "brush_region"), serialization_alias="stands_in"
+    )
     path: list[float] = Field(min_length=2)
     width_pct: float = Field(gt=0)
     positive: bool
 
 
-class MaskNote(_Payload):
-    """A mask made by hand as this backend keeps it. ``painted`` are the annotator's own regions it was read from."""
+class HandMaskNote(_Payload):
+    """A hand-made mask as this backend stores it. ``painted`` are the annotator's own regions that it was read from."""
 
     label: str
-    mask: HeldMask
+    mask: HandMaskRuns
     painted: list[str] = []
 
 

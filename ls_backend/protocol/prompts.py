@@ -1,28 +1,29 @@
 """Label Studio's smart clicks and boxes → the pipeline's prompts, and back again as echoes.
 
-Label Studio deletes a prompt after each round unless it is echoed, and sends back echoed prompts of one type and one
-label. So the regions are kept as they came (``raw``), and what they mean is read from them once. Scribbles and masks
-made by hand (`strokes`) are kept in the same form; their ``raw`` is a note of this backend, which Label Studio never
-sees: `read_prompt` reads both.
+Label Studio deletes a prompt after each round unless the answer contains it (an echo). A request holds all prompts of
+one type and one label. So each region is kept as it came, and read once. Scribbles and hand-made masks, which
+`ls_backend.protocol.strokes` finds in drafts and annotations, are prompts of the same type. They are stored as notes of
+this backend, which Label Studio never sees.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 import numpy as np
 
 from ls_backend.errors import PromptError, RequestError
 from ls_backend.protocol.label_config import NEGATIVE_CONTROL, LabelConfig
-from ls_backend.protocol.payloads import PCT, HeldMask, Json, MaskNote, PromptRegion, ScribbleNote, parse
+from ls_backend.protocol.payloads import PCT, HandMaskNote, HandMaskRuns, Json, PromptRegion, ScribbleNote, parse
 from ls_backend.protocol.regions import CERTAIN
 from pipeline.types import BoolMask, BoxPrompt, MaskPrompt, PointPrompt, Prompt, RunLengthMask, ScribblePrompt
 
 PromptKind: TypeAlias = Literal["point", "box", "scribble", "mask"]
 SENT_KINDS: tuple[PromptKind, ...] = ("point", "box")
-"""Kinds that come with requests and have to be echoed. The others stand in drafts and annotations only."""
+"""Kinds that come with requests and have to be echoed. The others are found in drafts and annotations only."""
 HAND_KINDS: tuple[PromptKind, ...] = ("scribble", "mask")
 KIND_OF_TYPE: dict[str, PromptKind] = {"keypointlabels": "point", "rectanglelabels": "box"}
 SCRIBBLE_NOTE, MASK_NOTE = "ivos-scribble", "ivos-mask"
@@ -30,9 +31,16 @@ SCRIBBLE_NOTE, MASK_NOTE = "ivos-scribble", "ivos-mask"
 
 @dataclass(frozen=True)
 class LabelPrompt:
-    """One prompt, read. Coordinates are still percent of the image, the form that outlives a session.
+    """One prompt in the form that sessions keep and store. Coordinates are percent of the image.
 
-    ``region_id`` is the id of its region; scribbles and masks, which may share regions, have ids made of theirs.
+    Attributes:
+        region_id: the id of its region. Several scribbles and masks may share a region: their ids are made of its id.
+        kind: point, box, scribble or mask.
+        label: the object's label.
+        frame_index: the 0-based frame.
+        positive: whether it adds to the object or takes away from it.
+        content: its coordinates or its mask.
+        sent: the region as Label Studio sent it; None for scribbles and masks.
     """
 
     region_id: str
@@ -40,35 +48,60 @@ class LabelPrompt:
     label: str
     frame_index: int
     positive: bool
-    region: PromptRegion | ScribbleNote | MaskNote
-    raw: Json
+    content: PromptRegion | ScribbleNote | HandMaskNote
+    sent: Json | None = None
 
     @property
     def is_echoed(self) -> bool:
         """Whether the region carries this backend's mark: the answer that echoed it reached the annotator's editor."""
-        return isinstance(self.region, PromptRegion) and self.region.meta.prompt.pos is not None
+        return isinstance(self.content, PromptRegion) and self.content.meta.prompt.pos is not None
 
     @property
-    def held_mask(self) -> HeldMask | None:
+    def hand_mask(self) -> HandMaskRuns | None:
         """The mask of a prompt of the kind ``mask``."""
-        return self.region.mask if isinstance(self.region, MaskNote) else None
+        return self.content.mask if isinstance(self.content, HandMaskNote) else None
+
+    @property
+    def painted_ids(self) -> tuple[str, ...]:
+        """Ids of the annotator's own regions that a hand-made mask was painted in; empty for other prompts."""
+        return tuple(self.content.painted) if isinstance(self.content, HandMaskNote) else ()
+
+    @property
+    def brush_region(self) -> str:
+        """The id of the brush region that a scribble was read from; empty for other prompts."""
+        return self.content.brush_region if isinstance(self.content, ScribbleNote) else ""
+
+    @cached_property
+    def stored_form(self) -> Json:
+        """The JSON that `read_prompt` reads: the region as it was sent, or this backend's note of what was drawn."""
+        if self.sent is not None:
+            return self.sent
+        note_type = SCRIBBLE_NOTE if self.kind == "scribble" else MASK_NOTE
+        value = self.content.model_dump(by_alias=True)
+        return {"id": self.region_id, "type": note_type, "item_index": self.frame_index, "value": value}
 
     def echo(self) -> Json:
-        """The region as it came, with a score, and its sign in ``meta``: ``is_positive`` is lost on the way back."""
-        meta = dict(self.raw.get("meta") or {})
+        """The region as it came, with a score, and its sign in ``meta``: ``is_positive`` is lost on the way back.
+
+        Raises:
+            ValueError: the prompt was not sent by Label Studio.
+        """
+        if self.sent is None:
+            raise ValueError(f"the {self.kind} {self.region_id!r} was drawn, not sent: there is no region to echo")
+        meta = dict(self.sent.get("meta") or {})
         meta["prompt"] = {"pos": self.positive}
-        return {**self.raw, "score": CERTAIN, "meta": meta}
+        return {**self.sent, "score": CERTAIN, "meta": meta}
 
 
 def in_order(prompts: Sequence[LabelPrompt]) -> tuple[LabelPrompt, ...]:
-    """Prompts of one label as the pipeline needs them: a mask after the prompts it settles, before all others."""
-    settled = {known for prompt in prompts if prompt.held_mask for known in prompt.held_mask.settles}
-    rank = [0 if prompt.region_id in settled else 1 if prompt.held_mask else 2 for prompt in prompts]
+    """Prompts of one label as the pipeline needs them: a mask after the prompts it replaces, before all others."""
+    replaced = {earlier for prompt in prompts if prompt.hand_mask for earlier in prompt.hand_mask.replaces}
+    rank = [0 if prompt.region_id in replaced else 1 if prompt.hand_mask else 2 for prompt in prompts]
     return tuple(prompts[position] for position in sorted(range(len(prompts)), key=lambda i: (rank[i], i)))
 
 
 def is_prompt(raw: Json, config: LabelConfig) -> bool:
-    """Whether a region of a task comes from one of the project's smart point or box controls.
+    """Whether a region comes from one of the project's smart point or box controls, or is a stored note.
 
     Masks of "keep label selected" arrive as ``keypointlabels`` with an ``rle`` in their value: those are no prompts.
     """
@@ -87,7 +120,7 @@ def read_prompt(raw: Json, config: LabelConfig) -> LabelPrompt:
         RequestError: fields are missing or have the wrong type.
     """
     if raw.get("type") in (SCRIBBLE_NOTE, MASK_NOTE):
-        return read_note(raw)
+        return _read_note(raw)
     region = parse(PromptRegion, raw, f"the region {raw.get('id')!r}")
     kind = KIND_OF_TYPE[region.type]
     labels = region.value.keypointlabels if kind == "point" else region.value.rectanglelabels
@@ -102,19 +135,14 @@ def read_prompt(raw: Json, config: LabelConfig) -> LabelPrompt:
     return LabelPrompt(region.id, kind, labels[0], region.item_index, positive, region, raw)
 
 
-def read_note(raw: Json) -> LabelPrompt:
-    """Read a scribble or a mask as this backend noted it.
-
-    Raises:
-        RequestError: fields are missing or have the wrong type.
-    """
+def _read_note(raw: Json) -> LabelPrompt:
     key, frame_index = str(raw.get("id")), int(raw.get("item_index", 0))
     if raw["type"] == SCRIBBLE_NOTE:
         scribble = parse(ScribbleNote, raw.get("value"), f"the scribble {key!r}")
         positive = scribble.positive
-        return LabelPrompt(key, "scribble", scribble.label, frame_index, positive, scribble, raw)
-    note = parse(MaskNote, raw.get("value"), f"the mask {key!r}")
-    return LabelPrompt(key, "mask", note.label, frame_index, True, note, raw)
+        return LabelPrompt(key, "scribble", scribble.label, frame_index, positive, scribble)
+    note = parse(HandMaskNote, raw.get("value"), f"the mask {key!r}")
+    return LabelPrompt(key, "mask", note.label, frame_index, True, note)
 
 
 def _is_positive(region: PromptRegion) -> bool:
@@ -132,7 +160,7 @@ class ReadPrompts:
 
 
 def read_prompts(regions: Iterable[Json], config: LabelConfig) -> ReadPrompts:
-    """Read all prompt regions among ``regions``; where an id stands twice, the last one counts."""
+    """Read all prompt regions among ``regions``. Of two with the same id the last one counts."""
     prompts: dict[str, LabelPrompt] = {}
     problems: list[str] = []
     for raw in regions:
@@ -158,12 +186,12 @@ def to_pipeline(prompt: LabelPrompt, object_id: int, size_hw_px: tuple[int, int]
             f"the {prompt.kind} {prompt.region_id!r} is on frame {prompt.frame_index}, but the task has "
             f"{n_frames} frames (0 to {n_frames - 1})"
         )
-    if isinstance(prompt.region, ScribbleNote):
-        return _to_scribble(prompt, prompt.region, object_id, size_hw_px)
-    if isinstance(prompt.region, MaskNote):
-        return _to_mask(prompt, prompt.region.mask, object_id, size_hw_px)
+    if isinstance(prompt.content, ScribbleNote):
+        return _to_scribble(prompt, prompt.content, object_id, size_hw_px)
+    if isinstance(prompt.content, HandMaskNote):
+        return _to_mask(prompt, prompt.content.mask, object_id, size_hw_px)
     to_kind = _to_point if prompt.kind == "point" else _to_box
-    return to_kind(prompt, prompt.region, object_id, size_hw_px)
+    return to_kind(prompt, prompt.content, object_id, size_hw_px)
 
 
 def _to_scribble(
@@ -177,25 +205,27 @@ def _to_scribble(
     return ScribblePrompt(object_id, prompt.frame_index, path, note.width_pct / PCT * width_px, prompt.positive)
 
 
-def _to_mask(prompt: LabelPrompt, mask: HeldMask, object_id: int, size_hw_px: tuple[int, int]) -> MaskPrompt:
+def _to_mask(prompt: LabelPrompt, mask: HandMaskRuns, object_id: int, size_hw_px: tuple[int, int]) -> MaskPrompt:
     if (mask.height_px, mask.width_px) != size_hw_px:
         raise PromptError(
             f"the mask {prompt.region_id!r} painted on frame {prompt.frame_index} is {mask.width_px}x{mask.height_px} "
             f"px, but the video is {size_hw_px[1]}x{size_hw_px[0]} px"
         )
-    return MaskPrompt(object_id, prompt.frame_index, held_run_lengths(mask))
+    return MaskPrompt(object_id, prompt.frame_index, from_runs(mask))
 
 
-def hold_mask(mask: BoolMask, *, version: str, settles: list[str]) -> HeldMask:
-    """A mask (H, W) in the form that is kept."""
+def to_runs(mask: BoolMask, *, version: str, replaces: list[str]) -> HandMaskRuns:
+    """A hand-made mask (H, W) in the form that is stored."""
     flat = np.concatenate([[False], mask.ravel(order="F")])
     starts = np.concatenate([[0], np.flatnonzero(np.diff(flat)), [mask.size]])
     counts = np.diff(starts).tolist()
-    return HeldMask(height_px=mask.shape[0], width_px=mask.shape[1], counts=counts, version=version, settles=settles)
+    return HandMaskRuns(
+        height_px=mask.shape[0], width_px=mask.shape[1], counts=counts, version=version, replaces=replaces
+    )
 
 
-def held_run_lengths(mask: HeldMask) -> RunLengthMask:
-    """The mask as the pipeline has it."""
+def from_runs(mask: HandMaskRuns) -> RunLengthMask:
+    """A hand-made mask in the form the pipeline takes."""
     values = np.repeat(np.arange(len(mask.counts)) % 2 == 1, mask.counts)
     return RunLengthMask.encode(values.reshape((mask.height_px, mask.width_px), order="F"))
 

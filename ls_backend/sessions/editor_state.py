@@ -1,4 +1,4 @@
-"""What the annotator's editor has: which masks and prompts reached it, inferred from what it sends and saves."""
+"""What the annotator's editor holds: the masks and prompts that reached it, inferred from what it sends and saves."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import math
 import time
 from collections.abc import Collection, Iterable, Mapping
 
-from ls_backend.protocol.prompts import SENT_KINDS, LabelPrompt, ReadPrompts
-from ls_backend.protocol.request_context import Evidence
+from ls_backend.protocol.prompts import SENT_KINDS, LabelPrompt
+from ls_backend.protocol.request_context import RequestContext
 from ls_backend.store.records import EditorCopy, EditorRecord
 
 SAME_EDITOR_S = 3600.0
-"""A request that shows nothing of earlier rounds still comes from the editor that was answered so long ago.
+"""A request that shows no earlier prompt is taken to come from the editor that was answered less than this ago.
 
-It cannot be told by the draft: Label Studio saves none while the annotator pages to another frame within five seconds
-of every round. Who starts a new annotation of a task that somebody prompted within this time continues their prompts.
+The draft cannot tell: Label Studio saves none while the annotator pages to another frame within five seconds of every
+round. So whoever starts a new annotation of a task within this time after somebody else continues the other's prompts.
 """
 
 SCORE_STEP = 0.05
-"""A mask whose confidence moved by so much is sent again, although it is the same: the annotator goes by the scores."""
+"""An unchanged mask is sent again if its confidence changed by this much: the annotator decides by the scores."""
 
 
 class EditorState:
-    """The editor of one annotation, as far as it is known. Region ids are those of masks and of prompts.
+    """The editor of one annotation, as far as it is known. Regions are masks and prompts, by id.
 
     Rounds are counted from 1. Not thread-safe: its session locks.
     """
@@ -38,7 +38,7 @@ class EditorState:
 
     @classmethod
     def resumed(cls, record: EditorRecord) -> EditorState:
-        """Go on where an earlier process stopped."""
+        """Continue where an earlier process stopped."""
         state = cls()
         state._echoed = dict(record.echoed)
         state._answered_in = dict(record.answered_in)
@@ -51,10 +51,11 @@ class EditorState:
         return state
 
     def record(self, newest: Collection[str]) -> EditorRecord:
-        """What a later process has to know.
+        """The state for the store.
 
         Args:
-            newest: the masks whose newest version is the one that the editor's presence is noted of.
+            newest: the masks whose newest version is in the same record. Only of these it is stored that the editor
+                has them.
         """
         answered_at_s = 0.0
         if math.isfinite(self._answered_at_s):
@@ -73,7 +74,7 @@ class EditorState:
         return mask_id in self._present
 
     def shows_score(self, mask_id: str, score: float) -> bool:
-        """Whether the editor shows about this confidence at a mask. What came before a restart counts as shown."""
+        """Whether the editor shows about this confidence at a mask. After a restart it counts as shown."""
         return abs(self._scores.get(mask_id, score) - score) < SCORE_STEP
 
     def note_scores(self, scores: Mapping[str, float]) -> None:
@@ -81,10 +82,10 @@ class EditorState:
         self._scores.update(scores)
 
     def forget(self, mask_ids: Iterable[str]) -> None:
-        """Masks that changed, or that the editor may have lost: they have to be sent again."""
+        """Send these masks again: they changed, or the editor may have lost them."""
         self._present.difference_update(mask_ids)
 
-    def hold(self, mask_id: str) -> None:
+    def note_made_there(self, mask_id: str) -> None:
         """The editor has this mask, because the annotator made it there."""
         self._present.add(mask_id)
 
@@ -104,19 +105,20 @@ class EditorState:
                 self._answered_in.setdefault(prompt_id, round_number)
         self._answered_at_s = time.monotonic()
 
-    def note_saved(self, evidence: Evidence, round_number: int) -> None:
-        """A request shows what draft or annotation hold, before round ``round_number`` is answered.
+    def note_saved(self, saved_masks: Mapping[str, bytes], round_number: int) -> None:
+        """A request shows the digests of saved masks, before round ``round_number`` is answered.
 
-        A saved version that was replaced since is what a reloaded page shows, so the newer one is sent again.
+        A reloaded page shows the saved versions. So where a newer version was delivered since, it is sent again.
         """
-        self.forget(mask_id for mask_id, digest in evidence.saved_masks.items() if self.is_outdated(mask_id, digest))
-        for mask_id, digest in evidence.saved_masks.items():
+        self.forget(mask_id for mask_id, digest in saved_masks.items() if self.is_outdated(mask_id, digest))
+        for mask_id, digest in saved_masks.items():
             self._saved_in.setdefault(mask_id, {}).setdefault(digest, round_number)
 
     def is_outdated(self, mask_id: str, digest: bytes) -> bool:
-        """Whether a stored mask is a version that was saved before the newest one was delivered.
+        """Whether a saved version of a mask is older than the newest one that was delivered.
 
-        What the annotator painted since, and Label Studio's own coding of the newest mask, were saved later.
+        It is not if the annotator painted it since, or if it is Label Studio's own coding of the newest mask: those
+        were saved later.
         """
         saved_in = self._saved_in.get(mask_id, {}).get(digest, math.inf)
         return saved_in <= self._delivered_in.get(mask_id, 0)
@@ -125,51 +127,46 @@ class EditorState:
         """Whether any of these prompts was echoed into this editor."""
         return not self._answered_in.keys().isdisjoint(prompt_ids)
 
-    def belongs_to(self, evidence: Evidence) -> bool:
+    def has_sent(self, context: RequestContext) -> bool:
         """Whether a request comes from this editor: it shows prompts echoed into it, or none while it is in use."""
-        return self.knows(evidence.prompt_ids) if evidence.prompt_ids else self._answered_lately()
-
-    def _answered_lately(self) -> bool:
+        if context.earlier_ids:
+            return self.knows(context.earlier_ids)
         return time.monotonic() - self._answered_at_s < SAME_EDITOR_S
 
-    def is_gone(self, region_ids: Collection[str], evidence: Evidence) -> bool:
-        """Whether the annotator deleted or undid regions, where draft or annotation prove it.
+    def is_gone(self, region_ids: Collection[str], saved_ids: Collection[str]) -> bool:
+        """Whether the regions saved in draft or annotation prove that the annotator deleted or undid some regions.
 
-        Those are late, so a region that is missing there may only be too new. But a document that holds a prompt of a
-        later round was saved after it: there the region is gone.
+        A document is saved late, so a region that is missing there may be too new. But if the document has a prompt of
+        a later round, it was saved after that round: the missing region is gone.
         """
-        if not evidence.saved_ids.isdisjoint(region_ids):
+        if not frozenset(saved_ids).isdisjoint(region_ids):
             return False
-        saved_in = max((self._answered_in.get(region, 0) for region in evidence.saved_ids), default=0)
+        saved_in = max((self._answered_in.get(region, 0) for region in saved_ids), default=0)
         answered_in = [self._answered_in[region] for region in region_ids if region in self._answered_in]
         return bool(answered_in) and max(answered_in) < saved_in
 
-    def lost_since(
-        self, label: str, prompts: Collection[LabelPrompt], context: ReadPrompts, evidence: Evidence
-    ) -> float | None:
-        """From which round on the asking editor may lack masks; None if it certainly has those of a label.
+    def lost_since(self, label: str, prompts: Collection[LabelPrompt], context: RequestContext) -> float | None:
+        """The first round whose masks the editor that sent a request may lack; None if it has those of a label.
 
-        It has them if every prompt of the label's last answered round is in this request with the mark of its echo or,
-        being of the kind that is not sent, is saved. Otherwise (page reloaded without saving, prompt deleted, answer
-        overtaken, another annotator) all frames of the label have to be sent again. Where the missing prompts are the
-        newest, their round may have been undone, and with it what it did to other labels.
+        It has them if every prompt of the label's last answered round is in the request with the mark of its echo or,
+        if it is of a kind that this request does not send, is saved. Otherwise (page reloaded without saving, prompt
+        deleted, answer overtaken, another annotator) all frames of the label have to be sent again. If the missing
+        prompts are the newest, their round may have been undone, and with it what it did to other labels.
 
         Args:
             label: the label.
             prompts: its prompts now.
-            context: the request's prompts.
-            evidence: what is known of draft and annotation.
+            context: the request.
 
         Returns:
             None, or the first round whose masks of other labels may be missing; infinity for none of them.
         """
         echoed = self._echoed.get(label, frozenset())
-        marked = {prompt.region_id for prompt in context.prompts if prompt.is_echoed}
         sent_kinds = {prompt.kind for prompt in context.prompts if prompt.label == label}
         unsent = {prompt.region_id for prompt in prompts if prompt.kind not in sent_kinds}
-        missing = echoed - marked - (unsent & evidence.saved_ids)
+        missing = echoed - context.echoed_ids - (unsent & context.saved_ids)
         if echoed and not missing:
             return None
         since = min((self._answered_in[prompt_id] for prompt_id in missing), default=math.inf)
-        is_newest = all(self._answered_in.get(prompt_id, 0) <= since for prompt_id in marked)
+        is_newest = all(self._answered_in.get(prompt_id, 0) <= since for prompt_id in context.echoed_ids)
         return since if is_newest else math.inf

@@ -1,4 +1,4 @@
-"""Rounds in the background: a request waits for its round as long as its budget lasts, then the round goes on alone."""
+"""Rounds in the background. A request waits for its round until its time is up; then the round continues without it."""
 
 from __future__ import annotations
 
@@ -6,27 +6,31 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
+from ls_backend.protocol.prompts import LabelPrompt
+from ls_backend.protocol.regions import LabelMask
 from ls_backend.store.records import RoundRecord, SessionRecord
 from pipeline.types import FrameResult
 
 logger = logging.getLogger(__name__)
+MAX_ROUNDS = 200
+"""The log of a session keeps this many rounds."""
 
 
-def _unwatched() -> None:
-    """Nobody follows the round."""
+def _no_listener() -> None:
+    """Nobody is told of the round's progress."""
 
 
 class RoundJob:
-    """One round running in a thread of its own. Its masks land in the pipeline session, not here.
+    """One round in a thread of its own. Its masks are kept by the pipeline's session, not here.
 
     Args:
         name: names the thread and the log lines.
         run: starts the round; it must stop soon after the given ``cancelled`` returns True.
         slots: how many rounds may compute at the same time in this process.
-        on_progress: is called after each mask, and when the round has ended.
+        on_progress: called after each mask, and when the round has ended.
     """
 
     def __init__(
@@ -34,7 +38,7 @@ class RoundJob:
         name: str,
         run: Callable[[Callable[[], bool]], Iterator[FrameResult]],
         slots: threading.Semaphore,
-        on_progress: Callable[[], None] = _unwatched,
+        on_progress: Callable[[], None] = _no_listener,
     ) -> None:
         self._run = run
         self._on_progress = on_progress
@@ -90,14 +94,41 @@ class RoundJob:
             self._on_progress()
 
 
-MAX_ROUNDS = 200
+@dataclass(frozen=True)
+class RoundAnswer:
+    """What a request is answered with.
+
+    Attributes:
+        masks: those that differ from what the editor has.
+        emptied: painted regions to send back without their pixels, by id, each with the mask painted in it. Later
+            prompts, or other objects, changed that mask.
+        problems: one sentence for each prompt and each frame that cannot be used.
+        is_complete: False if the round still runs; its masks come with the next answer.
+    """
+
+    masks: tuple[LabelMask, ...] = ()
+    emptied: Mapping[str, LabelPrompt] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    is_complete: bool = True
 
 
-class RoundsDone:
-    """Rounds are counted from 1, on across restarts. Not thread-safe: its session locks.
+@dataclass(frozen=True)
+class Round:
+    """A round that was started for a request. ``problems`` has one sentence for each prompt that it leaves out."""
+
+    number: int
+    job: RoundJob
+    labels: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+class RoundLog:
+    """The rounds of one session: their numbers, from 1 and across restarts, and what is remembered of the latest ones.
+
+    Not thread-safe: its session locks.
 
     Args:
-        record: the session that is gone on with; None begins anew.
+        record: the session that is continued; None for a new one.
     """
 
     def __init__(self, record: SessionRecord | None = None) -> None:
@@ -107,7 +138,7 @@ class RoundsDone:
         self._rounds.extend((earlier, None) for earlier in (record.rounds if record is not None else ()))
 
     def begin(self, number: int, job: RoundJob, object_ids: Iterable[int], prompt_ids: Iterable[str]) -> None:
-        """A round begins; how far it came is asked of its job."""
+        """Note a round that begins; its job knows how far it has come."""
         self.newest = number
         self._rounds.append((RoundRecord(number, time.time(), tuple(object_ids), tuple(prompt_ids)), job))
 

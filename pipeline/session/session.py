@@ -176,7 +176,8 @@ class Session:
         Args:
             prompts: the complete current set of prompts of every object in ``object_ids``.
             object_ids: the objects whose prompts these are; other objects keep theirs.
-            cancelled: called between frames; when true the round stops, and a later round does the rest.
+            cancelled: called between frames; when true the round stops, and a later round does the rest. It is called
+                before the prompts are set, too: a round that is cancelled by then changes nothing.
 
         Raises:
             ValueError: a prompt is outside the clip or the image, or of an object not in ``object_ids``.
@@ -197,6 +198,9 @@ class Session:
             if cancelled():
                 return
         try:
+            # A round that was cancelled before it began sets nothing: a newer round's prompts may be set already.
+            if cancelled():
+                return
             # All prompts are set before the first result is yielded: a caller that stops early has still given them.
             yield from self._set_prompts(prompts, object_ids)
             yield from self._propagation.run(cancelled)

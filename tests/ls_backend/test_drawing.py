@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ls_backend.label_studio.annotation_repairs import mended
+from ls_backend.label_studio.annotation_repairs import repaired_regions
 from ls_backend.protocol.label_config import parse_label_config
 from ls_backend.protocol.payloads import SetupRequest
 from ls_backend.service import PredictionService
@@ -39,7 +39,7 @@ Json = dict[str, Any]
 
 
 def session_of(editor: Editor) -> TaskSession:
-    return editor.service._sessions.of_task(("5", str(editor.task_id)))[0]
+    return editor.service._sessions.open_sessions(("5", str(editor.task_id)))[0]
 
 
 def pipeline_prompts(editor: Editor, label: str = "obj1") -> list[Any]:
@@ -243,19 +243,19 @@ def test_what_was_made_by_hand_is_never_put_back(editor: Editor, clip: SampleCli
     mask_id = correct_by_hand(editor, 3, ERASED)
     editor.annotation, editor.draft = copy.deepcopy(list(editor.regions.values())), []
     editor.prompt(click_on(clip, 5, 1, "obj1", "p1"))
-    assert mended(list(editor.regions.values()), session_of(editor), LABELS) is None
+    assert repaired_regions(list(editor.regions.values()), session_of(editor), LABELS) is None
     # Only what an answer replaced is: the region that was loaded with strokes and answered since.
     editor.prompt(click_on(clip, 3, 1, "obj1", "p2"))
     loaded = next(region for region in editor.annotation if region["id"] == mask_id)
     saved = [
         {**loaded, "origin": "prediction"} if region["id"] == mask_id else region for region in editor.regions.values()
     ]
-    regions = mended(saved, session_of(editor), LABELS)
+    regions = repaired_regions(saved, session_of(editor), LABELS)
     assert regions is not None
     (repaired,) = (region for region in regions if region["id"] == mask_id)
     assert repaired["value"] == editor.regions[mask_id]["value"], "without the strokes that were replaced"
     by_hand = [{**region, "origin": "prediction-changed"} if region["id"] == mask_id else region for region in saved]
-    assert mended(by_hand, session_of(editor), LABELS) is None
+    assert repaired_regions(by_hand, session_of(editor), LABELS) is None
 
 
 def test_masks_of_an_object_of_strokes_alone_are_put_back_too(editor: Editor, clip: SampleClip) -> None:
@@ -271,7 +271,7 @@ def test_masks_of_an_object_of_strokes_alone_are_put_back_too(editor: Editor, cl
     changed = [i for i in old if i.startswith("obj_2") and old[i]["value"] != editor.regions[i]["value"]]
     assert changed
     saved = [old[i] if i in changed else region for i, region in editor.regions.items()]
-    regions = mended(saved, session_of(editor), LABELS)
+    regions = repaired_regions(saved, session_of(editor), LABELS)
     assert regions is not None
     in_editor = editor.regions.values()
     assert [region["value"] for region in regions] == [region["value"] for region in in_editor]

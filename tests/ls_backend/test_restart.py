@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from ls_backend.cli.main import app
-from ls_backend.label_studio.annotation_repairs import mended
+from ls_backend.label_studio.annotation_repairs import repaired_regions
 from ls_backend.protocol.label_config import parse_label_config
 from ls_backend.protocol.payloads import SetupRequest
 from ls_backend.service import PredictionService
@@ -69,7 +69,7 @@ class Backend:
 
     def restart(self, *editors: Editor, **changes: Any) -> None:
         """Kill the backend of these editors some moments after its last answer, and start it again."""
-        assert editors[0].service._keeper.flush()
+        assert editors[0].service._sessions.flush()
         silence(editors[0])
         service = self.start(**changes)
         for editor in editors:
@@ -78,7 +78,7 @@ class Backend:
 
 def silence(editor: Editor) -> None:
     """From here on nothing of what the backend does is stored: it is as good as killed."""
-    saver = editor.service._keeper._saver
+    saver = editor.service._sessions._saver
     with saver._changes:
         saver._is_closed = True
         saver._changes.notify_all()
@@ -111,12 +111,12 @@ def in_file(settings: Settings, media: MediaServer, clip: SampleClip) -> Iterato
 
 
 def session_of(editor: Editor) -> TaskSession:
-    return editor.service._sessions.of_task(("5", str(editor.task_id)))[0]
+    return editor.service._sessions.open_sessions(("5", str(editor.task_id)))[0]
 
 
 def n_segmented(editor: Editor) -> int:
     """How many masks the latest round made."""
-    return session_of(editor)._rounds.records()[-1].n_masks
+    return session_of(editor)._log.records()[-1].n_masks
 
 
 def test_the_same_prompts_again_segment_and_send_nothing(backend: Backend, clip: SampleClip) -> None:
@@ -164,7 +164,7 @@ def test_what_is_known_is_answered_from_the_store(backend: Backend, clip: Sample
     assert sorted(masks(before["result"], "obj1")) == ALL_FRAMES
     backend.restart(editor)
     assert editor.service.predict(editor.request(None)) == [before]
-    assert editor.service._sessions.of_task(("5", "7")) == (), "looking opens no session"
+    assert editor.service._sessions.open_sessions(("5", "7")) == (), "looking opens no session"
 
 
 def test_the_sessions_of_two_annotators_both_come_back(
@@ -183,7 +183,7 @@ def test_the_sessions_of_two_annotators_both_come_back(
     one.prompt(one.regions["b1"])
     assert n_segmented(one) == 0
     assert prompt_ids(one) == {"b1"}
-    assert len(one.service._sessions.of_task(("5", "7"))) == 2
+    assert len(one.service._sessions.open_sessions(("5", "7"))) == 2
 
 
 def test_a_session_that_had_to_make_room_comes_back(in_file: Backend, clip: SampleClip) -> None:
@@ -192,7 +192,7 @@ def test_a_session_that_had_to_make_room_comes_back(in_file: Backend, clip: Samp
     editor.save()
     for task_id in (8, 9):
         Editor(editor.service, in_file.urls, task_id).prompt(box_around(clip, 0, 1, "obj1"))
-    assert editor.service._sessions.of_task(("5", "7")) == ()
+    assert editor.service._sessions.open_sessions(("5", "7")) == ()
     again = editor.prompt(editor.regions["b1"])
     assert n_segmented(editor) == 0
     assert masks(again["result"], "obj1") == {}
@@ -202,7 +202,7 @@ def test_an_answer_that_was_not_stored_any_more_loses_nothing(in_file: Backend, 
     """The second round was answered, but the process was killed before it was stored."""
     editor = in_file.editor()
     editor.prompt(box_around(clip, 0, 1, "obj1"))
-    assert editor.service._keeper.flush()
+    assert editor.service._sessions.flush()
     silence(editor)
     editor.prompt(box_around(clip, 4, 1, "obj1", "b2"))
     editor.save()
@@ -231,8 +231,8 @@ def test_masks_made_since_the_answer_are_sent_after_a_restart(in_file: Backend, 
     editor = in_file.editor(response_budget_s=0.001)
     early = editor.prompt(box_around(clip, 0, 1, "obj1"))
     session = session_of(editor)
-    assert session._job is not None
-    assert session._job.wait(30)
+    assert session._round is not None
+    assert session._round.job.wait(30)
     in_file.restart(editor)
     late = editor.prompt(editor.regions["b1"])
     assert n_segmented(editor) == 0, "the masks were in the store"
@@ -350,8 +350,8 @@ def test_masks_that_label_studio_dropped_are_put_back_after_a_restart(in_file: B
     saved = [loaded.get(region_id, region) for region_id, region in editor.regions.items()]
     in_file.restart(editor)
     config = parse_label_config(CONFIG)
-    (stored,) = editor.service._keeper.stored(("5", "7"), config)
-    regions = mended(saved, stored, config)
+    (stored,) = editor.service._sessions.all_sessions(("5", "7"), config)
+    regions = repaired_regions(saved, stored, config)
     assert regions is not None
     assert masks(regions, "obj1").keys() == masks(saved, "obj1").keys()
     for index, mask in masks(list(editor.regions.values()), "obj1").items():
@@ -364,7 +364,7 @@ def test_a_store_that_fails_is_tried_again(
     monkeypatch.setattr(session_saver, "RETRY_S", 0.05)
     caplog.set_level(logging.INFO)
     editor = in_file.editor()
-    store, write = editor.service._keeper._store, editor.service._keeper._store.write
+    store, write = editor.service._sessions._store, editor.service._sessions._store.write
     failures = iter([StoreError("disk full"), StoreError("disk full")])
 
     def failing(*words: Any) -> int:
@@ -376,7 +376,7 @@ def test_a_store_that_fails_is_tried_again(
     monkeypatch.setattr(store, "write", failing)
     editor.prompt(box_around(clip, 0, 1, "obj1"))
     editor.save()
-    saver = editor.service._keeper._saver
+    saver = editor.service._sessions._saver
     with saver._changes:
         assert saver._changes.wait_for(lambda: saver._n_written >= saver._n_changes and not saver._failed_at_s, 10)
     assert caplog.text.count("sessions cannot be stored") == 1
@@ -389,8 +389,8 @@ def test_a_store_that_fails_is_tried_again(
 def test_a_session_whose_rows_had_to_go_is_stored_whole_again(in_file: Backend, clip: SampleClip) -> None:
     editor = in_file.editor()
     editor.prompt(box_around(clip, 0, 1, "obj1"))
-    assert editor.service._keeper.flush()
-    store = editor.service._keeper._store
+    assert editor.service._sessions.flush()
+    store = editor.service._sessions._store
     (summary,) = store.summaries("5", "7")
     with store.database.transaction() as connection:
         connection.exec_driver_sql(f"DELETE FROM ivos_sessions WHERE id = {summary.session_id}")

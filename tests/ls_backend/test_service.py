@@ -110,7 +110,7 @@ def editor(service: PredictionService, media: MediaServer, clip: SampleClip) -> 
 
 def prompt_ids(editor: Editor, label: str = "obj1") -> set[str]:
     """Ids of the prompts the task's latest session holds for a label."""
-    session = editor.service._sessions.of_task(("5", str(editor.task_id)))[0]
+    session = editor.service._sessions.open_sessions(("5", str(editor.task_id)))[0]
     return {prompt.region_id for prompt in session.prompts(label)}
 
 
@@ -332,7 +332,7 @@ def test_budget_spent_the_rest_comes_with_the_next_answer(
     early = editor.prompt(box_around(clip, 0, 1, "obj1"))
     assert len(masks(early["result"], "obj1")) < N_FRAMES
     assert "b1" in editor.regions, "the prompt is kept although its masks are not there yet"
-    (session,) = hurried._sessions.of_task(("5", "7"))
+    (session,) = hurried._sessions.open_sessions(("5", "7"))
     deadline = time.monotonic() + 30
     while session.is_busy and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ls_backend.label_studio.annotation_repairs import mended
+from ls_backend.label_studio.annotation_repairs import repaired_regions
 from ls_backend.protocol.label_config import parse_label_config
 from ls_backend.protocol.regions import mask_to_brush_rle
 from ls_backend.sessions.task_session import TaskSession
@@ -34,7 +34,7 @@ class Reopened:
 
     @property
     def session(self) -> TaskSession:
-        return self.editor.service._sessions.of_task(("5", "7"))[0]
+        return self.editor.service._sessions.open_sessions(("5", "7"))[0]
 
 
 @pytest.fixture
@@ -55,17 +55,19 @@ def painted(region: dict[str, Any]) -> dict[str, Any]:
 
 def test_outdated_masks_are_replaced_once(reopened: Reopened) -> None:
     assert reopened.changed, "the correction changed masks"
-    regions = mended(reopened.saved, reopened.session, LABELS)
+    regions = repaired_regions(reopened.saved, reopened.session, LABELS)
     assert regions is not None
     assert rles(regions) == rles(list(reopened.in_editor.values()))
     assert [region["id"] for region in regions] == [region["id"] for region in reopened.saved]
-    assert mended(regions, reopened.session, LABELS) is None, "the update's own webhook finds nothing left to do"
+    assert repaired_regions(regions, reopened.session, LABELS) is None, (
+        "the update's own webhook finds nothing left to do"
+    )
 
 
 def test_what_the_annotator_painted_stays(reopened: Reopened) -> None:
     target = reopened.changed[0]
     saved = [painted(region) if region["id"] == target else region for region in reopened.saved]
-    regions = mended(saved, reopened.session, LABELS)
+    regions = repaired_regions(saved, reopened.session, LABELS)
     assert regions is not None
     assert rles(regions)[target] == rles(saved)[target]
 
@@ -77,17 +79,17 @@ def test_paint_that_a_later_round_saw_and_left_alone_stays(reopened: Reopened, c
     editor.annotation, editor.draft = [], list(editor.regions.values())
     editor.prompt(click_on(clip, 0, 1, "obj1", "p2"))
     assert rles(list(editor.regions.values()))[target] == rles(editor.draft)[target], "a round elsewhere left it alone"
-    assert mended(list(editor.regions.values()), reopened.session, LABELS) is None
+    assert repaired_regions(list(editor.regions.values()), reopened.session, LABELS) is None
 
 
 def test_an_undone_round_is_not_put_back(reopened: Reopened) -> None:
     without_correction = [region for region in reopened.saved if region["id"] != "p1"]
-    assert mended(without_correction, reopened.session, LABELS) is None
+    assert repaired_regions(without_correction, reopened.session, LABELS) is None
 
 
 def test_another_annotation_is_left_alone(reopened: Reopened, clip: SampleClip) -> None:
     other = [box_around(clip, 0, 1, "obj1", "x1"), *(r for r in reopened.saved if r["type"] == "brushlabels")]
-    assert mended(other, reopened.session, LABELS) is None
+    assert repaired_regions(other, reopened.session, LABELS) is None
 
 
 def test_a_page_reloaded_from_an_old_draft_gets_the_masks_again(reopened: Reopened, clip: SampleClip) -> None:

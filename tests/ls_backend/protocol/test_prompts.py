@@ -133,4 +133,4 @@ def test_other_regions_are_no_prompts() -> None:
 def test_last_of_two_regions_with_one_id_counts() -> None:
     moved = point(value={"x": 1.0, "y": 1.0, "keypointlabels": ["obj1"]})
     (prompt,) = read_prompts([point(), moved], CONFIG).prompts
-    assert prompt.region.value.x == 1.0
+    assert prompt.content.value.x == 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,19 +13,19 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ls_backend.errors import PromptError
-from ls_backend.protocol.brush_regions import Stored
+from ls_backend.protocol.brush_regions import StoredRegion
 from ls_backend.protocol.label_config import parse_label_config, recommended_label_config
 from ls_backend.protocol.prompts import (
     LabelPrompt,
-    held_run_lengths,
-    hold_mask,
+    from_runs,
     in_order,
-    read_note,
+    read_prompt,
     read_prompts,
     to_pipeline,
+    to_runs,
 )
 from ls_backend.protocol.regions import brush_rle_to_mask, mask_region, mask_to_brush_rle
-from ls_backend.protocol.strokes import Strokes, read_strokes, taken_over
+from ls_backend.protocol.strokes import Strokes, emptied_region, read_strokes
 from pipeline.types import BoolMask, MaskPrompt, ScribblePrompt
 from tests.ls_backend.drawing import changed_by_hand, drawn, erased, filled, in_pixels, touch
 
@@ -70,7 +71,7 @@ def test_strokes_of_a_region_of_ones_own_are_scribbles() -> None:
     assert (first.kind, first.label, first.frame_index) == ("scribble", "obj1", 2)
     assert scribble(first) == ScribblePrompt(1, 2, ((40.0, 60.0), (160.0, 60.0)), 4.0, True)
     assert scribble(second) == ScribblePrompt(1, 2, ((40.0, 108.0), (80.0, 114.0)), 4.0, False)
-    assert strokes.truths("obj1") == ()
+    assert strokes.hand_masks("obj1") == ()
     assert strokes.scribbles("obj2", ()) == ()
     assert strokes.labels == ("obj1",)
 
@@ -138,9 +139,9 @@ def test_strokes_on_stored_pixels_add_to_them() -> None:
 def test_a_filled_region_is_the_truth() -> None:
     strokes = read(region("R", filled(30, 30, 60, 70)))
     assert strokes.scribbles("obj1", ()) == ()
-    (truth,) = strokes.truths("obj1")
-    assert truth.painted == ("R",)
-    prompt = truth.prompt(["p1"])
+    (by_hand,) = strokes.hand_masks("obj1")
+    assert by_hand.painted == ("R",)
+    prompt = by_hand.prompt(["p1"])
     assert (prompt.kind, prompt.label, prompt.frame_index) == ("mask", "obj1", 2)
     mask = to_pipeline(prompt, 7, SIZE_HW_PX, 10)
     assert isinstance(mask, MaskPrompt)
@@ -149,12 +150,12 @@ def test_a_filled_region_is_the_truth() -> None:
 
 def test_a_mask_of_the_backend_is_the_truth_once_a_person_changed_it() -> None:
     mask = backend_mask(square(40, 30, 100, 90))
-    assert read(mask).truths("obj1") == ()
+    assert read(mask).hand_masks("obj1") == ()
     assert read(mask).scribbles("obj1", ()) == ()
     changed = changed_by_hand(mask, erased((20, 50), (50, 50), width_pct=5))
-    (truth,) = read(changed).truths("obj1")
-    assert truth.painted == ()
-    made = held_run_lengths(truth.prompt(()).region.mask)  # type: ignore[union-attr]
+    (by_hand,) = read(changed).hand_masks("obj1")
+    assert by_hand.painted == ()
+    made = from_runs(by_hand.prompt(()).hand_mask)  # type: ignore[arg-type]
     expected = square(40, 30, 100, 90)
     expected[55:65, 40:100] = False
     np.testing.assert_array_equal(made.decode(), expected)
@@ -163,41 +164,42 @@ def test_a_mask_of_the_backend_is_the_truth_once_a_person_changed_it() -> None:
 def test_touches_that_an_answer_replaced_are_nothing() -> None:
     """Label Studio saves a frame that was not shown as it was loaded, but with the origin of the answer."""
     mask = changed_by_hand(backend_mask(square(40, 30, 100, 90)), erased((20, 50), (50, 50)))
-    assert read({**mask, "origin": "prediction"}).truths("obj1") == ()
+    assert read({**mask, "origin": "prediction"}).hand_masks("obj1") == ()
 
 
 def test_paint_beside_a_mask_of_the_backend_adds_to_it() -> None:
     mask = backend_mask(square(40, 30, 100, 90))
     paint = region("R", filled(60, 30, 80, 60))
-    (truth,) = read(mask, paint).truths("obj1")
+    (by_hand,) = read(mask, paint).hand_masks("obj1")
     both = square(40, 30, 100, 90) | shown(paint)
-    np.testing.assert_array_equal(held_run_lengths(truth.prompt(()).held_mask).decode(), both)  # type: ignore[arg-type]
-    (alone,) = read(paint).truths("obj1")
-    assert alone.version == truth.version, "what the backend makes of it changes nothing"
+    np.testing.assert_array_equal(from_runs(by_hand.prompt(()).hand_mask).decode(), both)  # type: ignore[arg-type]
+    (alone,) = read(paint).hand_masks("obj1")
+    assert alone.version == by_hand.version, "what the backend makes of it changes nothing"
 
 
 def test_every_stroke_makes_a_new_version() -> None:
     first = filled(30, 30, 60, 70)
     versions = [
-        read(region("R", *touches)).truths("obj1")[0].version for touches in ([first], [first, touch(*LINE)], [first])
+        read(region("R", *touches)).hand_masks("obj1")[0].version
+        for touches in ([first], [first, touch(*LINE)], [first])
     ]
     assert versions[0] == versions[2] != versions[1]
 
 
-def test_taken_over_paint_is_remembered_in_the_region() -> None:
+def test_an_emptied_region_keeps_the_mask() -> None:
     paint = region("R", filled(30, 30, 60, 70))
-    prompt = read(paint).truths("obj1")[0].prompt(["p1"])
-    (emptied,) = taken_over(prompt, CONFIG)
+    prompt = read(paint).hand_masks("obj1")[0].prompt(["p1"])
+    emptied = emptied_region("R", prompt, CONFIG)
     assert {key: emptied[key] for key in ("id", "origin", "item_index", "from_name")} == {
         "id": "R", "origin": "manual", "item_index": 2, "from_name": "brush",
     }  # fmt: skip
     assert emptied["score"] == 1.0
     assert not brush_rle_to_mask(emptied["value"]["rle"], *SIZE_HW_PX).any()
-    (truth,) = read(emptied).truths("obj1")
-    again = truth.prompt(["p1", "p2"])
-    assert again.held_mask == prompt.held_mask, "what came after it still does"
+    (by_hand,) = read(emptied).hand_masks("obj1")
+    again = by_hand.prompt(["p1", "p2"])
+    assert again.hand_mask == prompt.hand_mask, "what came after it still does"
     more = {**emptied, "value": {**emptied["value"], "touches": [filled(70, 30, 90, 70)]}}
-    assert read(more).truths("obj1")[0].version != truth.version
+    assert read(more).hand_masks("obj1")[0].version != by_hand.version
 
 
 @pytest.mark.parametrize(
@@ -233,35 +235,35 @@ def test_notes_are_read_as_they_were_written() -> None:
     line = region("R", touch(*LINE), erased((20, 90), (40, 95)))
     paint = region("P", filled(30, 30, 60, 70), frame_index=4)
     strokes = read(line, paint)
-    prompts = [*strokes.scribbles("obj1", ()), strokes.truths("obj1")[0].prompt(["p1"])]
-    assert [read_note(prompt.raw) for prompt in prompts] == prompts
-    assert list(read_prompts([prompt.raw for prompt in prompts], CONFIG).prompts) == prompts
+    prompts = [*strokes.scribbles("obj1", ()), strokes.hand_masks("obj1")[0].prompt(["p1"])]
+    assert [read_prompt(prompt.stored_form, CONFIG) for prompt in prompts] == prompts
+    assert list(read_prompts([prompt.stored_form for prompt in prompts], CONFIG).prompts) == prompts
 
 
-def test_a_mask_comes_after_what_it_settles_and_before_what_corrects_it() -> None:
+def test_a_mask_comes_after_what_it_replaces_and_before_what_corrects_it() -> None:
     strokes = read(region("R", touch(*LINE)), region("P", filled(30, 30, 60, 70), frame_index=4))
     (stroke,) = strokes.scribbles("obj1", ())
-    mask = strokes.truths("obj1")[0].prompt([stroke.region_id])
-    later = read_note({**stroke.raw, "id": "later"})
+    mask = strokes.hand_masks("obj1")[0].prompt([stroke.region_id])
+    later = replace(stroke, region_id="later")
     assert in_order([later, mask, stroke]) == (stroke, mask, later)
     assert in_order([later, stroke]) == (later, stroke)
 
 
 def test_a_mask_of_another_size_is_refused() -> None:
-    prompt = read(region("P", filled(30, 30, 60, 70))).truths("obj1")[0].prompt(())
+    prompt = read(region("P", filled(30, 30, 60, 70))).hand_masks("obj1")[0].prompt(())
     with pytest.raises(PromptError, match="200x120 px, but the video is 100x50 px"):
         to_pipeline(prompt, 1, (50, 100), 10)
 
 
 @given(arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 9))))
-def test_held_masks_go_round(mask: BoolMask) -> None:
-    held = hold_mask(mask, version="", settles=[])
-    np.testing.assert_array_equal(held_run_lengths(held).decode(), mask)
+def test_run_lengths_are_read_as_they_were_written(mask: BoolMask) -> None:
+    runs = to_runs(mask, version="", replaces=[])
+    np.testing.assert_array_equal(from_runs(runs).decode(), mask)
 
 
 def test_stored_regions_know_whose_they_are() -> None:
     mask = read(backend_mask(square(40, 30, 100, 90))).of_backend["obj1-00002"]
-    assert isinstance(mask, Stored)
+    assert isinstance(mask, StoredRegion)
     assert mask.is_mask_of_backend
     relabelled = {**backend_mask(square(40, 30, 100, 90)), "origin": "prediction-changed"}
     relabelled["value"] = {**relabelled["value"], "brushlabels": ["obj2"]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -43,7 +43,7 @@ def asked(editor: Editor, **changes: Any) -> list[dict[str, Any]]:
 
 
 def session_of(editor: Editor) -> TaskSession:
-    return editor.service._sessions.of_task(("5", str(editor.task_id)))[0]
+    return editor.service._sessions.open_sessions(("5", str(editor.task_id)))[0]
 
 
 def notes(answer: dict[str, Any]) -> list[str]:
@@ -102,18 +102,20 @@ def test_every_annotation_of_a_task_has_its_own(
     assert {place["label"] for place in older["suggestions"]} == {"obj1"}
 
 
-def test_it_never_waits_for_a_round(editor: Editor, clip: SampleClip) -> None:
+def test_it_never_waits_for_a_round(editor: Editor, clip: SampleClip, monkeypatch: pytest.MonkeyPatch) -> None:
     editor.prompt(box_around(clip, 0, 1, "obj1"))
     session, go_on, begun = session_of(editor), threading.Event(), threading.Event()
-    box = session.pipeline.prompts(1)
+    run_round = session.pipeline.run_round
 
-    def slow_round(cancelled: Callable[[], bool]) -> Iterator[FrameResult]:
-        yield from session.pipeline.run_round(box, object_ids=[1], cancelled=cancelled)
+    def slow_round(*args: Any, **keywords: Any) -> Iterator[FrameResult]:
+        yield from run_round(*args, **keywords)
         with session.pipeline._round_lock:
             begun.set()
             go_on.wait(30)
 
-    _, job = session.start_round(slow_round, "slow", threading.Semaphore(1))
+    monkeypatch.setattr(session.pipeline, "run_round", slow_round)
+    click = threading.Thread(target=editor.prompt, args=(click_on(clip, 3, 1, "obj1", "p1"),))
+    click.start()
     try:
         assert begun.wait(30)
         started_s = time.monotonic()
@@ -123,7 +125,7 @@ def test_it_never_waits_for_a_round(editor: Editor, clip: SampleClip) -> None:
         assert found["suggestions"]
     finally:
         go_on.set()
-    assert job.wait(30)
+    click.join(30)
     assert not asked(editor)[0]["is_computing"]
 
 
