@@ -1,4 +1,5 @@
 """Segmenters turn prompts into masks of single frames: `base` is their interface, the rest are implementations.
 
-They may use `pipeline.types`, `pipeline.masks` and `model_zoo`; they know no methods, sessions or trackers.
+They may import `pipeline.types`, `pipeline.masks`, `pipeline.parts.context` and `model_zoo`, but no methods, sessions
+or trackers. Each has a ``build`` function that pyproject.toml registers as an entry point.
 """

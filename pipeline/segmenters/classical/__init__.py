@@ -1,7 +1,6 @@
 """The segmenter without learned weights: hand-made features, and a small network trained on the prompted frames.
 
-README.md describes the whole method. These files may import `pipeline.segmenters.base`, `pipeline.types` and
-`pipeline.masks`, nothing else of the pipeline.
+README.md describes the whole method. These files may import what `pipeline.segmenters` may.
 """
 
 from pipeline.segmenters.classical.segmenter import ClassicalSegmenter
