@@ -37,12 +37,12 @@ def backend_settings() -> str:
         if not field.description:
             raise SystemExit(f"the field {name} of {Settings.__name__} needs a description")
         default = {} if field.default_factory is dict else None if field.default_factory else field.default
-        rows.append((f"`{PREFIX}{name.upper()}`", _shown(default), field.description))
+        rows.append((f"`{PREFIX}{name.upper()}`", _default_text(default), field.description))
     return _table("variable", rows)
 
 
 def method_settings(method: str) -> str:
-    """The table of a method's own settings. What it has in common with another method is said in one sentence."""
+    """The table of a method's settings. Only the differences, if it extends another method's settings."""
     kind = SETTINGS_BY_METHOD[method]
     others = {other: name for name, other in SETTINGS_BY_METHOD.items() if name != method}
     base = next((other for other in kind.__mro__[1:] if other in others), None)
@@ -56,7 +56,7 @@ def method_settings(method: str) -> str:
             continue
         if field.name not in meanings:
             raise SystemExit(f"{kind.__name__} must describe {field.name} below `Attributes:` in its docstring")
-        rows.append((f"`{field.name}`", _shown(field.default), meanings[field.name]))
+        rows.append((f"`{field.name}`", _default_text(field.default), meanings[field.name]))
     intro = "" if base is None else f"The settings of `{others[base]}`, with these differences:\n\n"
     return intro + _table("setting", rows)
 
@@ -70,8 +70,8 @@ def _documented_attributes(kind: type) -> Iterator[tuple[str, str]]:
             yield name.strip(), " ".join(text.split())
 
 
-def _shown(default: object) -> str:
-    """A default as one writes it in a variable or option; nothing where there is none."""
+def _default_text(default: object) -> str:
+    """A default as it is written in a variable or option; empty for none."""
     if isinstance(default, SecretStr):
         default = default.get_secret_value()
     if default is None or default == "":

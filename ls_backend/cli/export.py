@@ -63,7 +63,7 @@ def export(
         AnnotationChoice, typer.Option(help="Which submitted annotations of a task; skipped ones never.")
     ] = AnnotationChoice.LATEST,
     url: Annotated[str, typer.Option(help="Label Studio's address. Default: IVOS_LABEL_STUDIO_URL.")] = "",
-    token: Annotated[str, typer.Option(help="Access token. Better kept in IVOS_LABEL_STUDIO_TOKEN, the default.")] = "",
+    token: Annotated[str, typer.Option(help="Access token. Default: IVOS_LABEL_STUDIO_TOKEN, which is safer.")] = "",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace davis/ and coco/ of an earlier export.")
     ] = False,

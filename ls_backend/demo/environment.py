@@ -52,7 +52,7 @@ def label_studio_python(
         on_progress: called with what is being done.
 
     Raises:
-        DemoError: the installation failed; the message shows what uv said.
+        DemoError: the installation failed; the message shows the output of uv.
     """
     folder = folder or environments_folder()
     environment = folder / environment_name(lock_path)
@@ -83,19 +83,19 @@ def _uv(arguments: list[str], environment: Path, on_progress: Progress) -> None:
     started_s = time.monotonic()
     with log_path.open("wb") as log, _started(command, environment.parent, log) as process:
         while process.poll() is None:
-            said = log_path.read_text(errors="replace").strip().splitlines()
-            words = f": {said[-1].strip()}" if said else ""
-            on_progress(f"installing Label Studio ({time.monotonic() - started_s:.0f} s){words}")
+            lines = log_path.read_text(errors="replace").strip().splitlines()
+            latest = f": {lines[-1].strip()}" if lines else ""
+            on_progress(f"installing Label Studio ({time.monotonic() - started_s:.0f} s){latest}")
             time.sleep(POLL_S)
     if process.returncode != 0:
-        said_all = log_path.read_text(errors="replace").strip()
-        raise DemoError(f"Label Studio's installation failed (uv exit code {process.returncode}). uv said:\n{said_all}")
+        output = log_path.read_text(errors="replace").strip()
+        raise DemoError(f"Label Studio's installation failed (uv exit code {process.returncode}). uv said:\n{output}")
 
 
 @contextmanager
 def _started(command: list[str], folder: Path, log: BinaryIO) -> Iterator[subprocess.Popen[bytes]]:
-    """A child process that does not outlive an interrupted wait."""
-    # No pyproject.toml lies above this folder, so that no project's uv settings apply; the user's own do.
+    """A child process that is terminated if the block ends before it does."""
+    # No pyproject.toml is above this folder, so no project's uv settings apply, only the user's.
     process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=folder)
     try:
         yield process
@@ -107,6 +107,7 @@ def _started(command: list[str], folder: Path, log: BinaryIO) -> Iterator[subpro
 
 @contextmanager
 def _locked(path: Path, on_progress: Progress) -> Iterator[None]:
+    """Hold a file lock. While another process holds it, report progress, which may raise to stop waiting."""
     lock = FileLock(path)
     while not lock.is_locked:
         try:

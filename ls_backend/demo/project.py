@@ -91,8 +91,8 @@ def _project(api: LabelStudioAPI, labels: Sequence[str]) -> int:
 
 
 def _storage(api: LabelStudioAPI, project_id: int, folder: Path) -> None:
-    known = {str(storage["path"]) for storage in api.local_storages(project_id)}
-    if str(folder.resolve()) not in known:
+    paths = {str(storage["path"]) for storage in api.local_storages(project_id)}
+    if str(folder.resolve()) not in paths:
         api.add_local_storage(project_id, folder.resolve(), title="Clips")
 
 
@@ -105,8 +105,8 @@ def _task(api: LabelStudioAPI, project_id: int, clip: DemoClip) -> int:
 
 
 def _backend(api: LabelStudioAPI, project_id: int, backend: BackendServer) -> int:
-    for known in api.backends(project_id):
+    for connected in api.backends(project_id):
         # From an earlier start with another --backend-port.
-        if known["title"] == BACKEND_TITLE and known["url"] != backend.url:
-            api.disconnect_backend(project_id, int(known["id"]))
+        if connected["title"] == BACKEND_TITLE and connected["url"] != backend.url:
+            api.disconnect_backend(project_id, int(connected["id"]))
     return api.connect_backend(project_id, backend.url, backend.user, backend.password, title=BACKEND_TITLE)

@@ -31,7 +31,7 @@ _DAMAGED = ("not a database", "malformed", "no such table", "no such column")
 
 
 class StoreError(Exception):
-    """The store cannot be used now. Work goes on without it."""
+    """The store cannot be used now. Sessions then stay in memory."""
 
 
 class StoreVersionError(StoreError):

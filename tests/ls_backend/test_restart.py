@@ -1,4 +1,4 @@
-"""The backend goes away and comes back: the next click goes on as if nothing had happened."""
+"""The backend stops and starts again: the next click continues as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ ALL_FRAMES = list(range(N_FRAMES))
 
 @dataclass
 class Backend:
-    """Services over one cache folder and one store, one after the other."""
+    """Services with one cache folder and one store, started one after the other."""
 
     settings: Settings
     media: MediaServer
@@ -58,7 +58,7 @@ class Backend:
     started: list[PredictionService] = field(default_factory=list)
 
     def start(self, **changes: Any) -> PredictionService:
-        """A new process, as far as anything that outlives it can tell."""
+        """Start a service that has only what is stored, like a new process."""
         service = PredictionService(self.settings.model_copy(update=changes))
         service.setup(SetupRequest(project=PROJECT, hostname=self.media.url, access_token=LEGACY_TOKEN))
         self.started.append(service)
@@ -68,7 +68,7 @@ class Backend:
         return Editor(self.start(**changes), self.urls)
 
     def restart(self, *editors: Editor, **changes: Any) -> None:
-        """Kill the backend of these editors some moments after its last answer, and start it again."""
+        """Kill the backend of these editors once its last answer is stored, and start it again."""
         assert editors[0].service._sessions.flush()
         silence(editors[0])
         service = self.start(**changes)
@@ -77,7 +77,7 @@ class Backend:
 
 
 def silence(editor: Editor) -> None:
-    """From here on nothing of what the backend does is stored: it is as good as killed."""
+    """From now on the backend stores nothing, as if it had been killed."""
     saver = editor.service._sessions._saver
     with saver._changes:
         saver._is_closed = True
@@ -148,7 +148,7 @@ def test_a_restart_changes_no_answer(in_file: Backend, clip: SampleClip) -> None
         again = editor.prompt(click)
         assert [region["id"] for region in again["result"]] == [region["id"] for region in answer["result"]]
         assert n_segmented(editor) == n_masks
-        # What the method learned from earlier rounds, beside the masks, is learned anew.
+        # What the method learned from earlier rounds, besides the masks, is learned again.
         for label in ("obj1", "obj 2"):
             expected_masks = masks(answer["result"], label)
             assert all(iou(mask, expected_masks[i]) > 0.95 for i, mask in masks(again["result"], label).items())
@@ -186,7 +186,7 @@ def test_the_sessions_of_two_annotators_both_come_back(
     assert len(one.service._sessions.open_sessions(("5", "7"))) == 2
 
 
-def test_a_session_that_had_to_make_room_comes_back(in_file: Backend, clip: SampleClip) -> None:
+def test_a_session_that_was_dropped_from_memory_comes_back(in_file: Backend, clip: SampleClip) -> None:
     editor = in_file.editor(max_sessions=1)
     editor.prompt(box_around(clip, 0, 1, "obj1"))
     editor.save()
@@ -287,7 +287,7 @@ def test_an_undone_label_stays_away(in_file: Backend, clip: SampleClip) -> None:
     assert masks(list(editor.regions.values()), "obj 2") == {}
 
 
-def test_another_method_goes_on_with_the_masks(
+def test_another_method_continues_with_the_masks(
     in_file: Backend, clip: SampleClip, caplog: pytest.LogCaptureFixture
 ) -> None:
     editor = in_file.editor()
@@ -301,7 +301,7 @@ def test_another_method_goes_on_with_the_masks(
     assert f"its masks were made by i_pt+{NAME} and stay; from now on sam_pt+{NAME} segments" in caplog.text
 
 
-def test_frames_that_changed_begin_anew(in_file: Backend, clip: SampleClip, media: MediaServer) -> None:
+def test_changed_frames_start_a_new_session(in_file: Backend, clip: SampleClip, media: MediaServer) -> None:
     editor = in_file.editor()
     editor.prompt(box_around(clip, 0, 1, "obj1"))
     in_file.restart(editor)
@@ -310,7 +310,9 @@ def test_frames_that_changed_begin_anew(in_file: Backend, clip: SampleClip, medi
     assert sorted(masks(editor.prompt(box_around(clip, 0, 1, "obj1"))["result"], "obj1")) == [0, 1, 2, 3]
 
 
-def test_a_damaged_file_stops_nobody(in_file: Backend, clip: SampleClip, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_file_does_not_stop_the_work(
+    in_file: Backend, clip: SampleClip, caplog: pytest.LogCaptureFixture
+) -> None:
     editor = in_file.editor()
     editor.prompt(box_around(clip, 0, 1, "obj1"))
     editor.save()
@@ -386,7 +388,7 @@ def test_a_store_that_fails_is_tried_again(
     assert n_segmented(editor) == 0
 
 
-def test_a_session_whose_rows_had_to_go_is_stored_whole_again(in_file: Backend, clip: SampleClip) -> None:
+def test_a_session_whose_rows_were_deleted_is_stored_again(in_file: Backend, clip: SampleClip) -> None:
     editor = in_file.editor()
     editor.prompt(box_around(clip, 0, 1, "obj1"))
     assert editor.service._sessions.flush()

@@ -1,4 +1,4 @@
-"""How the backend is run: the command line, what wrong settings look like, and `ivos serve` itself."""
+"""The gunicorn command, the messages about wrong settings, and `ivos serve` itself."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_wrong_settings_are_named_without_their_values(
         ({"SEGMENTER": "edgetam"}, "edgetam is a video model, which method i_pt cannot use"),
     ],
 )
-def test_what_is_missing_is_said_before_the_server_starts(
+def test_missing_weights_and_wrong_parts_are_named_before_the_server_starts(
     own: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (own | {"AUTH_DISABLED": "true"}).items():
@@ -88,7 +88,7 @@ def test_what_is_missing_is_said_before_the_server_starts(
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_ivos_serve_answers_asks_for_the_password_and_ends_on_request(tmp_path: Path) -> None:
+def test_ivos_serve_answers_requires_the_password_and_stops_on_sigterm(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])

@@ -99,7 +99,7 @@ def test_one_format_alone(name: str, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
 
 
-def test_what_is_left_out_is_shown(tmp_path: Path) -> None:
+def test_what_is_not_exported_is_shown(tmp_path: Path) -> None:
     stroke = brush_region("obj1", 1, LEFT, value={"touches": [{}], "brushlabels": ["obj1"]})
     tasks = [task([annotation([brush_region("obj1", 0, LEFT), stroke])]), *(task([], task_id=n) for n in range(2, 10))]
     result = export("--from-json", written(tmp_path, tasks), "-o", tmp_path / "out")

@@ -54,12 +54,12 @@ def save_flat(path: Path, grey: int, size_wh_px: tuple[int, int] = (32, 24)) -> 
 
 
 def test_the_sample_clip_is_drawn_once(media_root: Path) -> None:
-    said: list[str] = []
-    clip = sample_clip(media_root, said.append, n_frames=3)
+    messages: list[str] = []
+    clip = sample_clip(media_root, messages.append, n_frames=3)
     folder = served(media_root, clip)
     assert clip.file_names == ("00000.jpg", "00001.jpg", "00002.jpg")
     assert ImageFileFrames.from_folder(folder).size_hw_px == (480, 854)
-    assert any("2 of 3" in words for words in said)
+    assert any("2 of 3" in message for message in messages)
     before_ns = [path.stat().st_mtime_ns for path in sorted(folder.iterdir())]
     assert sample_clip(media_root, n_frames=3) == clip
     assert [path.stat().st_mtime_ns for path in sorted(folder.iterdir())] == before_ns
@@ -68,11 +68,11 @@ def test_the_sample_clip_is_drawn_once(media_root: Path) -> None:
 def test_a_video_becomes_numbered_frames_in_order(media_root: Path, tmp_path: Path) -> None:
     video = tmp_path / "schwan (1).mp4"
     frames = write_video(video, 7)
-    said: list[str] = []
-    clip = clip_from_video(media_root, video, said.append)
+    messages: list[str] = []
+    clip = clip_from_video(media_root, video, messages.append)
     decoded = ImageFileFrames.from_folder(served(media_root, clip))
     assert len(decoded) == len(frames) == 7
-    assert "7 of 7" in said[-1]
+    assert "7 of 7" in messages[-1]
     for frame_index, frame in enumerate(frames):
         distances = [np.abs(decoded.frame(k).astype(int) - frame).mean() for k in range(7)]
         assert int(np.argmin(distances)) == frame_index
@@ -138,12 +138,12 @@ def test_unusable_folders_are_named_and_leave_nothing(media_root: Path, source: 
     assert not clips.exists() or list(clips.iterdir()) == []
 
 
-def test_an_interrupted_import_starts_anew(media_root: Path, source: Path) -> None:
+def test_an_interrupted_import_starts_again(media_root: Path, source: Path) -> None:
     for name in ("a.png", "b.png", "c.png"):
         save_flat(source / name, 10)
 
-    def interrupt(words: str) -> None:
-        if "2 of 3" in words:
+    def interrupt(message: str) -> None:
+        if "2 of 3" in message:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

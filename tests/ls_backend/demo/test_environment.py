@@ -1,4 +1,4 @@
-"""Making an environment from a lock: the real uv, and a lock of one small package from this project's own lock."""
+"""Installing an environment from a lock: the real uv, and a lock of one small package from this project's own lock."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ def test_the_lock_names_label_studio_hashes_and_no_registry() -> None:
 
 def test_installed_once_and_again_for_another_lock(tmp_path: Path, lock_path: Path) -> None:
     folder = tmp_path / "environments"
-    said: list[str] = []
-    python = label_studio_python(folder, lock_path=lock_path, on_progress=said.append)
+    messages: list[str] = []
+    python = label_studio_python(folder, lock_path=lock_path, on_progress=messages.append)
     subprocess.run([str(python), "-c", "import iniconfig"], check=True)
-    assert any("installing" in words for words in said)
+    assert any("installing" in message for message in messages)
 
-    said.clear()
-    assert label_studio_python(folder, lock_path=lock_path, on_progress=said.append) == python
-    assert said == []
+    messages.clear()
+    assert label_studio_python(folder, lock_path=lock_path, on_progress=messages.append) == python
+    assert messages == []
 
     lock_path.write_text(lock_path.read_text() + "# changed\n")
-    other = label_studio_python(folder, lock_path=lock_path, on_progress=said.append)
+    other = label_studio_python(folder, lock_path=lock_path, on_progress=messages.append)
     assert other != python
-    assert said
+    assert messages
 
 
-def test_a_half_made_environment_is_made_anew(tmp_path: Path, lock_path: Path) -> None:
+def test_an_incomplete_environment_is_installed_again(tmp_path: Path, lock_path: Path) -> None:
     folder = tmp_path / "environments"
     environment = folder / environment_name(lock_path)
     (environment / "bin").mkdir(parents=True)
@@ -59,7 +59,7 @@ def test_a_half_made_environment_is_made_anew(tmp_path: Path, lock_path: Path) -
     assert not (environment / "rubbish").exists()
 
 
-def test_what_uv_said_is_shown_when_a_hash_does_not_match(tmp_path: Path, lock_path: Path) -> None:
+def test_the_output_of_uv_is_shown_when_a_hash_does_not_match(tmp_path: Path, lock_path: Path) -> None:
     lock_path.write_text(re.sub(r"sha256:[0-9a-f]+", "sha256:" + "0" * 64, lock_path.read_text()))
     folder = tmp_path / "environments"
     with pytest.raises(DemoError, match=r"(?s)installation failed.*[Hh]ash"):

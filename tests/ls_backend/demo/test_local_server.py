@@ -51,15 +51,15 @@ def server(script: str, folder: Path, port: int, start_timeout_s: float = 20) ->
 
 
 def test_starts_answers_and_stops(tmp_path: Path, port: int) -> None:
-    said: list[str] = []
+    messages: list[str] = []
     process = server(HEALTHY, tmp_path, port)
     process.launch()
-    process.wait(said.append)
+    process.wait(messages.append)
     process.require_running()
     assert process.pid is not None
     child = psutil.Process(process.pid)
     process.stop()
-    assert said
+    assert messages
     assert not child.is_running()
     assert "up" in process.log_path.read_text()
     require_free_port(port, "--port")

@@ -1,4 +1,4 @@
-"""What the demo's backend is started with."""
+"""The environment that the demo's backend is started with."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_without_proxies_none_are_named(tmp_path: Path, monkeypatch: pytest.Monk
     assert not [name for name in environment if "proxy" in name.lower()]
 
 
-def test_a_wrong_setting_of_the_caller_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_setting_of_the_caller_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IVOS_SEGMENTER", "magic")
     with pytest.raises(DemoError, match="unknown segmenter 'magic'"):
         backend(tmp_path / "data")

@@ -1,4 +1,4 @@
-"""Strokes in stored annotations: scribbles are no masks, and strokes that lie on a mask belong to it."""
+"""Strokes in stored annotations: scribbles are no masks, and strokes on a mask belong to it."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ BLOB[30:60, 40:80] = True
 OURS = brush_region("obj1", 1, MASK, id="obj1-00001", origin="prediction")
 
 
-def own(mask: BoolMask, **changes: Any) -> dict[str, Any]:
+def by_hand(mask: BoolMask, **changes: Any) -> dict[str, Any]:
     """A region the annotator drew, as it is submitted."""
     return in_pixels(drawn("KcuehtXSap", "obj1", 1, SIZE_HW_PX), mask) | changes
 
 
-def test_a_scribble_beside_a_mask_of_the_backend_is_no_mask() -> None:
-    stored = read_regions([own(LINE), OURS], 3)
+def test_a_scribble_on_the_frame_of_a_backend_mask_is_no_mask() -> None:
+    stored = read_regions([by_hand(LINE), OURS], 3)
     assert stored.skipped == {SCRIBBLE: 1}
     np.testing.assert_array_equal(stored.masks["obj1"][1].decode(), MASK)
 
 
-def test_paint_beside_a_mask_of_the_backend_is_part_of_it() -> None:
-    stored = read_regions([own(BLOB), OURS], 3)
+def test_paint_on_the_frame_of_a_backend_mask_is_part_of_it() -> None:
+    stored = read_regions([by_hand(BLOB), OURS], 3)
     assert not stored.skipped
     np.testing.assert_array_equal(stored.masks["obj1"][1].decode(), MASK | BLOB)
 
@@ -45,20 +45,20 @@ def test_paint_beside_a_mask_of_the_backend_is_part_of_it() -> None:
     ids=["no backend", "another frame", "another label"],
 )
 def test_a_thin_mask_without_one_of_the_backend_is_a_mask(others: list[dict[str, Any]]) -> None:
-    stored = read_regions([own(LINE), *others], 3)
+    stored = read_regions([by_hand(LINE), *others], 3)
     assert not stored.skipped
     assert stored.masks["obj1"][1].decode()[LINE].all()
 
 
 def test_a_thin_mask_that_came_from_the_backend_is_a_mask() -> None:
-    relabelled = own(LINE, id="obj2-00001", origin="prediction-changed")
+    relabelled = by_hand(LINE, id="obj2-00001", origin="prediction-changed")
     stored = read_regions([relabelled, OURS], 3)
     assert not stored.skipped
     np.testing.assert_array_equal(stored.masks["obj1"][1].decode(), MASK | LINE)
 
 
 def test_strokes_stored_on_a_mask_belong_to_it() -> None:
-    """Label Studio stores a frame that was not shown as it was loaded, touches included."""
+    """Label Studio stores the regions of a frame that was not shown as they were loaded, touches included."""
     across = erased((0, 50), (100, 50), width_pct=5)
     changed = {**OURS, "origin": "prediction-changed", "value": {**OURS["value"], "touches": [across]}}
     expected = MASK.copy()

@@ -1,4 +1,4 @@
-"""The databases that sessions may be kept in."""
+"""The databases that sessions can be stored in."""
 
 from __future__ import annotations
 

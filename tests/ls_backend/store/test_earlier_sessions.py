@@ -41,7 +41,7 @@ def load(store: SessionStore, task: str) -> SessionRecord:
 
 
 def stored_masks(task: str) -> dict[tuple[int, int], tuple[bytes, bytes | None, bytes | None]]:
-    """The columns of the masks as they stand in the dump: ``own``, ``shown`` and ``soft`` by object and frame."""
+    """The columns ``own``, ``shown`` and ``soft`` of the masks in the dump, by object and frame."""
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript(DUMP)
         rows = connection.execute(

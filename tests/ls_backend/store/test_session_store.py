@@ -132,8 +132,8 @@ def test_the_least_recently_used_sessions_are_deleted_first(database: Database) 
     ids: dict[str, int] = {}
     for number in range(8):
         ids[str(number)] = store.write(None, large(str(number), float(number)), None)
-        gone = store.trim(keep=ids[str(number)])
-        ids = {task: session_id for task, session_id in ids.items() if session_id not in gone}
+        deleted = store.trim(keep=ids[str(number)])
+        ids = {task: session_id for task, session_id in ids.items() if session_id not in deleted}
     assert "7" in ids
     assert "0" not in ids
     assert sorted(ids, key=int) == [str(number) for number in range(8 - len(ids), 8)], "the oldest are deleted"
