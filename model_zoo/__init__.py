@@ -1,1 +1,4 @@
-"""Model weights: how each published model is built from its file."""
+"""Published models: which there are, how their files come to this machine, and how networks are built from them.
+
+The lowest layer: it imports neither `pipeline` nor `ls_backend`.
+"""

@@ -9,7 +9,7 @@ import tarfile
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from model_zoo.partial import CHUNK_BYTES
+from model_zoo.download import CHUNK_BYTES
 
 MAX_UNPACKED_BYTES = 2**30
 MAX_FILES = 20_000

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import re
 import shutil
 import time
@@ -14,9 +16,10 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from model_zoo.partial import CHUNK_BYTES, PartialFile, sha256_of
+from model_zoo.files import sync_and_rename
 from model_zoo.registry import ModelFile
 
+CHUNK_BYTES = 2**20
 Report = Callable[[str, int, int | None], None]
 """Called with a file's name, the bytes that are here, and all its bytes (None: not known)."""
 
@@ -41,6 +44,15 @@ class DownloadError(ValueError):
 
 class _BrokenOffError(Exception):
     """The transfer ended early, or cannot go on where the part ends; another attempt may do better."""
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def no_report(name: str, done_bytes: int, total_bytes: int | None) -> None:
@@ -151,7 +163,7 @@ def _receive(
         if total is not None:
             _check_length(file, url, total, part)
             _check_room(file, part.path.parent, total - start)
-        with part.go_on() if start else part.begin(url, _version_of(answer)) as output:
+        with part.append() if start else part.begin(url, _version_of(answer)) as output:
             return _write_body(answer, output, file, start, total, report), total
 
 
@@ -265,3 +277,49 @@ def _reason(error: Exception) -> str:
 _WHAT_TO_DO = (
     "try again later, or set IVOS_MODEL_MIRROR to a folder or address that has the models as <model name>/<file name>"
 )
+
+
+class PartialFile:
+    """``<target>.part`` and a note beside it. One process at a time may use it; whoever does holds the model's lock.
+
+    The note names the address and the version (an HTTP validator: a strong ETag or a date) that the bytes belong to, so
+    that a later attempt goes on only with the same file.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.path = target.with_name(f"{target.name}.part")
+        self._note = target.with_name(f"{target.name}.part.json")
+
+    @property
+    def n_bytes(self) -> int:
+        """How much has arrived."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def version(self, url: str) -> str:
+        """The validator of the bytes here if they came from ``url``; empty where they cannot be continued."""
+        try:
+            note = json.loads(self._note.read_text(encoding="utf-8"))
+            return str(note["version"]) if note["url"] == url else ""
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
+    def begin(self, url: str, version: str) -> IO[bytes]:
+        """Start anew, empty."""
+        self.discard()
+        self._note.write_text(json.dumps({"url": url, "version": version}), encoding="utf-8")
+        return self.path.open("wb")
+
+    def append(self) -> IO[bytes]:
+        """Write behind what is here."""
+        return self.path.open("ab")
+
+    def discard(self) -> None:
+        """Throw away what has arrived."""
+        self.path.unlink(missing_ok=True)
+        self._note.unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """Put the file in its place, whole, and on the disk before its name is."""
+        sync_and_rename(self.path, self.target)
+        self._note.unlink(missing_ok=True)

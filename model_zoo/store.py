@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from model_zoo.archives import ArchiveError, git_tree, unpack_commit
-from model_zoo.download import DownloadError, Report, copy, download, no_report
-from model_zoo.partial import sha256_of
-from model_zoo.receipts import read_receipt, write_receipt
+from model_zoo.download import DownloadError, Report, copy, download, no_report, sha256_of
+from model_zoo.files import write_atomically
 from model_zoo.registry import Model, ModelFile, find
 
 LOCK_NAME = ".lock"
+RECEIPTS_NAME = "checked.json"
+"""Says which files of a model's folder were checked, so that gigabytes are not hashed at every start."""
 
 
 class MissingModelError(ValueError):
@@ -151,7 +153,7 @@ class ModelStore:
                 f"{file.name} of {model.name} cannot be fetched by a program: see {model.manual_page} "
                 f"({model.manual_note}) and put it at {path}"
             )
-        write_receipt(path, self._bring(model, file, path, report))
+        _write_receipt(path, self._bring(model, file, path, report))
 
     def _pull_code(self, model: Model, report: Report) -> None:
         assert model.code is not None
@@ -224,7 +226,7 @@ def _problem(path: Path, file: ModelFile, *, again: bool) -> str:
     n_bytes = path.stat().st_size
     if file.size_bytes not in (None, n_bytes):
         return f"expected {path} with {file.size_bytes} bytes, but it has {n_bytes}"
-    receipt = read_receipt(path)
+    receipt = _read_receipt(path)
     if receipt is not None and not again:
         return "" if file.accepts(receipt.sha256) else _differs(path, file.expected, receipt.sha256)
     digest = sha256_of(path)
@@ -232,12 +234,12 @@ def _problem(path: Path, file: ModelFile, *, again: bool) -> str:
         return _differs(path, file.expected, digest)
     if receipt is not None and receipt.sha256 != digest:
         return _differs(path, f"{receipt.sha256}, as when it was last checked", digest)
-    write_receipt(path, digest)
+    _write_receipt(path, digest)
     return ""
 
 
 def _pulled(path: Path, file: ModelFile) -> Pulled:
-    receipt = read_receipt(path)
+    receipt = _read_receipt(path)
     return Pulled(path, receipt.sha256 if receipt else sha256_of(path), file.sha256 is not None)
 
 
@@ -251,3 +253,37 @@ def _code_problem(folder: Path, tree: str) -> str:
     except (ArchiveError, OSError) as error:
         return f"{folder} cannot be checked: {error}"
     return "" if arrived == tree else f"expected {folder} with git tree {tree}, but it has {arrived}"
+
+
+@dataclass(frozen=True)
+class _Receipt:
+    """A file as it was when its SHA-256 was computed."""
+
+    size_bytes: int
+    modified_ns: int
+    sha256: str
+
+
+def _read_receipt(path: Path) -> _Receipt | None:
+    """The receipt of a file; None if it has none, or has changed since."""
+    receipt = _receipts(path.with_name(RECEIPTS_NAME)).get(path.name)
+    state = path.stat()
+    if receipt is None or (receipt.size_bytes, receipt.modified_ns) != (state.st_size, state.st_mtime_ns):
+        return None
+    return receipt
+
+
+def _write_receipt(path: Path, sha256: str) -> None:
+    """Note that a file has been checked. In a folder that may not be written, nothing is noted."""
+    state = path.stat()
+    book = path.with_name(RECEIPTS_NAME)
+    receipts = _receipts(book) | {path.name: _Receipt(state.st_size, state.st_mtime_ns, sha256)}
+    with suppress(OSError):
+        write_atomically(book, json.dumps({name: asdict(receipt) for name, receipt in receipts.items()}, indent=1))
+
+
+def _receipts(book: Path) -> dict[str, _Receipt]:
+    try:
+        return {str(name): _Receipt(**entry) for name, entry in json.loads(book.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}

@@ -43,7 +43,7 @@ class HqSamSegmenter(SamSegmenter):
         """Move the model to the device, into evaluation mode, and switch its gradients off.
 
         Args:
-            model: from `model_zoo.hq_sam.load_hq_sam`, or any other `segment_anything_hq.modeling.Sam`.
+            model: from `model_zoo.sam.load_hq_sam`, or any other `segment_anything_hq.modeling.Sam`.
             name: names architecture and weights, such as "sam_hq_vit_b".
             device: see `SamSegmenter`.
             hq_token_only: take the HQ token's logits alone; the authors advise it for images of a single object. Their
@@ -74,7 +74,7 @@ class HqSamSegmenter(SamSegmenter):
 
 
 def _build_hq_sam(model_type: str, context: PartContext) -> HqSamSegmenter:
-    from model_zoo.hq_sam import load_hq_sam
+    from model_zoo.sam import load_hq_sam
 
     name = f"sam_hq_{model_type}"
     model = load_hq_sam(model_type, context.checkpoint or context.weights(name), context.device)

@@ -81,7 +81,7 @@ class SamSegmenter(SerializableEmbeddings):
         """Move the model to the device, into evaluation mode, and switch its gradients off.
 
         Args:
-            model: from `model_zoo.segment_anything.load_sam`, or any other `Sam`.
+            model: from `model_zoo.sam.load_sam`, or any other `Sam`.
             name: names architecture and weights, such as "sam_vit_b".
             device: a torch device. CUDA computes in bfloat16, or float16 where it lacks that; others in float32.
         """
@@ -327,7 +327,7 @@ def _batches(objects: Sequence[ObjectPrompts]) -> Iterator[list[int]]:
 
 
 def _build_sam(model_type: str, context: PartContext) -> SamSegmenter:
-    from model_zoo.segment_anything import load_sam
+    from model_zoo.sam import load_sam
 
     name = f"sam_{model_type}"
     model = load_sam(model_type, context.checkpoint or context.weights(name), context.device)
@@ -339,7 +339,7 @@ build_vit_b, build_vit_l, build_vit_h = (partial(_build_sam, model_type) for mod
 
 def build_mobile_sam(context: PartContext) -> SamSegmenter:
     """MobileSAM with its published weights."""
-    from model_zoo.mobile_sam import load_mobile_sam
+    from model_zoo.sam import load_mobile_sam
 
     model = load_mobile_sam(context.checkpoint or context.weights("mobile_sam"), context.device)
     return SamSegmenter(model, name="mobile_sam", device=context.device)

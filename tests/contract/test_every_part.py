@@ -16,15 +16,11 @@ import torch
 from typer.testing import CliRunner
 
 from ls_backend.cli.main import app
-from model_zoo.cotracker import load_cotracker
-from model_zoo.hq_sam import load_hq_sam
-from model_zoo.mobile_sam import load_mobile_sam
-from model_zoo.ostrack import load_ostrack
-from model_zoo.pips import load_pips
-from model_zoo.raft import load_raft
+from model_zoo.box_trackers import load_ostrack
+from model_zoo.point_trackers import load_cotracker, load_pips, load_raft, load_tapir
 from model_zoo.registry import load_registry
+from model_zoo.sam import load_hq_sam, load_mobile_sam
 from model_zoo.store import ModelStore
-from model_zoo.tapir import load_tapir
 from pipeline.parts.auto import VIDEO_MODELS_BEST_FIRST
 from pipeline.parts.registry import PART_KINDS, own_names
 from tests.pipeline.evaluation.davis_folder import write_box_prompt, write_rendered_clip

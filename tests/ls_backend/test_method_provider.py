@@ -12,7 +12,7 @@ import torch
 
 from ls_backend.method_provider import MethodProvider
 from ls_backend.settings import Settings
-from model_zoo.mobile_sam import load_mobile_sam
+from model_zoo.sam import load_mobile_sam
 from model_zoo.store import ModelStore
 from tests.tiny_sam import register, save_checkpoint
 from tests.unverified import put_here, unverified

@@ -16,8 +16,7 @@ import requests
 from requests.adapters import BaseAdapter
 
 from model_zoo import download as module
-from model_zoo.download import ARRIVAL_BYTES, ATTEMPTS, DownloadError, copy, download
-from model_zoo.partial import PartialFile
+from model_zoo.download import ARRIVAL_BYTES, ATTEMPTS, DownloadError, PartialFile, copy, download
 from model_zoo.registry import ModelFile
 from tests.model_zoo.file_server import Answer, FileServer, serving
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from model_zoo import hq_sam
+from model_zoo import sam as hq_sam
 from model_zoo.checkpoints import CheckpointError
 from model_zoo.extras import MissingExtraError
-from model_zoo.hq_sam import load_hq_sam
+from model_zoo.sam import load_hq_sam
 from tests.tiny_hq_sam import build_tiny_hq_sam
 from tests.tiny_sam import save_checkpoint
 
@@ -22,7 +22,7 @@ from tests.tiny_sam import save_checkpoint
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let vit_b mean a tiny model."""
-    monkeypatch.setitem(hq_sam._registry("vit_b"), "vit_b", lambda: build_tiny_hq_sam(seed=99))
+    monkeypatch.setitem(hq_sam._hq_registry("vit_b"), "vit_b", lambda: build_tiny_hq_sam(seed=99))
 
 
 def write(path: Path, weights: dict[str, torch.Tensor]) -> Path:
@@ -113,4 +113,4 @@ def test_a_user_sees_nothing_of_the_imports_warnings(monkeypatch: pytest.MonkeyP
         return len(seen)
 
     assert warned(lambda: import_module("segment_anything_hq")) > 0
-    assert warned(lambda: hq_sam._registry("vit_b")) == 0
+    assert warned(lambda: hq_sam._hq_registry("vit_b")) == 0

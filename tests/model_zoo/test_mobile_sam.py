@@ -9,7 +9,7 @@ import torch
 from segment_anything.modeling import Sam
 
 from model_zoo.checkpoints import CheckpointError
-from model_zoo.mobile_sam import load_mobile_sam
+from model_zoo.sam import load_mobile_sam
 from model_zoo.tiny_vit import TinyViTEncoder, WindowAttention
 from tests.tiny_sam import save_checkpoint
 

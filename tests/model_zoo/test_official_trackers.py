@@ -11,11 +11,9 @@ import pytest
 import torch
 
 from model_zoo.checkpoints import CheckpointError
-from model_zoo.cotracker import load_cotracker
 from model_zoo.extras import MissingExtraError
 from model_zoo.official_code import OfficialCodeError
-from model_zoo.pips import load_pips
-from model_zoo.tapir import load_tapir
+from model_zoo.point_trackers import load_cotracker, load_pips, load_tapir
 from tests.stand_ins import CO_TRACKER, PIPS, TAPNET
 
 Load = Callable[[Path, Path | None], torch.nn.Module]

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model_zoo.box_trackers import nanotrack, vittrack
 from model_zoo.checkpoints import CheckpointError
-from model_zoo.opencv_trackers import nanotrack, vittrack
 from tests.tiny_onnx import write_nanotrack, write_vittrack
 from tests.weights import MIRROR, has_shared_weights
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from model_zoo.box_trackers import load_ostrack
 from model_zoo.checkpoints import CheckpointError
 from model_zoo.official_code import OfficialCodeError
-from model_zoo.ostrack import load_ostrack
 
 CODE = Path(__file__).parents[1] / "stand_ins" / "ostrack"
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from model_zoo.checkpoints import CheckpointError
-from model_zoo.raft import load_raft
+from model_zoo.point_trackers import load_raft
 
 
 def test_weights_come_from_the_file(tmp_path: Path) -> None:

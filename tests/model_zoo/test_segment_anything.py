@@ -9,7 +9,7 @@ import pytest
 import segment_anything
 import torch
 
-from model_zoo.segment_anything import load_sam
+from model_zoo.sam import load_sam
 from tests.tiny_sam import build_tiny_sam, register, save_checkpoint
 
 

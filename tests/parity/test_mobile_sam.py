@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from model_zoo.hq_sam import load_hq_sam
-from model_zoo.mobile_sam import load_mobile_sam
+from model_zoo.sam import load_hq_sam, load_mobile_sam
 from model_zoo.tiny_vit import TinyViTEncoder
 from pipeline.segmenters.base import ObjectPrompts, PromptBatch
 from pipeline.segmenters.sam import SamSegmenter

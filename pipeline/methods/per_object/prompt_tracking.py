@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pipeline.masks import bounding_box
 from pipeline.methods.base import Anchor
 from pipeline.segmenters.base import ObjectPrompts
-from pipeline.trackers._frames import reduced_grey
 from pipeline.trackers.boxes.base import BoxQuery, BoxTracker
+from pipeline.trackers.frames import reduced_grey
 from pipeline.trackers.points import sampling
 from pipeline.trackers.points.base import PointQueries, PointTracker
 from pipeline.trackers.points.patch_similarity import PatchSimilarity

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.trackers._frames import check_range
+from pipeline.trackers.frames import check_range
 from pipeline.video.frames import FrameSource
 
 
@@ -33,7 +33,7 @@ def nothing_found(query: BoxQuery, frame_range: range) -> tuple[NDArray[np.float
     """Boxes (T, 4) that stay where the query's is, and scores (T,) of 0: what a tracker fills in, both float32.
 
     Raises:
-        ValueError: the range cannot be tracked; see `pipeline.trackers._frames.check_range`.
+        ValueError: the range cannot be tracked; see `pipeline.trackers.frames.check_range`.
     """
     check_range(query.frame_index, frame_range)
     boxes = np.tile(np.array(query.box_xyxy_px, np.float32), (len(frame_range), 1))

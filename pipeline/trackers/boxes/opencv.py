@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.parts.context import PartContext
-from pipeline.trackers._frames import reduced
 from pipeline.trackers.boxes.base import BoxQuery, BoxTracks, nothing_found
+from pipeline.trackers.frames import reduced
 from pipeline.video.frames import FrameSource
 
 _MIN_SIDE_PX = 8
@@ -102,7 +102,7 @@ def mil() -> OpenCvTracker:
 
 
 def nano(new_engine: NewEngine) -> OpenCvTracker:
-    """NanoTrack V2; ``new_engine`` comes from `model_zoo.opencv_trackers.nanotrack`.
+    """NanoTrack V2; ``new_engine`` comes from `model_zoo.box_trackers.nanotrack`.
 
     Its score is (1 - w) * p + w * window with w = 0.455, never far below w even where there is nothing to find, and p
     falls with the box's distance from the frame's corner as OpenCV computes it. Hence the small frame: measured on
@@ -112,7 +112,7 @@ def nano(new_engine: NewEngine) -> OpenCvTracker:
 
 
 def vit(new_engine: NewEngine) -> OpenCvTracker:
-    """OpenCV's ViT tracker; ``new_engine`` comes from `model_zoo.opencv_trackers.vittrack`.
+    """OpenCV's ViT tracker; ``new_engine`` comes from `model_zoo.box_trackers.vittrack`.
 
     Its score is a centre probability times a distance window; below 0.2 OpenCV itself calls the object lost.
     What the score is worth has not been measured: the published weights were never run here.
@@ -175,7 +175,7 @@ def build_csrt(context: PartContext) -> OpenCvTracker:  # noqa: ARG001
 
 def build_nanotrack(context: PartContext) -> OpenCvTracker:
     """See `nano`; with the published weights."""
-    from model_zoo.opencv_trackers import nanotrack
+    from model_zoo.box_trackers import nanotrack
 
     files = ("nanotrack_backbone_sim.onnx", "nanotrack_head_sim.onnx")
     return nano(nanotrack(*(context.store.file("nanotrack_v2", file) for file in files)))
@@ -183,6 +183,6 @@ def build_nanotrack(context: PartContext) -> OpenCvTracker:
 
 def build_vittrack(context: PartContext) -> OpenCvTracker:
     """See `vit`; with the published weights."""
-    from model_zoo.opencv_trackers import vittrack
+    from model_zoo.box_trackers import vittrack
 
     return vit(vittrack(context.store.file("vittrack")))

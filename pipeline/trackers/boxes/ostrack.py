@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.parts.context import PartContext
-from pipeline.trackers._frames import reduced
 from pipeline.trackers.boxes.base import BoxQuery, BoxTracks, nothing_found
+from pipeline.trackers.frames import reduced
 from pipeline.video.frames import FrameSource
 
 _MEAN = (0.485, 0.456, 0.406)
@@ -29,7 +29,7 @@ class OsTrack:
     """See `pipeline.trackers.boxes.base.BoxTracker`. The score is the centre's probability where the box was found.
 
     Attributes:
-        network: of `model_zoo.ostrack.load_ostrack`; takes ``template`` and ``search`` (1, 3, S, S) float32 and
+        network: of `model_zoo.box_trackers.load_ostrack`; takes ``template`` and ``search`` (1, 3, S, S) float32 and
             ``ce_template_mask`` (1, cells) bool, gives ``score_map`` (1, 1, G, G), ``size_map`` and ``offset_map``
             (1, 2, G, G; x first), sizes as shares of the search region and offsets in cells.
         device: the network's.
@@ -146,6 +146,6 @@ def _clipped(xywh_px: NDArray[np.float64], size_hw_px: tuple[int, ...], min_side
 
 def build(context: PartContext) -> OsTrack:
     """OSTrack with its authors' code and weights."""
-    from model_zoo.ostrack import load_ostrack
+    from model_zoo.box_trackers import load_ostrack
 
     return OsTrack(load_ostrack(context.code("ostrack"), context.weights("ostrack"), context.device), context.device)

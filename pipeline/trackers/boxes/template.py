@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.parts.context import PartContext
-from pipeline.trackers._frames import reduced
 from pipeline.trackers.boxes.base import BoxQuery, BoxTracks, nothing_found
+from pipeline.trackers.frames import reduced
 from pipeline.video.frames import FrameSource
 
 

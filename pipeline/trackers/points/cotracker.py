@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.parts.context import PartContext
-from pipeline.trackers._frames import WorkingSize
+from pipeline.trackers.frames import WorkingSize
 from pipeline.trackers.points.base import PointQueries, PointTracks
 from pipeline.trackers.points.windowed import Windows, track_in_windows
 from pipeline.video.frames import FrameSource
@@ -27,7 +27,7 @@ class CoTracker:
     weights; never with published weights.
 
     Attributes:
-        network: as `model_zoo.cotracker.load_cotracker` builds it: video (1, T, 3, H, W) in [0, 255] and queries
+        network: as `model_zoo.point_trackers.load_cotracker` builds it: video (1, T, 3, H, W) in [0, 255] and queries
             (1, N, 3) as (t, x, y) px, to tracks (1, T, N, 2) px and visible (1, T, N) bool.
         device: where the network is.
         windows: how long ranges are cut; CoTracker 3 was trained on up to 60 frames. On a CPU a process with windows of
@@ -55,7 +55,7 @@ class CoTracker:
 
 def build(context: PartContext) -> CoTracker:
     """The tracker with its authors' code and weights."""
-    from model_zoo.cotracker import load_cotracker
+    from model_zoo.point_trackers import load_cotracker
 
     network = load_cotracker(context.code("cotracker3"), context.weights("cotracker3"), context.device)
     return CoTracker(network, context.device)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.parts.context import PartContext
-from pipeline.trackers._frames import check_range, reduced_grey
+from pipeline.trackers.frames import check_range, reduced_grey
 from pipeline.trackers.points.base import PointQueries, PointTracks
 from pipeline.video.frames import FrameSource
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.trackers._frames import reduced
+from pipeline.trackers.frames import reduced
 from pipeline.trackers.points.base import PointTracks
 from pipeline.video.frames import FrameSource
 

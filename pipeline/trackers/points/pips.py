@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch.overrides import TorchFunctionMode
 
 from pipeline.parts.context import PartContext
-from pipeline.trackers._frames import WorkingSize, check_range
+from pipeline.trackers.frames import WorkingSize, check_range
 from pipeline.trackers.points.base import PointQueries, PointTracks
 from pipeline.video.frames import FrameSource
 
@@ -33,9 +33,9 @@ class Pips:
     with published weights.
 
     Attributes:
-        network: as `model_zoo.pips.load_pips` builds it: points (1, N, 2) px on the first of 8 frames (1, 8, 3, H, W)
-            in [0, 255], to a list of tracks (1, 8, N, 2) px, the last one the best, logits of visibility (1, 8, N)
-            as the third value, and the points' features (1, N, C) as the fourth.
+        network: as `model_zoo.point_trackers.load_pips` builds it: points (1, N, 2) px on the first of 8 frames
+            (1, 8, 3, H, W) in [0, 255], to a list of tracks (1, 8, N, 2) px, the last one the best, logits of
+            visibility (1, 8, N) as the third value, and the points' features (1, N, C) as the fourth.
         device: where the network is.
         long_side_px: frames are reduced to this; their sides are multiples of 8 px and at least 128.
         iterations: refinements of a piece; the authors use 6.
@@ -155,7 +155,7 @@ def _next_start(visibility: NDArray[np.float32]) -> int:
 
 def build(context: PartContext) -> Pips:
     """The tracker with its authors' code and weights."""
-    from model_zoo.pips import load_pips
+    from model_zoo.point_trackers import load_pips
 
     network = load_pips(context.code("pips"), context.weights("pips"), context.device)
     return Pips(network, context.device)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.parts.context import PartContext
-from pipeline.trackers._frames import WorkingSize, check_range
+from pipeline.trackers.frames import WorkingSize, check_range
 from pipeline.trackers.points.base import PointQueries, PointTracks
 from pipeline.video.frames import FrameSource
 
@@ -28,8 +28,8 @@ class RaftTracker:
     its place unknown (NaN).
 
     Attributes:
-        network: as `model_zoo.raft.load_raft` builds it: ``(image, image, num_flow_updates)``, images (B, 3, H, W) in
-            [-1, 1], to a list of flows (B, 2, H, W), the last one the best.
+        network: as `model_zoo.point_trackers.load_raft` builds it: ``(image, image, num_flow_updates)``, images
+            (B, 3, H, W) in [-1, 1], to a list of flows (B, 2, H, W), the last one the best.
         device: where the network is.
         long_side_px: frames are reduced to this; their sides are multiples of 8 px and at least 128.
         flow_updates: iterations of RAFT.
@@ -95,7 +95,7 @@ def _sampled(flow: NDArray[np.float32], points: NDArray[np.float32]) -> NDArray[
 
 
 def _build(variant: str, context: PartContext) -> RaftTracker:
-    from model_zoo.raft import load_raft
+    from model_zoo.point_trackers import load_raft
 
     return RaftTracker(load_raft(variant, context.weights(variant), context.device), context.device)
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.parts.context import PartContext
-from pipeline.trackers._frames import WorkingSize
+from pipeline.trackers.frames import WorkingSize
 from pipeline.trackers.points.base import PointQueries, PointTracks
 from pipeline.trackers.points.windowed import Windows, track_in_windows
 from pipeline.video.frames import FrameSource
@@ -24,9 +24,9 @@ class Tapir:
     google-deepmind/tapnet at commit c2cbab8 and random weights; never with published weights.
 
     Attributes:
-        network: as `model_zoo.tapir.load_tapir` builds it: video (1, T, H, W, 3) in [-1, 1] and queries (1, N, 3) as
-            (t, y, x), to ``tracks`` (1, N, T, 2) as (x, y) and the logits ``occlusion`` and ``expected_dist``
-            (1, N, T). Its places count from the corner of the image: the centre of the first pixel is at 0.5.
+        network: as `model_zoo.point_trackers.load_tapir` builds it: video (1, T, H, W, 3) in [-1, 1] and queries
+            (1, N, 3) as (t, y, x), to ``tracks`` (1, N, T, 2) as (x, y) and the logits ``occlusion`` and
+            ``expected_dist`` (1, N, T). Its places count from the corner of the image: the centre of the first pixel is at 0.5.
         device: where the network is.
         side_px: frames are resized to this square, in multiples of 8; 256 is what TAPIR was trained at, 512 refines
             at 256 and 512.
@@ -63,7 +63,7 @@ class Tapir:
 
 def build(context: PartContext) -> Tapir:
     """The tracker with its authors' code and weights."""
-    from model_zoo.tapir import load_tapir
+    from model_zoo.point_trackers import load_tapir
 
     network = load_tapir(context.code("tapir"), context.weights("tapir"), context.device)
     return Tapir(network, context.device)

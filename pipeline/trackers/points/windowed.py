@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.trackers._frames import WorkingSize, check_range
+from pipeline.trackers.frames import WorkingSize, check_range
 from pipeline.trackers.points.base import PointQueries, PointTracks
 from pipeline.video.frames import FrameSource
 

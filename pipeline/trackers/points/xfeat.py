@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.parts.context import PartContext
-from pipeline.trackers._frames import WorkingSize, check_range
+from pipeline.trackers.frames import WorkingSize, check_range
 from pipeline.trackers.points.base import PointQueries, PointTracks
 from pipeline.video.frames import FrameSource
 

@@ -13,14 +13,13 @@ import torch
 from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.memory import shared
 from pipeline.methods.base import Anchor, ConcurrentVideo, Estimate, Interaction, ObjectRound
-from pipeline.methods.common.mask_flow import FlowFields, MaskFlow
+from pipeline.methods.common.mask_flow import FlowField, FlowFields, MaskFlow
 from pipeline.methods.concurrent.prompts import prompts_from
 from pipeline.methods.concurrent.settings import ConcurrentSettings
 from pipeline.methods.idpro import IdPro
 from pipeline.segmenters.base import ObjectPrompts, Segmenter
 from pipeline.segmenters.classical import ClassicalSegmenter
 from pipeline.segmenters.sam import SamSegmenter
-from pipeline.trackers import dense_flow
 from pipeline.types import BoolMask
 from pipeline.video.frames import FrameError
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
@@ -89,8 +88,8 @@ def test_the_affinity_is_computed_once_a_frame_whatever_the_number_of_objects(mo
 
 def test_the_flow_is_computed_once_a_frame_whatever_the_number_of_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    between = dense_flow.FlowField.between
-    monkeypatch.setattr(dense_flow.FlowField, "between", lambda *greys: calls.append(1) or between(*greys))
+    between = FlowField.between
+    monkeypatch.setattr(FlowField, "between", lambda *greys: calls.append(1) or between(*greys))
     walked(opened(RecordingSegmenter()), [task(object_id, 0) for object_id in range(1, 11)], range(1, 6))
     assert len(calls) == 5
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from model_zoo.hq_sam import load_hq_sam
+from model_zoo.sam import load_hq_sam
 from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.evaluation.annotator import AnnotatorSettings
 from pipeline.evaluation.datasets import find_clips, read_truth

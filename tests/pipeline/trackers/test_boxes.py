@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model_zoo.opencv_trackers import nanotrack, vittrack
+from model_zoo.box_trackers import nanotrack, vittrack
 from pipeline.trackers.boxes import opencv
 from pipeline.trackers.boxes.base import BoxQuery, BoxTracker
 from pipeline.trackers.boxes.mask_box import MaskBox

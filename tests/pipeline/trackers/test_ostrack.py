@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from model_zoo.ostrack import load_ostrack
+from model_zoo.box_trackers import load_ostrack
 from pipeline.trackers.boxes.base import BoxQuery, BoxTracks
 from pipeline.trackers.boxes.ostrack import OsTrack, centre_window, cropped
 from pipeline.types import FrameRGB

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.trackers._frames import WorkingSize
+from pipeline.trackers.frames import WorkingSize
 from tests.pipeline.frame_sources import ArrayFrames
 
 

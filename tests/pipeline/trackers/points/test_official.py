@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from model_zoo.cotracker import load_cotracker
-from model_zoo.pips import load_pips
-from model_zoo.tapir import load_tapir
+from model_zoo.point_trackers import load_cotracker, load_pips, load_tapir
 from pipeline.trackers.points.base import PointQueries, PointTracker
 from pipeline.trackers.points.cotracker import CoTracker
 from pipeline.trackers.points.pips import Pips

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from model_zoo.raft import load_raft
+from model_zoo.point_trackers import load_raft
 from pipeline.trackers.points.base import PointQueries
 from pipeline.trackers.points.raft import RaftTracker
 from tests.pipeline.trackers.points.known_motion import RedDisc, assert_follows
