@@ -26,7 +26,8 @@ class Tapir:
     Attributes:
         network: as `model_zoo.point_trackers.load_tapir` builds it: video (1, T, H, W, 3) in [-1, 1] and queries
             (1, N, 3) as (t, y, x), to ``tracks`` (1, N, T, 2) as (x, y) and the logits ``occlusion`` and
-            ``expected_dist`` (1, N, T). Its places count from the corner of the image: the centre of the first pixel is at 0.5.
+            ``expected_dist`` (1, N, T). Positions count from the corner of the image: the centre of the first pixel is
+            at 0.5.
         device: where the network is.
         side_px: frames are resized to this square, in multiples of 8; 256 is what TAPIR was trained at, 512 refines
             at 256 and 512.
