@@ -7,7 +7,6 @@ import json
 import os
 import pty
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from typer.testing import CliRunner, Result
 from ls_backend.cli.main import app
 from model_zoo import registry
 from model_zoo.registry import load_registry
-from tests.clips import REPOSITORY
+from pipeline.cli.console import transfer_progress
 
 TOML = """
 [toy]
@@ -205,20 +204,16 @@ def test_folder_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert models("where").stdout == f"{tmp_path}/cache/models\n"
 
 
-SCRIPT = """
-from pipeline.cli.console import transfer_progress
-with transfer_progress() as report:
-    report("weights.pth", 0, 2**21)
-    report("weights.pth", 2**21, 2**21)
-"""
-
-
-def test_bars_on_a_terminal() -> None:
-    ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    subprocess.run([sys.executable, "-c", SCRIPT], stderr=theirs, cwd=REPOSITORY, env=environment, check=True)
-    os.close(theirs)
-    shown = os.read(ours, 100_000).decode()
-    os.close(ours)
+def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = pty.openpty()
+    for name, value in (("TERM", "xterm"), ("COLUMNS", "100")):
+        monkeypatch.setenv(name, value)
+    with os.fdopen(writer, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with transfer_progress() as report:
+            report("weights.pth", 0, 2**21)
+            report("weights.pth", 2**21, 2**21)
+        shown = os.read(reader, 100_000).decode()
+    os.close(reader)
     assert "weights.pth" in shown
     assert "2.0/2.0 MiB" in shown

@@ -6,10 +6,8 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
-from dataclasses import dataclass, replace
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +21,17 @@ from ls_backend.cli.main import app
 from pipeline.batch.prompt_file import json_schema
 from pipeline.batch.run import SegmentOptions
 from pipeline.batch.summary import Summary
+from pipeline.cli.stopping import StopRequest
 from pipeline.methods.choice import MethodChoice
 from pipeline.parts.registry import METHOD, own_names
 from pipeline.video.sample_clip import SampleClip, render_sample_clip
 from tests.built_methods import NOWHERE
 from tests.pipeline.streaming.online_command import masks_of
 
-N_FRAMES = 8
-COMMAND = "from ls_backend.cli.main import app; app()"
-LONG_N_FRAMES = 18
-"""So many that a signal after the third one comes in time."""
-SIZE_HW_PX = (120, 214)
+N_FRAMES = 6
+LONG_N_FRAMES = 12
+"""Enough that a signal after the third mask arrives in time."""
+SIZE_HW_PX = (96, 160)
 
 
 @pytest.fixture(scope="module")
@@ -161,16 +159,16 @@ def point(frame_index: int, x_px: float = 5) -> dict[str, Any]:
 def test_an_unreadable_frame_is_reported_and_the_others_are_segmented(
     frames: Path, prompts: Path, tmp_path: Path
 ) -> None:
-    (frames / "5.png").write_bytes(b"not an image")
+    (frames / "4.png").write_bytes(b"not an image")
     output = tmp_path / "out"
     result = segment(frames, "-p", prompts, "-o", output)
     assert result.exit_code == 0, result.output
-    assert "warning: frame 5 has no mask: 12 bytes that are not a readable image" in result.output
-    assert set(masks_of(output)) == set(range(N_FRAMES)) - {5}
+    assert "warning: frame 4 has no mask: 12 bytes that are not a readable image" in result.output
+    assert set(masks_of(output)) == set(range(N_FRAMES)) - {4}
     summary = summary_of(output)
     assert summary.complete
-    assert summary.frames_done == [(0, 4), (6, N_FRAMES - 1)]
-    assert [failed.frame_index for failed in summary.failed_frames] == [5]
+    assert summary.frames_done == [(0, 3), (5, N_FRAMES - 1)]
+    assert [failed.frame_index for failed in summary.failed_frames] == [4]
     (frames / "0.png").write_bytes(b"not an image")
     refused = segment(frames, "-p", prompts, "-o", tmp_path / "other")
     assert refused.exit_code == 1
@@ -178,70 +176,78 @@ def test_an_unreadable_frame_is_reported_and_the_others_are_segmented(
     assert "it has prompts" in refused.output
 
 
-@dataclass(frozen=True)
-class LongRun:
-    """A run in a process of its own, long enough to be interrupted."""
+class SignalAfterMasks(threading.Thread):
+    """Sends this process a signal once a run has written three masks."""
 
-    clip: SampleClip
-    frames: Path
-    prompts: Path
-    output: Path
+    def __init__(self, output: Path, number: signal.Signals) -> None:
+        super().__init__(daemon=True)
+        self._masks, self._number = output / "masks", number
+        self.cancelled = threading.Event()
 
-    def interrupted(self, number: int) -> str:
-        """Start, send a signal once some masks are there, and return what the process said at its end."""
-        running = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, "segment", self.frames, "-p", self.prompts, "-o", self.output],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"COLUMNS": "400"},
-        )
-        deadline_s = time.monotonic() + 60
-        while len(list((self.output / "masks").glob("[0-9]*.png"))) < 3 and time.monotonic() < deadline_s:
-            assert running.poll() is None, running.communicate()
-            time.sleep(0.01)
-        running.send_signal(number)
-        _, said = running.communicate(timeout=30)
-        assert running.returncode == 130, said
-        assert "Traceback" not in said
-        return said
+    def run(self) -> None:
+        while len(list(self._masks.glob("[0-9]*.png"))) < 3:
+            if self.cancelled.wait(0.005):
+                return
+        os.kill(os.getpid(), self._number)
 
 
-@pytest.fixture
-def long_run(tmp_path: Path) -> LongRun:
+def interrupted_segment(output: Path, number: signal.Signals, *arguments: str | Path) -> Result:
+    """Run the command, and send a signal once some masks are there."""
+    sender = SignalAfterMasks(output, number)
+    sender.start()
+    # A signal that comes too late is caught here, and the test fails instead of the whole test run.
+    with StopRequest() as late:
+        result = segment(*arguments, "-o", output)
+        sender.cancelled.set()
+        sender.join()
+    assert not late.requested, "the run ended before the signal"
+    return result
+
+
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, SampleClip]:
+    """A folder of frames and prompts for runs that are long enough to be interrupted, and the clip."""
+    folder = tmp_path_factory.mktemp("long_run")
     clip = render_sample_clip(LONG_N_FRAMES, SIZE_HW_PX)
-    Image.fromarray(clip.labels[0]).save(tmp_path / "first.png")
-    return LongRun(clip, frame_folder(tmp_path / "frames", clip), prompts_file(tmp_path, clip), tmp_path / "out")
+    Image.fromarray(clip.labels[0]).save(folder / "first.png")
+    return frame_folder(folder / "frames", clip), prompts_file(folder, clip), clip
 
 
-def test_an_interrupted_run_keeps_its_frames_and_is_continued(long_run: LongRun) -> None:
-    said = long_run.interrupted(signal.SIGINT)
-    frames, prompts, output = long_run.frames, long_run.prompts, long_run.output
-    told = [line for line in said.splitlines() if line.startswith("interrupted: ")]
-    assert len(told) == 1
+def test_an_interrupted_run_keeps_its_frames_and_is_continued(
+    long_run: tuple[Path, Path, SampleClip], tmp_path: Path
+) -> None:
+    frames, prompts, clip = long_run
+    output = tmp_path / "out"
+    stopped = interrupted_segment(output, signal.SIGINT, frames, "-p", prompts)
+    assert stopped.exit_code == 130, stopped.output
+    (note,) = (line for line in stopped.stderr.splitlines() if line.startswith("interrupted: "))
     command = f"ivos segment {frames} --prompts {prompts} --output {output} --segmenter classical --resume"
-    assert told[0].endswith(command)
+    assert note.endswith(command)
     before, summary = masks_of(output), summary_of(output)
     assert not summary.complete
     assert 0 < len(before) < LONG_N_FRAMES
     assert all(labels.shape == SIZE_HW_PX for labels in before.values())
     done = [k for first, last in summary.frames_done for k in range(first, last + 1)]
     assert set(done) <= set(before)
-    assert f"{len(done)} of {LONG_N_FRAMES} frames are done" in told[0]
+    assert f"{len(done)} of {LONG_N_FRAMES} frames are done" in note
     resumed = segment(frames, "-p", prompts, "-o", output, "--resume")
     assert resumed.exit_code == 0, resumed.output
     after = masks_of(output)
     assert list(after) == list(range(LONG_N_FRAMES))
-    assert all(np.array_equal(after[k], before[k]) for k in done), "what was done stays as it was"
+    assert all(np.array_equal(after[k], before[k]) for k in done), "finished frames stay as they were"
     final = summary_of(output)
     assert final.complete
     assert final.seconds > summary.seconds
-    assert mean_iou(after, long_run.clip.labels, 1) > 0.7
+    assert mean_iou(after, clip.labels, 1) > 0.7
 
 
-def test_termination_keeps_the_frames_too(long_run: LongRun) -> None:
-    assert "interrupted: " in long_run.interrupted(signal.SIGTERM)
-    assert 0 < len(masks_of(long_run.output)) < LONG_N_FRAMES
-    assert not summary_of(long_run.output).complete
+def test_termination_keeps_the_frames_too(long_run: tuple[Path, Path, SampleClip], tmp_path: Path) -> None:
+    frames, prompts, _ = long_run
+    stopped = interrupted_segment(tmp_path / "out", signal.SIGTERM, frames, "-p", prompts)
+    assert stopped.exit_code == 130
+    assert "interrupted: " in stopped.stderr
+    assert 0 < len(masks_of(tmp_path / "out")) < LONG_N_FRAMES
+    assert not summary_of(tmp_path / "out").complete
 
 
 def test_runs_are_not_mixed(frames: Path, prompts: Path, clip: SampleClip, tmp_path: Path) -> None:
@@ -300,7 +306,7 @@ def test_errors_are_one_line_and_leave_nothing(
     ("prompt", "message"),
     [
         (point(N_FRAMES), f"frame {N_FRAMES}, but the clip has frames 0 to {N_FRAMES - 1}"),
-        (point(0, 215), "is outside the image; x must be in [0, 214]"),
+        (point(0, SIZE_HW_PX[1] + 1), f"is outside the image; x must be in [0, {SIZE_HW_PX[1]}]"),
         ({"frame_index": 0, "mask_png": "absent.png"}, "absent.png: No such file"),
         ({"frame_index": 0}, "exactly one of point_xy_px, box_xyxy_px, scribble_xy_px, mask_png"),
     ],

@@ -211,18 +211,18 @@ def test_masks_of_frames_that_are_done_do_not_stay_in_memory(tmp_path: Path) -> 
         for k in frames:
             folder.add(k, image, [FrameResult(object_id, k, mask, 0.5, False) for object_id in (1, 2)])
 
-    write(range(200))
+    write(range(100))
     gc.collect()
     tracemalloc.start()
     try:
-        write(range(200, 1400))
+        write(range(100, 700))
         gc.collect()
         kept = tracemalloc.take_snapshot().filter_traces(
             [tracemalloc.Filter(True, file) for file in ("*/ls_backend/*", "*/pipeline/*")]
         )
     finally:
         tracemalloc.stop()
-    assert sum(entry.size for entry in kept.statistics("filename")) < 1200 * 40, "one result has hundreds of bytes"
+    assert sum(entry.size for entry in kept.statistics("filename")) < 600 * 40, "one result has hundreds of bytes"
 
 
 def test_an_answer_that_waits_for_a_dropped_frame_is_refused(options: OnlineOptions) -> None:
