@@ -20,13 +20,13 @@ from tests.ports import free_port
 _task_numbers = itertools.count()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def label_studio_environment() -> Path:
     """The interpreter of Label Studio's environment, which the demo uses too; made once per user and lock."""
     return label_studio_python()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def label_studio(
     label_studio_environment: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LabelStudioServer]:
@@ -45,13 +45,13 @@ def label_studio(
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def api(label_studio: LabelStudioServer) -> LabelStudioAPI:
     """A client with the administrator's token."""
     return LabelStudioAPI(label_studio.url, label_studio.token)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def personal_token(label_studio: LabelStudioServer) -> str:
     """The administrator's personal access token, made as the account page makes it. A user can have only one."""
     headers = {"Authorization": f"Token {label_studio.token}"}
@@ -66,11 +66,11 @@ def clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return small_clip(tmp_path_factory.mktemp("clip"), request.module.N_FRAMES)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def place(
     label_studio: LabelStudioServer, api: LabelStudioAPI, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Workplace]:
-    """A project with a backend of its own."""
+    """The project, the backend and the browser of all tests here; each test has a task of its own."""
     with workplace(label_studio, api, tmp_path_factory.mktemp("backend")) as place:
         yield place
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ls_backend.demo.servers import LabelStudioServer
-from ls_backend.label_studio.api import LabelStudioAPI
 from tests.clips import Clip, real_or_rendered
 from tests.e2e.editor import Round
 from tests.e2e.person import BoolMask, Click, box_around, correction, jaccard
-from tests.e2e.workplace import SCREENSHOTS, Masks, Workplace, masks_of, workplace
+from tests.e2e.workplace import SCREENSHOTS, Masks, Workplace, masks_of
 
 MEAN_J_WANTED = 0.80
 NEAR_PX = 20.0
@@ -61,27 +58,24 @@ class Story:
         self.note(step, done)
 
 
-@pytest.fixture(scope="module")
-def story(
-    label_studio: LabelStudioServer, api: LabelStudioAPI, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Story]:
-    """One box, one negative and one positive click on two frames; a second object; Submit."""
-    folder = tmp_path_factory.mktemp("blackswan")
-    clip = real_or_rendered("blackswan", folder)
-    with workplace(label_studio, api, folder) as place:
-        story = Story(clip, place, place.import_clip(clip.name, clip.image_paths))
-        editor = place.open_task(story.task_id)
-        story.box("box", FIRST, box_around(clip.mask(0)))
-        story.click("negative click", *largest_leak(story.masks("box"), clip))
-        story.click("positive click", 0, correction(story.masks("negative click")[0], clip.mask(0), positive=True))
-        story.box("second object", SECOND, second_box(clip))
-        editor.submit()
-        story.submitted = place.submitted(story.task_id)
-        place.open_task(story.task_id)
-        for frame_index in (0, story.n_frames // 2, story.n_frames - 1):
-            editor.go_to_frame(frame_index)
-            editor.screenshot(SCREENSHOTS / f"{clip.name}-{frame_index:05d}.png")
-        yield story
+@pytest.fixture(scope="module", params=[12, pytest.param(60, marks=pytest.mark.long)])
+def story(request: pytest.FixtureRequest, place: Workplace, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """One box, one negative and one positive click on two frames; a second object; Submit. The clip is cut short."""
+    clip = real_or_rendered("blackswan", tmp_path_factory.mktemp("blackswan"))
+    clip = Clip(clip.name, clip.image_paths[: request.param], clip.labels[: request.param])
+    story = Story(clip, place, place.import_clip(f"{clip.name}-{request.param}", clip.image_paths))
+    editor = place.open_task(story.task_id)
+    story.box("box", FIRST, box_around(clip.mask(0)))
+    story.click("negative click", *largest_leak(story.masks("box"), clip))
+    story.click("positive click", 0, correction(story.masks("negative click")[0], clip.mask(0), positive=True))
+    story.box("second object", SECOND, second_box(clip))
+    editor.submit()
+    story.submitted = place.submitted(story.task_id)
+    place.open_task(story.task_id)
+    for frame_index in (0, story.n_frames // 2, story.n_frames - 1):
+        editor.go_to_frame(frame_index)
+        editor.screenshot(SCREENSHOTS / f"{clip.name}-{frame_index:05d}.png")
+    return story
 
 
 def largest_leak(masks: Masks, clip: Clip) -> tuple[int, Click]:

@@ -68,11 +68,14 @@ class Workplace:
     ) -> list[dict[str, Any]]:
         """Wait until the editor has saved a draft with something in it; returns the draft's regions.
 
+        The editor would wait up to 5 s for further changes before it saves; here it is told not to.
+
         Raises:
             TimeoutError: it is not there in time.
         """
         end_s = time.monotonic() + timeout_s
         while time.monotonic() < end_s:
+            self.editor.save_draft()
             for draft in self.api.task(task_id)["drafts"]:
                 if is_there(draft["result"]):
                     return list(draft["result"])
