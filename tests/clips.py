@@ -67,9 +67,9 @@ def davis(name: str) -> Clip:
     return Clip(name, image_paths, labels)
 
 
-def rendered(folder: Path, n_frames: int = 60) -> Clip:
+def rendered(folder: Path, n_frames: int = 60, size_hw_px: tuple[int, int] = (480, 854)) -> Clip:
     """The project's own sample clip, written into ``folder``."""
-    sample = render_sample_clip(n_frames=n_frames)
+    sample = render_sample_clip(n_frames, size_hw_px)
     paths = []
     for index, frame in enumerate(sample.frames):
         paths.append(folder / f"{index:05d}.jpg")

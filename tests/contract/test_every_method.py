@@ -38,7 +38,14 @@ PAIRS = [
     ),
     *(("sam2", model) for model in tiny_sam2.MODELS),
 ]
-every_pair = pytest.mark.parametrize(("method", "segmenter"), PAIRS)
+FEW = {("i_pt", "classical"), ("idpro", "sam_vit_b"), ("sam2", tiny_sam2.MODELS[0])}
+ONE_OF_EACH = FEW | {(method, "classical") for method in METHODS if method != "sam2"}
+
+
+def every_pair(*, without_long: set[tuple[str, str]]) -> pytest.MarkDecorator:
+    """All pairs; those that are not named are marked `long`."""
+    cases = [pytest.param(*pair, marks=() if pair in without_long else pytest.mark.long) for pair in PAIRS]
+    return pytest.mark.parametrize(("method", "segmenter"), cases)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +87,7 @@ def ivos(*words: str | Path) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "300"})
 
 
-@every_pair
+@every_pair(without_long=ONE_OF_EACH)
 def test_label_studio_gets_masks(
     method: str, segmenter: str, checkpoint: Path, media: MediaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,7 +109,7 @@ def test_label_studio_gets_masks(
     assert len({region["item_index"] for region in masks}) == len(masks) > 0
 
 
-@every_pair
+@every_pair(without_long=FEW)
 def test_a_folder_of_frames_is_segmented(parts: list[str], data: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.json"
     frames = write_box_prompt(data, "short", prompts)
@@ -112,7 +119,7 @@ def test_a_folder_of_frames_is_segmented(parts: list[str], data: Path, tmp_path:
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["complete"]
 
 
-@every_pair
+@every_pair(without_long=FEW)
 def test_the_bench_measures_it(parts: list[str], data: Path, tmp_path: Path) -> None:
     target = tmp_path / "figures.json"
     result = ivos("bench", "--data", data, "--rounds", "1", "--json", target, *parts)

@@ -111,7 +111,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("kind", "name"), PARTS)
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [pytest.param(*part, marks=pytest.mark.long if part[1] == "sam_hq_vit_tiny" else ()) for part in PARTS],
+)
 def test_a_part_is_chosen_by_its_name_alone(kind: str, name: str, data: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.json"
     words = ["segment", write_box_prompt(data, "short", prompts), "-p", prompts, "-o", tmp_path / "out"]

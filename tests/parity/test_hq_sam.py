@@ -20,6 +20,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from segment_anything_hq import SamPredictor
 
+pytestmark = pytest.mark.long
 SIZE_HW_PX = (301, 417)
 SIZES_HW_PX = [SIZE_HW_PX, (333, 97), (64, 64)]
 

@@ -31,6 +31,8 @@ from tests.pipeline.methods.sam2_clip import (
 )
 from tests.tiny_sam2 import SIDE_PX, build_tiny_sam2
 
+pytestmark = pytest.mark.long
+
 
 def processor() -> Any:
     """Transformers' own, for models of `SIDE_PX`."""

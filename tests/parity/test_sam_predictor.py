@@ -15,6 +15,8 @@ from pipeline.segmenters.base import FloatMap, MemoryReadout, ObjectPrompts, Pro
 from pipeline.segmenters.sam import SamEmbedding, SamSegmenter
 from tests.tiny_sam import build_tiny_sam
 
+pytestmark = pytest.mark.long
+
 TOLERANCE = 1e-4
 SIZES_HW_PX = [(120, 160), (301, 417), (333, 97), (64, 64)]
 

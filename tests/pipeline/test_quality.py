@@ -11,7 +11,7 @@ import pytest
 from pipeline.methods.base import Method
 from pipeline.session.session import Session
 from pipeline.types import BoolMask, BoxPrompt, PointPrompt, Prompt
-from tests.clips import Clip, has_shared_clips, real_or_rendered
+from tests.clips import Clip, has_shared_clips, real_or_rendered, rendered
 
 
 def mean_j(session: Session, clip: Clip, object_id: int = 1) -> float:
@@ -41,11 +41,23 @@ def box_prompt(mask: BoolMask, shift_px: tuple[int, int, int, int], object_id: i
     return BoxPrompt(object_id, 0, (x0, y0, x1, y1))
 
 
-@pytest.mark.parametrize("shift_px", [(0, 0, 0, 0), (-4, 3, 4, -3)], ids=["tight box", "careless box"])
+def start(clip: Clip, n_frames: int) -> Clip:
+    """The first frames of a clip."""
+    return Clip(clip.name, clip.image_paths[:n_frames], clip.labels[:n_frames])
+
+
+@pytest.mark.parametrize(
+    ("shift_px", "n_frames"),
+    [
+        pytest.param((-4, 3, 4, -3), 10, id="careless box"),
+        pytest.param((-4, 3, 4, -3), 60, id="careless box, whole clip", marks=pytest.mark.long),
+        pytest.param((0, 0, 0, 0), 60, id="tight box, whole clip", marks=pytest.mark.long),
+    ],
+)
 def test_a_box_and_a_click_give_good_masks_on_every_frame(
-    method: Method, tmp_path: Path, shift_px: tuple[int, int, int, int]
+    method: Method, tmp_path: Path, shift_px: tuple[int, int, int, int], n_frames: int
 ) -> None:
-    clip = real_or_rendered("blackswan", tmp_path)
+    clip = start(real_or_rendered("blackswan", tmp_path), n_frames)
     session = Session(clip.frames, method)
     truth = clip.mask(0)
     x, y = innermost(truth)
@@ -56,8 +68,8 @@ def test_a_box_and_a_click_give_good_masks_on_every_frame(
     assert mean_j(session, clip) > (0.85 if has_shared_clips() else 0.8)
 
 
-def test_two_objects_that_cross_keep_their_masks_apart(method: Method, tmp_path: Path) -> None:
-    clip = real_or_rendered("comp-bear-lucia", tmp_path)
+def two_objects(method: Method, clip: Clip) -> list[float]:
+    """Mean J of both objects after a box and a click on each; no frame but the first has a pixel of both."""
     session = Session(clip.frames, method)
     prompts: list[Prompt] = []
     for object_id in (1, 2):
@@ -69,6 +81,16 @@ def test_two_objects_that_cross_keep_their_masks_apart(method: Method, tmp_path:
     assert len(first) == len(second) == len(clip.labels)
     for one, other in zip(first[1:], second[1:], strict=True):
         assert not (one.mask.decode() & other.mask.decode()).any()
+    return [mean_j(session, clip, object_id) for object_id in (1, 2)]
+
+
+def test_two_objects_that_cross_keep_their_masks_apart(method: Method, tmp_path: Path) -> None:
+    assert min(two_objects(method, rendered(tmp_path, 16, (240, 428)))) > 0.8
+
+
+@pytest.mark.long
+def test_two_real_objects_that_cross_keep_their_masks_apart(method: Method, tmp_path: Path) -> None:
+    found = two_objects(method, real_or_rendered("comp-bear-lucia", tmp_path))
     # The second object of the real clip is hard: it enters at the border, half hidden, in three colours.
-    for object_id, floor in ((1, 0.65), (2, 0.35)):
-        assert mean_j(session, clip, object_id) > (floor if has_shared_clips() else 0.8)
+    for j, floor in zip(found, (0.65, 0.35), strict=True):
+        assert j > (floor if has_shared_clips() else 0.8)
