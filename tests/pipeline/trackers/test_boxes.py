@@ -56,12 +56,16 @@ MOVING: dict[str, Callable[[Path], BoxTracker]] = {
 }
 
 
-@pytest.fixture(params=MOVING)
+EACH_MOVING = [pytest.param(name, marks=pytest.mark.long if name == "mil" else ()) for name in MOVING]
+"""OpenCV's MIL takes ten times as long as the others."""
+
+
+@pytest.fixture(params=EACH_MOVING)
 def moving_tracker(request: pytest.FixtureRequest, tmp_path: Path) -> BoxTracker:
     return MOVING[request.param](tmp_path)
 
 
-@pytest.fixture(params=["mask_box", *MOVING])
+@pytest.fixture(params=["mask_box", *EACH_MOVING])
 def tracker(request: pytest.FixtureRequest, tmp_path: Path) -> BoxTracker:
     return MaskBox() if request.param == "mask_box" else MOVING[request.param](tmp_path)
 

@@ -143,6 +143,7 @@ def _share_inside(clip: Clip, tracker: PointTracker, n_frames: int) -> tuple[flo
     return inside / max(1, int(tracks.visible[1:].sum())), inside / tracks.visible[1:].size
 
 
+@pytest.mark.long
 def test_on_a_real_clip_it_keeps_more_points_on_the_object_than_lucas_kanade(tmp_path: Path) -> None:
     clip = real_or_rendered("tennis", tmp_path)
     if not (has_shared_weights() and has_shared_clips()):
