@@ -129,7 +129,7 @@ def test_the_bench_measures_it(parts: list[str], data: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--method", "magic"), "known are i_pt, sam_pt, sam_pd, idpro, civos, lazy, sam2"),
+        (("--method", "magic"), "known are civos, i_pt, idpro, lazy, sam2, sam_pd, sam_pt"),
         (("--segmenter", "sam_vit_b"), "sam_vit_b are not on this machine; .*ivos models pull sam_vit_b"),
         (("--method", "sam2"), "method sam2 cannot use the segmenter classical; choose one of sam2_1_hiera_large, "),
         (("--segmenter", "edgetam"), "edgetam is a video model, .* choose the method sam2"),
