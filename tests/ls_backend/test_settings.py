@@ -25,7 +25,7 @@ def test_credentials_are_required(monkeypatch: pytest.MonkeyPatch) -> None:
         ("IVOS_EMBEDDING_DISK_MIB", "63", r"expected 0 \(none\), or 64 MiB or more"),
         ("IVOS_STORE_URL", "mysql://host/database", "expected postgresql://"),
         ("IVOS_BOX_TRACKER", "magic", "unknown box tracker 'magic'; known are .*opencv_mil"),
-        ("IVOS_METHOD", "magic", "known are i_pt"),
+        ("IVOS_METHOD", "magic", "unknown method .magic.; known are .*i_pt"),
         ("IVOS_SEGMENTER", "magic", "unknown segmenter 'magic'; known are auto, classical"),
     ],
 )
