@@ -46,7 +46,6 @@ from pipeline.evaluation.simulated_prompts import ClickStrategy
 from pipeline.evaluation.speed.command import speed
 from pipeline.evaluation.zivos.command import (
     DEFAULT_START,
-    ONLINE_METHOD,
     CorrectionPasses,
     Protocol,
     ZivosOptions,
@@ -54,7 +53,7 @@ from pipeline.evaluation.zivos.command import (
     run_zivos,
 )
 from pipeline.methods.base import Method
-from pipeline.methods.choice import build_method, option_words
+from pipeline.methods.choice import DEFAULT_ONLINE_METHOD, build_method, option_words
 from pipeline.parts.auto import DOWNLOAD_FREE
 from pipeline.parts.device import resolve_device
 from pipeline.streaming.session import ClickMeans
@@ -138,7 +137,7 @@ def rounds_on_clips(
     try:
         check_protocol(context, protocol)
         if protocol is Protocol.ZIVOS:
-            method_here = method if is_on_command_line(context, "method") else ONLINE_METHOD
+            method_here = method if is_on_command_line(context, "method") else DEFAULT_ONLINE_METHOD
             choice = method_choice(method_here, segmenter, point_tracker, box_tracker, checkpoint, option)
             run_zivos(
                 ZivosOptions(

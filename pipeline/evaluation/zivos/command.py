@@ -26,7 +26,7 @@ from pipeline.evaluation.options import (
 )
 from pipeline.evaluation.results import Results
 from pipeline.evaluation.zivos.annotator import Corrections, InitialPrompt
-from pipeline.methods.choice import DEFAULT_ONLINE_METHOD, build_method, online_methods, option_words
+from pipeline.methods.choice import build_method, online_methods, option_words
 from pipeline.parts.device import resolve_device
 from pipeline.streaming.session import ClickMeans
 from pipeline.video.frames import FrameError
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from pipeline.methods.base import Method
     from pipeline.methods.choice import MethodChoice
 
-ONLINE_METHOD = DEFAULT_ONLINE_METHOD
 DEFAULT_START = InitialPrompt.CLICKS.value
 ZIVOS_ONLY = ("corrections", "n_corrections", "long_frames", "frame_rate", "click_means")
 ROUNDS_ONLY = (

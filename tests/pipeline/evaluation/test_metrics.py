@@ -82,8 +82,8 @@ def test_masks_of_clips_score_as_davis_defines(
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.98, 1.0])
 @pytest.mark.parametrize("shape", [(1, 9), (9, 1), (17, 31), (140, 90)])
 def test_masks_up_to_the_image_edge_score_as_davis_defines(shape: tuple[int, int], share: float) -> None:
-    chance = np.random.default_rng(5)
-    mask, truth = chance.random(shape) < share, chance.random(shape) < 0.5
+    rng = np.random.default_rng(5)
+    mask, truth = rng.random(shape) < share, rng.random(shape) < 0.5
     truth[: shape[0] // 2] = True
     assert region_similarity(mask, truth) == pytest.approx(plain_j(mask, truth))
     assert boundary_accuracy(mask, truth) == pytest.approx(plain_f(mask, truth))

@@ -1,4 +1,4 @@
-"""The simulated person of a single pass: gives objects, clicks on their centre, keeps a schedule."""
+"""The simulated annotator of a single pass: gives objects, clicks on their centre, keeps a schedule."""
 
 from __future__ import annotations
 

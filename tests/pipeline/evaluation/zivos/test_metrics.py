@@ -1,4 +1,4 @@
-"""Robustness, workload and the worth of doubts: against plain loops, by hand, and against the thesis' own tables."""
+"""Robustness, workload and what the uncertainty tells: against plain loops, by hand, and against the thesis' tables."""
 
 from __future__ import annotations
 
@@ -127,10 +127,10 @@ def test_uncertainty_correlation(
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=3, max_size=20))
 def test_only_the_order_matters_and_the_sign_is_turned(pairs: list[tuple[int, int]]) -> None:
-    doubt, quality = (np.array(column, np.float64) / 6 for column in zip(*pairs, strict=True))
-    found = uncertainty_correlation(doubt, quality)
-    stretched = uncertainty_correlation(np.exp(3 * doubt), quality**3)
-    turned = uncertainty_correlation(-doubt, quality)
+    uncertainty, quality = (np.array(column, np.float64) / 6 for column in zip(*pairs, strict=True))
+    found = uncertainty_correlation(uncertainty, quality)
+    stretched = uncertainty_correlation(np.exp(3 * uncertainty), quality**3)
+    turned = uncertainty_correlation(-uncertainty, quality)
     if found is None:
         assert stretched is None
         assert turned is None
