@@ -223,17 +223,6 @@ def test_webhooks_are_taken_without_credentials(replayer: Replayer, name: str) -
     assert answer.status_code == 200
 
 
-@pytest.mark.parametrize(
-    "action",
-    [
-        *("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"),
-        *("TASKS_CREATED", "TASKS_DELETED", "PROJECT_UPDATED", "START_TRAINING"),
-    ],
-)
-def test_every_webhook_was_recorded(replayer: Replayer, action: str) -> None:
-    assert replayer.body(f"webhook_{action.lower()}")["action"] == action
-
-
 def stored_of(body: Json, kind: str) -> dict[str, Json]:
     """The regions of the only draft or annotation of a request by id."""
     (document,) = body["tasks"][0][kind]

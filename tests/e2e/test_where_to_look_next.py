@@ -128,8 +128,3 @@ def test_the_newest_note_is_the_only_one(story: Story) -> None:
     for regions in (story.corrected, story.submitted):
         (note,) = [region for region in regions if region["type"] == "textarea"]
         assert note["value"]["text"] == [story.note_after]
-
-
-@pytest.mark.usefixtures("story")
-def test_screenshot_is_written() -> None:
-    assert (SCREENSHOTS / "look-next.png").stat().st_size > 100_000
