@@ -1,4 +1,4 @@
-"""The memory bank of one object: what its frames left to be read by others (I-PT, Eq. 2 and Sec. III-D2)."""
+"""The memory bank of one object: entries of earlier frames that later frames read (I-PT, Eq. 2 and Sec. III-D2)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class _Stored:
 
 
 class MemoryBank:
-    """Memory entries by frame index, at most ``limit_mib`` MiB of them. Not for several threads at once.
+    """Memory entries by frame index, at most ``limit_mib`` MiB of them. Not thread-safe.
 
-    Which of the frames that nobody prompted stay is decided by a ``policy`` if there is one, see `offer`.
-    Over the limit the entries stored longest ago go first, those of interaction frames only when no other is left, and
-    the newest never. All entries must have the same numbers of channels and live on one device.
+    A ``policy``, if there is one, decides which propagated frames stay, see `offer`. Over the limit the oldest entries
+    are dropped first, those of interaction frames only when no other is left, and the newest never. All entries must
+    have the same numbers of channels and be on one device.
     """
 
     def __init__(self, limit_mib: float, policy: MemoryPolicy | None = None) -> None:
@@ -56,10 +56,10 @@ class MemoryBank:
             self.policy.pin(frame_index, keys)
 
     def offer(self, frame_index: int, keys: FrameKeys) -> bool:
-        """Whether a frame is to be stored; what has to leave for it is forgotten. Without a policy, always.
+        """Whether a frame should be stored, always without a policy. The frames that it replaces are forgotten.
 
         Args:
-            frame_index: the frame, which nobody prompted.
+            frame_index: a propagated frame.
             keys: what the policy compares.
         """
         if self.policy is None:
@@ -70,7 +70,7 @@ class MemoryBank:
         return taken
 
     def store(self, frame_index: int, entry: MemoryEntry, interaction: bool) -> None:
-        """Remember a frame, in place of what was known of it; an interaction frame stays one until it is forgotten."""
+        """Store a frame's entry in place of an earlier one. An interaction frame stays one until it is forgotten."""
         known = self._stored.pop(frame_index, None)
         self._stored[frame_index] = _Stored(entry, interaction or (known is not None and known.interaction))
         self._joined = None
@@ -94,11 +94,11 @@ class MemoryBank:
         self._remove(index for index in frame_indices if index not in kept)
 
     def forget(self, frame_index: int) -> None:
-        """Forget a frame, whatever it is; nothing happens where it is not in memory."""
+        """Forget a frame of any kind, if it is in memory."""
         self._remove([frame_index])
 
     def read(self, query: MemoryQuery, top_k: int, alpha: float) -> MemoryReadout | None:
-        """What the memory says to a query (Eq. 3 to 5), None when it is empty; for ``alpha`` see `crstm.alpha`.
+        """Read the memory for a query (Eq. 3 to 5); None if it is empty. For ``alpha`` see `crstm.alpha`.
 
         Keys are compared in the channels that the query has: it may leave out trailing ones.
         """
@@ -117,9 +117,9 @@ class MemoryBank:
             self._release()
 
     def _join(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys (C, M) and values (V, M) of all frames (Eq. 2), made once between changes.
+        """Keys (C, M) and values (V, M) of all frames (Eq. 2), concatenated once between changes.
 
-        The entries become views of them, so that nothing is held twice.
+        The entries become views of them, so that no memory is used twice.
         """
         if self._joined is None:
             entries = [each.entry for each in self._stored.values()]

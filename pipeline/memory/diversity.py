@@ -1,4 +1,4 @@
-"""How much the frames of a memory tell that the others do not: Gram determinants (thesis, 5.4.2, Eq. 5.4 to 5.7)."""
+"""How diverse the frames of a memory are: Gram determinants of their similarities (thesis, 5.4.2, Eq. 5.4 to 5.7)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 RIDGE = 1e-4
-"""Added to a Gram matrix' diagonal before its determinant is taken: two frames that look the same leave a small volume
-instead of none, so that memories can still be compared."""
+"""Added to the diagonal of a Gram matrix before its determinant is computed. Two equal frames then leave a small
+determinant instead of zero, so that memories can still be compared."""
 
 
 @dataclass(frozen=True)

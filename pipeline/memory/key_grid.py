@@ -1,4 +1,4 @@
-"""The cells of a memory that is read by all objects: where they lie in the frame, their keys and their values."""
+"""The grid of cells of a shared memory: where cells are in the frame, their keys and their values."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pipeline.segmenters.base import FloatMap, Segmenter
 from pipeline.types import BoolMask
 
 OUTSIDE_LOGIT = -16.0
-"""What is said of the padding some segmenters have beside the image: as sure as `NO_OBJECT_LOGIT` of SAM."""
+"""Logit of the padding that some segmenters add to the image; the value of SAM's `NO_OBJECT_LOGIT`."""
 
 REACH, LEAST_REACH = 0.3, 0.04
-"""How far around a mask the memory is asked: a share of the mask's longer side, and of the frame's."""
+"""How far around a mask the memory is read: a share of the mask's longer side, plus a share of the frame's."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,12 @@ class KeyGrid:
     """A coarse grid over the image part of a segmenter's maps; one for all frames of a video.
 
     Attributes:
-        low_res_hw: the segmenter's own resolution.
-        covered_hw: its rows and columns that the grid covers, from the top left; the rest is padding.
-        features_hw: the rows and columns of its feature map that do.
-        grid_hw: the grid's rows and columns.
-        x_px, y_px: (w,) and (h,) float32, where the low-resolution cells' centres lie in the original frame.
+        low_res_hw: rows and columns of the segmenter's low-resolution masks.
+        covered_hw: how many of them the image covers, from the top left; the rest is padding.
+        features_hw: how many rows and columns of the segmenter's feature map the image covers.
+        grid_hw: rows and columns of the grid.
+        x_px: (w,) float32, centres of the low-resolution columns in pixels of the original frame.
+        y_px: (h,) float32, centres of the low-resolution rows.
     """
 
     low_res_hw: tuple[int, int]
@@ -43,9 +44,9 @@ class KeyGrid:
 
     @classmethod
     def of(cls, segmenter: Segmenter, embedding: Any, size_hw_px: tuple[int, int], max_cells_across: int) -> KeyGrid:
-        """The grid of the videos of a segmenter: at most so many cells along the longer side.
+        """The grid for a segmenter and a frame size, with at most ``max_cells_across`` cells along the longer side.
 
-        How the segmenter resizes and pads is found out by showing it frames that hold their own coordinates.
+        To measure how the segmenter resizes and pads, maps of pixel coordinates are resized with it.
         """
         height_px, width_px = size_hw_px
         ys, xs = np.mgrid[:height_px, :width_px].astype(np.float32)
@@ -71,7 +72,7 @@ class KeyGrid:
     def keys(self, features: torch.Tensor) -> torch.Tensor:
         """Unit keys (C, N) float32 of a frame's cells, from the image alone (thesis, Eq. 3.5).
 
-        What all cells of the frame have in common is taken away first, as it tells no two of them apart.
+        The mean over all cells is subtracted first, as it distinguishes none of them.
 
         Args:
             features: (C, h', w'), see `Segmenter.features`.

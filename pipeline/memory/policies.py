@@ -14,25 +14,24 @@ from pipeline.memory import diversity
 from pipeline.memory.diversity import FrameKeys
 
 POLICY_CELLS = 27
-"""Cells along a frame's longer side of the keys that policies compare: half as many as the memory that is read has,
-which makes a comparison sixteen times as cheap."""
+"""Cells along a frame's longer side on which policies compare frames. The memory itself has twice as many, which would
+make a comparison sixteen times as expensive."""
 
 MAX_PINNED = 8
-"""So many prompted frames, those pinned last, are compared with others; this bounds what a policy holds and computes.
-The others are as permanent."""
+"""How many prompted frames are compared with others, the latest ones. This bounds a policy's memory and time. All
+prompted frames stay in the method's memory."""
 
 
 class MemoryPolicy(Protocol):
-    """Prompted frames are permanent and outside the slots; of the others at most a fixed number is kept.
+    """Decides which propagated frames stay in N slots; prompted frames stay anyway. Not thread-safe.
 
-    In the thesis the one annotated frame counts as the first of N slots. A person may prompt any number of frames,
-    which would leave no slot for others, so here N slots are N beside the prompted ones. Not for several threads at
-    once.
+    In the thesis the one annotated frame fills the first of N slots. Here a person may prompt any number of frames,
+    which could fill all slots. So the N slots are for propagated frames alone.
     """
 
     @property
     def kept(self) -> tuple[int, ...]:
-        """Frames in the slots, the one taken longest ago first."""
+        """Frames in the slots, the oldest entry first."""
         ...
 
     @property
@@ -49,13 +48,13 @@ class MemoryPolicy(Protocol):
         ...
 
     def pin(self, frame_index: int, keys: FrameKeys) -> None:
-        """A prompted frame: permanent until it is discarded."""
+        """Add a prompted frame, which stays until it is discarded."""
         ...
 
     def offer(self, frame_index: int, keys: FrameKeys) -> bool:
-        """Whether a frame is to be stored; `kept` then says which others are to stay.
+        """Whether a propagated frame should be stored; `kept` then lists the frames that stay.
 
-        A frame that is kept already is judged anew, a pinned one is not to be stored again.
+        A frame that is kept already is judged again. A pinned frame is never stored again.
         """
         ...
 
@@ -65,7 +64,7 @@ class MemoryPolicy(Protocol):
 
 
 class Slots:
-    """What all policies have in common, see `MemoryPolicy`; the base of their classes."""
+    """The base class of all policies, see `MemoryPolicy`."""
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
@@ -94,8 +93,8 @@ class Slots:
     def gram(self) -> torch.Tensor:
         """Similarities (M, M) float64 of all frames held, in the order in which they came (Eq. 5.5).
 
-        Each was taken in the frame of reference of the frame that came later: it was the query then. So an entry stays
-        as it is, whatever is looked at, and memories can be compared over time.
+        Each similarity is taken in the frame of reference of the later frame, which was the query then. So entries
+        never change, and determinants can be compared over time.
         """
         frames = list(self._held)
         matrix = torch.eye(len(frames), dtype=torch.float64)
@@ -123,7 +122,7 @@ class Slots:
 
 
 class FirstInFirstOut(Slots):
-    """Every frame enters, and the one that entered first leaves: what STM and its successors do."""
+    """Every frame enters and the oldest one leaves, as in STM and its successors."""
 
     def offer(self, frame_index: int, keys: FrameKeys) -> bool:
         """See `MemoryPolicy`."""
@@ -138,13 +137,12 @@ class FirstInFirstOut(Slots):
 class ReadMem(Slots):
     """See `MemoryPolicy`. Every offer costs the same, however long the video is.
 
-    A frame is considered only if it shows the object: the object must look like that on a prompted frame, with a
-    similarity above ``least_similarity`` (the lower similarity bound; 0.5 in the thesis, which compares whole frames,
-    see `object_similarity`). Until the slots are taken every such frame enters (initialisation strategy 1; how often
-    frames are offered is the method's choice); afterwards one that, in the place of some other, raises the Gram
-    determinant, in the place where it raises it most. The frame's similarities are taken in its own frame of reference,
-    those between frames in memory were taken when the later of them came; so the determinant of a full memory never
-    falls while its prompted frames stay the same.
+    A frame is considered only if it shows the object. For that, the object must be more similar to that on a prompted
+    frame than ``least_similarity`` (the lower similarity bound; 0.5 in the thesis, which compares whole frames, see
+    `object_similarity`). While slots are free, every such frame enters (initialisation strategy 1; the method decides
+    how often frames are offered). Afterwards a frame enters if the Gram determinant rises when it replaces another one;
+    it replaces the one for which the determinant rises most. So the determinant of a full memory never falls while its
+    prompted frames stay the same.
     """
 
     def __init__(self, slots: int, least_similarity: float = 0.5) -> None:
@@ -169,7 +167,7 @@ class ReadMem(Slots):
         return True
 
     def _best_without(self, before: float) -> int | None:
-        """The kept frame without which the others and the newest have the greatest determinant; None if not above."""
+        """The kept frame to replace for the greatest determinant; None if no choice raises it above ``before``."""
         similarities, frames = self.gram(), list(self._held)
         candidates = [frame for frame in frames[:-1] if frame not in self._pinned]
         others = [[row for row, frame in enumerate(frames) if frame != candidate] for candidate in candidates]

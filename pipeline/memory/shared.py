@@ -8,9 +8,9 @@ import torch
 
 
 class SharedMemory:
-    """Keys by frame, values by object and frame, at most ``limit_mib`` MiB. Not for several threads at once.
+    """Keys by frame, values by object and frame, at most ``limit_mib`` MiB. Not thread-safe.
 
-    Over the limit the frames stored longest ago go first, the newest never.
+    Over the limit the oldest frames are dropped first, the newest never.
     """
 
     def __init__(self, limit_mib: float) -> None:
@@ -27,7 +27,7 @@ class SharedMemory:
         return sum(each.nbytes for each in [*list(self._keys.values()), *values])
 
     def frames_of(self, object_id: int) -> tuple[int, ...]:
-        """Frames on which an object is known, in order."""
+        """Frames on which an object is stored, in order."""
         return tuple(sorted(self._values.get(object_id, {})))
 
     def __contains__(self, frame_index: int) -> bool:
@@ -50,7 +50,7 @@ class SharedMemory:
         return self._values[object_id][frame_index]
 
     def store(self, frame_index: int, keys: torch.Tensor, object_id: int, value: torch.Tensor) -> None:
-        """Remember an object on a frame, in place of what was known of it there (IDPro, Eq. 7).
+        """Store an object on a frame, in place of an earlier value (IDPro, Eq. 7).
 
         Args:
             frame_index: the frame.
@@ -85,14 +85,15 @@ class SharedMemory:
 
 
 BALANCE = 0.7
-"""How far the object's cells and the others in memory are weighed as if they were equally many; 1 is in full."""
+"""Exponent that balances the object's cells against the others: 1 weighs them as if they were equally many, 0 not at
+all."""
 LEAST_TEMPERATURE = 0.03
 TINY = 1e-36
-"""What is unlike everything in memory is undecided: beside weights of less than this neither side counts."""
+"""Added to the weights of both sides, so that a cell unlike everything in memory gets a share of a half."""
 
 
 def affinity(keys_memory: torch.Tensor, keys_query: torch.Tensor) -> torch.Tensor:
-    """Likeness (M, N) in [-1, 1] of every memory cell (C, M) to every cell of the frame (C, N); thesis, Eq. 3.9."""
+    """Cosine similarity (M, N) of every memory cell (C, M) and every cell of the frame (C, N); thesis, Eq. 3.9."""
     return keys_memory.T @ keys_query
 
 
@@ -102,11 +103,11 @@ def read(
     values: Sequence[Mapping[int, torch.Tensor]],
     temperature: float,
 ) -> torch.Tensor:
-    """Read the memory for several objects at once: one affinity, however many they are (thesis, Eq. 3.9 to 3.11).
+    """Read the memory for several objects with a single affinity (thesis, Eq. 3.9 to 3.11).
 
-    Each object reads only the frames on which it is known: its softmax is over their cells alone. As the affinities are
-    bounded, their exponentials serve all objects and are normalised afterwards. Cells of the object and the others are
-    balanced to the power `BALANCE`; a plain softmax lets the many cells of the background outvote a small object.
+    The softmax of each object runs over the frames on which it is stored. Affinities are bounded, so all objects share
+    their exponentials, which are normalised afterwards. Cells of the object and of the rest are balanced with exponent
+    `BALANCE`: in a plain softmax the many cells of the background outvote a small object.
 
     Args:
         keys_query: (C, N) unit keys of the frame.

@@ -1,4 +1,4 @@
-"""Frames as trackers want them: reduced, and without an exception where one is missing."""
+"""Frames for trackers: reduced in size, and None instead of an exception where one cannot be read."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def reduced_grey(frames: FrameSource, frame_index: int, long_side_px: int) -> tu
 
 @dataclass(frozen=True)
 class WorkingSize:
-    """The size that a network works at, and how points come and go.
+    """The input size of a network, and the conversion of points to it and back.
 
-    A point at (0, 0) is the centre of the top left pixel at either size, as `cv2.resize` has it.
+    A point at (0, 0) is the centre of the top left pixel at either size, as in `cv2.resize`.
 
     Attributes:
         frame_hw_px: height and width of the original frames.

@@ -1,4 +1,4 @@
-"""Several passes of the segmenter over one frame: positives first, then everything, then refinement."""
+"""Decodes the mask of one object on one frame in several iterations of the segmenter."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pipeline.memory.policy_settings import build_policy
 from pipeline.segmenters.base import FloatMap, MemoryQuery, ObjectPrompts, PromptBatch, Segmentation, Segmenter
 from pipeline.types import BoolMask
 
-SETTLED_SHARE = 0.01
-"""Refinement ends when a pass changes less than this share of the mask."""
+CONVERGED_SHARE = 0.01
+"""Refinement ends when an iteration changes less than this share of the mask."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class CrstmSettings:
     """I-PT's cross-round space-time module.
 
     Attributes:
-        interval_frames: every how many frames a segmented frame is offered to the memory (I-PT's d; STM's value).
+        interval_frames: one segmented frame in every ``interval_frames`` is offered to the memory (I-PT's d; STM's
+            value).
         top_k: how many memory cells answer for a cell of the frame (Eq. 4; the value is STCN's).
         total_rounds: I-PT's R in Eq. 6.
         limit_mib: bound of one object's memory in one video.
@@ -40,13 +41,13 @@ class CrstmSettings:
     least_similarity: float = 0.5
 
     def bank(self) -> MemoryBank:
-        """A memory with nothing in it."""
+        """An empty memory."""
         return MemoryBank(self.limit_mib, build_policy(self.policy, self.slots, self.least_similarity))
 
 
 @dataclass(frozen=True)
 class ObjectMemory:
-    """What is known of one object in one round: what the segmenter learnt, and the memory with its weight."""
+    """One object in one round: what the segmenter learnt, its memory bank, and the round, which weighs the memory."""
 
     appearance: Any
     bank: MemoryBank | None
@@ -54,13 +55,13 @@ class ObjectMemory:
 
     @classmethod
     def nothing(cls) -> ObjectMemory:
-        """Of an object that nothing is known of."""
+        """Of an object without any prompted frame."""
         return cls(None, None, 1)
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """One object on one frame: ``low_res_logits`` (h, w), ``score`` in [0, 1], and the first pass's memory query."""
+    """One object on one frame: logits (h, w), a score in [0, 1], and the memory query of the first iteration."""
 
     low_res_logits: FloatMap
     score: float
@@ -69,7 +70,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Decoder:
-    """The passes of I-PT (III-C3), and without ``crstm`` those of SAM-PT (3.2)."""
+    """The decoding iterations of I-PT (III-C3); without ``crstm`` those of SAM-PT (3.2)."""
 
     segmenter: Segmenter
     refinement_iterations: int
@@ -86,17 +87,18 @@ class Decoder:
     ) -> Decoded:
         """Segment one object on one frame.
 
-        Pass 1 sees the positive points and the box. Pass 2 sees all prompts, the mask of pass 1 and what the memory
-        says to pass 1's query. Refinement repeats pass 2 on its own result, without the memory, until the mask settles.
+        Iteration 1 gets the positive points and the box. Iteration 2 gets all prompts, the mask of iteration 1 and what
+        is read from the memory. Refinement repeats iteration 2 on its own result, without the memory, until the mask
+        converges.
 
         Args:
             embedding: of the frame.
             prompts: of the object on the frame.
             memory: of the object.
-            mask_input: logits (h, w) for pass 1, or None.
+            mask_input: logits (h, w) for iteration 1, or None.
             carried: where the object is expected, (h, w) logits, or None; see `Segmenter.segment`.
         """
-        first = self._pass(embedding, _positives(prompts), memory, mask_input=mask_input, carried=carried)
+        first = self._iterate(embedding, _positives(prompts), memory, mask_input=mask_input, carried=carried)
         row = int(first.predicted_iou[0].argmax())
         query, best = first.queries[0], first.low_res_logits[0, row]
         score = float(first.predicted_iou[0, row])
@@ -105,10 +107,12 @@ class Decoder:
             share = crstm.alpha(memory.round_index, self.crstm.total_rounds)
             readout = memory.bank.read(query, self.crstm.top_k, share)
         for iteration in range(1 + self.refinement_iterations):
-            found = self._pass(embedding, prompts, memory, mask_input=best, readout=readout if iteration == 0 else None)
-            settled = iteration > 0 and nearly_same(found.low_res_logits[0, 0] > 0, best > 0)
+            found = self._iterate(
+                embedding, prompts, memory, mask_input=best, readout=readout if iteration == 0 else None
+            )
+            converged = iteration > 0 and nearly_same(found.low_res_logits[0, 0] > 0, best > 0)
             best, score = found.low_res_logits[0, 0], float(found.predicted_iou[0, 0])
-            if settled:
+            if converged:
                 break
         return Decoded(best, score, query)
 
@@ -121,11 +125,11 @@ class Decoder:
         return self.decode(embedding, prompts, memory, mask_input=prior)
 
     def query(self, embedding: Any, prompts: ObjectPrompts, memory: ObjectMemory, mask: FloatMap) -> MemoryQuery:
-        """The memory query of a frame whose mask is known: the same first pass, started from that mask (h, w)."""
-        first = self._pass(embedding, _positives(prompts), memory, mask_input=None, carried=mask)
+        """The memory query of a frame whose mask (h, w) is known: the first iteration, started from that mask."""
+        first = self._iterate(embedding, _positives(prompts), memory, mask_input=None, carried=mask)
         return first.queries[0]
 
-    def _pass(
+    def _iterate(
         self,
         embedding: Any,
         prompts: ObjectPrompts,
@@ -147,17 +151,17 @@ class Decoder:
 
 
 def is_ambiguous(prompts: ObjectPrompts, mask: FloatMap | None) -> bool:
-    """Whether prompts are a single click: it may mean a part or the whole, and SAM has a mask and a score for each."""
+    """Whether the prompt is a single click. It may mean a part or the whole; SAM has a mask and a score for each."""
     return len(prompts.positive) == 1 and prompts.box_xyxy_px is None and mask is None
 
 
 def nearly_same(mask: BoolMask, before: BoolMask) -> bool:
-    """Whether so little of a mask (h, w) changed that a further pass is not worth its time."""
-    return int((mask != before).sum()) <= SETTLED_SHARE * int(before.sum())
+    """Whether so little of a mask (h, w) changed that a further iteration is not worth its time."""
+    return int((mask != before).sum()) <= CONVERGED_SHARE * int(before.sum())
 
 
 def _positives(prompts: ObjectPrompts) -> ObjectPrompts:
-    """The prompts without their negative points; all of them where that leaves nothing."""
+    """The prompts without their negative points; all prompts if that would leave none."""
     keep = prompts.positive
     if keep.all() or (not keep.any() and prompts.box_xyxy_px is None):
         return prompts

@@ -1,4 +1,4 @@
-"""What every method keeps of an open video: embeddings by frame, and a memory per object."""
+"""The state that methods share for an open video: embeddings by frame, and what is learned of each object."""
 
 from __future__ import annotations
 
@@ -18,24 +18,31 @@ from pipeline.video.frames import FrameSource
 
 
 @dataclass
-class ObjectKnowledge:
-    """One object over all rounds: ``learnt`` from the prompted frames in ``digests``, and the frames in the bank."""
+class LearnedObject:
+    """One object over all rounds.
+
+    Attributes:
+        bank: its memory, for methods that have one.
+        learnt: what the segmenter learnt of it.
+        learnt_from: frame index and mask digest of the prompted frames it was learnt from.
+        digests_in_bank: mask digests of the prompted frames in the bank, by frame index.
+    """
 
     bank: MemoryBank | None
     learnt: Any = None
     learnt_from: tuple[tuple[int, bytes], ...] = ()
-    banked: dict[int, bytes] = field(default_factory=dict)
+    digests_in_bank: dict[int, bytes] = field(default_factory=dict)
 
 
 class VideoState:
-    """Shared by the methods' `PerObjectVideo`s; one thread at a time."""
+    """Frames, segmenter and objects of one open video. Not thread-safe."""
 
     def __init__(
         self, frames: FrameSource, segmenter: Segmenter, embeddings: EmbeddingCache[Any], video_key: int
     ) -> None:
         self.frames, self.segmenter = frames, segmenter
         self._embeddings = FrameEmbeddings(embeddings, segmenter, frames, video_key)
-        self.objects: dict[int, ObjectKnowledge] = {}
+        self.objects: dict[int, LearnedObject] = {}
 
     @property
     def held_bytes(self) -> int:
@@ -51,11 +58,11 @@ class VideoState:
         return self._embeddings.get(frame_index)
 
     def drop_embedding(self, frame_index: int) -> None:
-        """Forget the embedding of a frame that nobody will ask for again."""
+        """Drop the embedding of a frame that will not be asked for again."""
         self._embeddings.forget(frame_index)
 
-    def learn(self, known: ObjectKnowledge, anchors: Sequence[Anchor]) -> Any:
-        """What the prompted frames teach the segmenter; taught again only when one of their masks changed."""
+    def learn(self, known: LearnedObject, anchors: Sequence[Anchor]) -> Any:
+        """What the segmenter learns from the prompted frames; computed again only when one of their masks changed."""
         source = tuple((anchor.frame_index, digest(anchor.mask)) for anchor in anchors)
         if source != known.learnt_from:
             references = [ReferenceFrame(self.embedding(anchor.frame_index), anchor.mask) for anchor in anchors]
@@ -73,5 +80,5 @@ class VideoState:
 
 
 def digest(mask: BoolMask) -> bytes:
-    """Tells two masks (H, W) apart."""
+    """16 bytes that tell two masks (H, W) apart."""
     return blake2b(np.packbits(mask).tobytes(), digest_size=16).digest()

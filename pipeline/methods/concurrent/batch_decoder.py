@@ -1,4 +1,4 @@
-"""BatchDecoder of the segmenter over one frame, with all objects in one call."""
+"""Decodes the masks of all objects on one frame, in one call of the segmenter per iteration."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ class LowResMask:
 
 @dataclass(frozen=True)
 class BatchDecoder:
-    """How often the segmenter goes over a frame, and what it is shown.
+    """Runs the segmenter on a frame: once, and again on its own result as often as ``refinement_iterations`` says.
 
     Attributes:
         segmenter: decodes all objects of a frame in one call.
-        readout_weight: of the memory's logits beside the logits of the mask they are added to.
-        refinement_iterations: further passes on the segmenter's own result; what has settled takes no part in them.
+        readout_weight: weight of the memory's logits when they are added to the logits of a mask.
+        refinement_iterations: further decoding iterations on the segmenter's own result. Objects whose mask has
+            converged take no part in them.
     """
 
     segmenter: Segmenter
@@ -44,8 +45,9 @@ class BatchDecoder:
     ) -> list[LowResMask]:
         """Segment several objects on one frame.
 
-        A segmenter that wants no carried mask sees everything in its first pass: the expected mask and the readout are
-        its mask input. One that does sees the carried mask first, and the readout with its own answer in a second pass.
+        A segmenter without a mask prior gets everything in its first iteration: the expected mask and the readout are
+        its mask input. One with a mask prior gets the carried mask first, and the readout with its own result in a
+        second iteration.
 
         Args:
             embedding: of the frame.
@@ -53,12 +55,12 @@ class BatchDecoder:
             expected: logits (h, w) of the mask carried to the frame, or that it had before.
             appearance: what the segmenter learnt of each object.
             readouts: what the memory says.
-            multimask: ask for several masks in the first pass and keep the one the segmenter scores best.
+            multimask: ask for several masks in the first iteration and keep the one with the best predicted IoU.
         """
         batch, segment = PromptBatch(tuple(prompts)), self.segmenter.segment
         if not self.segmenter.uses_mask_prior:
-            shown = self.together(expected, readouts)
-            first = _best(segment(embedding, batch, mask_input=shown, appearance=appearance, multimask=multimask))
+            mask_input = self.combine(expected, readouts)
+            first = _best(segment(embedding, batch, mask_input=mask_input, appearance=appearance, multimask=multimask))
             return self.refined(embedding, prompts, appearance, first)
         first = _best(segment(embedding, batch, mask_prior=expected, appearance=appearance, multimask=multimask))
         return self.refined(embedding, prompts, appearance, first, readouts)
@@ -71,32 +73,32 @@ class BatchDecoder:
         found: Sequence[LowResMask],
         readouts: Sequence[FloatMap | None] | None = None,
     ) -> list[LowResMask]:
-        """The same after the further passes, and before them one that is shown the readouts, if there are any."""
+        """The masks after further iterations. With readouts, one iteration more comes first and gets them."""
         if readouts is not None and all(each is None for each in readouts):
             readouts = None
-        found, restless = list(found), list(range(len(found)))
+        found, unconverged = list(found), list(range(len(found)))
         for iteration in range(self.refinement_iterations + (readouts is not None)):
-            if not restless:
+            if not unconverged:
                 break
-            shown: list[FloatMap | None] = [found[row].low_res_logits for row in restless]
+            mask_input: list[FloatMap | None] = [found[row].low_res_logits for row in unconverged]
             if readouts is not None and iteration == 0:
-                shown = self.together(shown, [readouts[row] for row in restless])
-            batch = PromptBatch(tuple(prompts[row] for row in restless))
-            learnt = [appearance[row] for row in restless]
-            again = _best(self.segmenter.segment(embedding, batch, mask_input=shown, appearance=learnt))
-            settled = set()
-            for row, newer in zip(restless, again, strict=True):
+                mask_input = self.combine(mask_input, [readouts[row] for row in unconverged])
+            batch = PromptBatch(tuple(prompts[row] for row in unconverged))
+            learnt = [appearance[row] for row in unconverged]
+            again = _best(self.segmenter.segment(embedding, batch, mask_input=mask_input, appearance=learnt))
+            converged = set()
+            for row, newer in zip(unconverged, again, strict=True):
                 before, found[row] = found[row].low_res_logits, newer
                 if nearly_same(newer.low_res_logits > 0, before > 0):
-                    settled.add(row)
+                    converged.add(row)
             if readouts is None or iteration > 0:
-                restless = [row for row in restless if row not in settled]
+                unconverged = [row for row in unconverged if row not in converged]
         return found
 
-    def together(
+    def combine(
         self, expected: Sequence[FloatMap | None], readouts: Sequence[FloatMap | None]
     ) -> list[FloatMap | None]:
-        """What masks and readouts say together, logits (h, w); None where neither says anything."""
+        """Masks and readouts added, logits (h, w); None where there is neither."""
         return [self._added(mask, readout) for mask, readout in zip(expected, readouts, strict=True)]
 
     def _added(self, mask: FloatMap | None, readout: FloatMap | None) -> FloatMap | None:

@@ -17,7 +17,7 @@ from pipeline.video.frames import FrameError
 
 @dataclass(frozen=True)
 class CivosMemory:
-    """What one object's round works with: by object id what the segmenter learnt, and the prompted frames."""
+    """One object in one round: what the segmenter learnt of it, by object id, and its prompted frames."""
 
     object_id: int
     learnt: Mapping[int, Any]
@@ -25,7 +25,7 @@ class CivosMemory:
 
 
 class CivosVideo:
-    """See `pipeline.methods.base.PerObjectVideo`. One object at a time, and every way begins with an empty memory."""
+    """See `pipeline.methods.base.PerObjectVideo`. Every pass starts with an empty memory."""
 
     clicks_only = True
 
@@ -35,11 +35,11 @@ class CivosVideo:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of what the ways under way remember."""
+        """Bytes of what running passes remember."""
         return self._video.held_bytes
 
     def begin_round(self, task: ObjectRound) -> CivosMemory:
-        """Let the segmenter learn what it wants to; the memory itself begins with every way (4.4.3)."""
+        """Let the segmenter learn from the prompted frames. Every pass starts a memory of its own (4.4.3)."""
         return CivosMemory(task.object_id, self._video.begin_round([task]), task)
 
     def segment_prompted(
@@ -58,17 +58,17 @@ class CivosVideo:
 
     def propagate(self, anchor: Anchor, frame_indices: range, memory: CivosMemory) -> Iterator[Estimate]:
         """Follow the object from an anchor; its mask is the first thing in a new memory (4.4.3)."""
-        # Ways in both directions take turns, so each has frames embedded ahead for itself.
+        # Passes in both directions take turns, so each embeds its own frames in the background.
         ahead: EmbeddingPrefetcher[Any] = EmbeddingPrefetcher(self._state.embedding, self._settings.frames_ahead)
         try:
             ahead.prefetch(frame_indices)
-            way = self._video.start_pass(memory.object_id, anchor, memory.learnt)
+            pass_ = self._video.start_pass(memory.object_id, anchor, memory.learnt)
             for frame_index in frame_indices:
                 try:
                     embedding = ahead.take(frame_index)
                 except FrameError:
                     continue
-                (estimate,) = self._video.segment(frame_index, embedding, [way])
+                (estimate,) = self._video.segment(frame_index, embedding, [pass_])
                 yield replace(estimate, fusion_weight=max(estimate.score, 0.0) ** self._settings.fusion_score_power)
         finally:
             ahead.prefetch(())

@@ -1,4 +1,4 @@
-"""Prompted frames that see each other: IDPro's across-frame interaction (III-B), without anything learned for it."""
+"""IDPro's across-frame interaction (III-B): prompted frames see each other. Nothing is learned for it."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from pipeline.methods.base import Estimate, Interaction, ObjectRound
 from pipeline.methods.common.decoding import is_ambiguous
 from pipeline.methods.common.video_state import VideoState
 from pipeline.methods.concurrent.batch_decoder import BatchDecoder, LowResMask
-from pipeline.methods.concurrent.memory import Asked, ConcurrentMemory, Remembered
+from pipeline.methods.concurrent.memory import ConcurrentMemory, MemoryItem, ReadRequest
 from pipeline.segmenters.base import FloatMap, ReferenceFrame
 from pipeline.types import BoolMask
 from pipeline.video.frames import FrameError
 
-Place = tuple[int, int]
-"""An object on a frame: object id and frame index."""
+ObjectOnFrame = tuple[int, int]
+"""Object id and frame index."""
 
 
 @dataclass(frozen=True)
 class PromptedFrames:
     """Answers a person's prompts on several frames for several objects (IDPro, Eq. 1).
 
-    The first answers take the prompts as they are: one call of the segmenter a frame, so that a person sees them at
-    once. Where an object is known on other frames too, a second answer reads these frames' memory, as across-frame
-    attention does (Eq. 4; its deformable and multi-head attention are learned, here it is the likeness of keys), and
-    lets the segmenter decode both together with the frame itself (Eq. 5 and 6).
+    The first answers come from the prompts alone, with one call of the segmenter per frame, so that a person sees them
+    at once. An object with other prompted frames gets a second answer. It reads the memory of these frames, as
+    across-frame attention does (Eq. 4; learned there, the similarity of keys here). The segmenter then decodes prompts
+    and readout together (Eq. 5 and 6).
 
     Attributes:
         decoder: makes the second answers. Segmenters that use a carried mask refine every prompted frame, even a single
@@ -47,8 +47,8 @@ class PromptedFrames:
         frames: defaultdict[int, list[Interaction]] = defaultdict(list)
         for each in interactions:
             frames[each.frame_index].append(each)
-        answers: dict[Place, LowResMask] = {}
-        masks: dict[Place, BoolMask] = {}
+        answers: dict[ObjectOnFrame, LowResMask] = {}
+        masks: dict[ObjectOnFrame, BoolMask] = {}
         for frame_index, group in sorted(frames.items()):
             try:
                 embedding = self.state.embedding(frame_index)
@@ -61,12 +61,12 @@ class PromptedFrames:
                 yield each, estimate
         others = self._others(masks, known)
         for frame_index, group in sorted(frames.items()):
-            again = [each for each in group if self._has_more_to_say(each, answers, others)]
+            again = [each for each in group if self._needs_second_answer(each, answers, others)]
             if again:
                 yield from self._second(frame_index, again, answers, others)
 
     def _first(self, embedding: Any, group: Sequence[Interaction]) -> list[LowResMask]:
-        """The answers to prompts on one frame; ambiguous clicks go in a call of their own, for several candidates."""
+        """Answers from the prompts on one frame alone. Ambiguous clicks get several candidates, in a separate call."""
         found: dict[int, LowResMask] = {}
         priors = [self._prior(embedding, each) for each in group]
         ambiguous = [is_ambiguous(each.prompts, prior) for each, prior in zip(group, priors, strict=True)]
@@ -84,18 +84,18 @@ class PromptedFrames:
         self,
         frame_index: int,
         group: Sequence[Interaction],
-        answers: Mapping[Place, LowResMask],
+        answers: Mapping[ObjectOnFrame, LowResMask],
         others: Mapping[int, Mapping[int, BoolMask]],
     ) -> Iterator[tuple[Interaction, Estimate]]:
-        """Answers that know of the other frames; the frame itself can be read, as it has a first answer."""
+        """Answers that use the other prompted frames. The frame can be read, as it has a first answer."""
         embedding = self.state.embedding(frame_index)
         prompts = [each.prompts for each in group]
         first = [answers[each.object_id, frame_index] for each in group]
-        elsewhere = [
+        other_masks = [
             {frame: mask for frame, mask in others[each.object_id].items() if frame != frame_index} for each in group
         ]
-        learnt = [self._learnt(each.object_id, masks) for each, masks in zip(group, elsewhere, strict=True)]
-        readouts = self._readouts(frame_index, embedding, group, first, elsewhere)
+        learnt = [self._learnt(each.object_id, masks) for each, masks in zip(group, other_masks, strict=True)]
+        readouts = self._readouts(frame_index, embedding, group, first, other_masks)
         if any(each is not None for each in learnt):
             expected: list[FloatMap | None] = [self._prior(embedding, each) for each in group]
             found = self.decoder.run(embedding, prompts, expected, learnt, readouts)
@@ -104,8 +104,10 @@ class PromptedFrames:
         for each, answer in zip(group, found, strict=True):
             yield each, self._estimate(frame_index, embedding, answer)
 
-    def _others(self, masks: Mapping[Place, BoolMask], known: Sequence[ObjectRound]) -> dict[int, dict[int, BoolMask]]:
-        """By object the masks of all its prompted frames that show it: those of this round, and those known before."""
+    def _others(
+        self, masks: Mapping[ObjectOnFrame, BoolMask], known: Sequence[ObjectRound]
+    ) -> dict[int, dict[int, BoolMask]]:
+        """By object, the masks of all prompted frames that show it: this round's and earlier ones."""
         anchors = [(task.object_id, anchor) for task in known for anchor in task.anchors]
         by_object: defaultdict[int, dict[int, BoolMask]] = defaultdict(dict)
         for object_id, anchor in anchors:
@@ -114,8 +116,11 @@ class PromptedFrames:
             by_object[object_id][frame_index] = mask
         return {i: {frame: mask for frame, mask in each.items() if mask.any()} for i, each in by_object.items()}
 
-    def _has_more_to_say(
-        self, each: Interaction, answers: Mapping[Place, LowResMask], others: Mapping[int, Mapping[int, BoolMask]]
+    def _needs_second_answer(
+        self,
+        each: Interaction,
+        answers: Mapping[ObjectOnFrame, LowResMask],
+        others: Mapping[int, Mapping[int, BoolMask]],
     ) -> bool:
         if (each.object_id, each.frame_index) not in answers:
             return False
@@ -123,7 +128,7 @@ class PromptedFrames:
         return refines_alone or bool(set(others[each.object_id]) - {each.frame_index})
 
     def _learnt(self, object_id: int, masks: Mapping[int, BoolMask]) -> Any:
-        """What an object's other prompted frames teach the segmenter; None where nothing."""
+        """What the segmenter learns from an object's other prompted frames; None without any."""
         references = []
         for frame_index, mask in sorted(masks.items()):
             try:
@@ -139,25 +144,25 @@ class PromptedFrames:
         embedding: Any,
         group: Sequence[Interaction],
         first: Sequence[LowResMask],
-        elsewhere: Sequence[Mapping[int, BoolMask]],
+        other_masks: Sequence[Mapping[int, BoolMask]],
     ) -> list[FloatMap | None]:
-        """What the other frames say of the objects on this one; None where there are none."""
-        asked = []
-        for each, masks, mask in zip(group, elsewhere, first, strict=True):
-            further = {frame: memory for frame, mask in masks.items() if (memory := self._remembered(frame, mask))}
-            asked.append(Asked(each.object_id, mask.low_res_logits, further, prompted=False))
-        if not any(each.further for each in asked):
+        """Logits that the other prompted frames give the objects on this frame; None for an object without any."""
+        requests = []
+        for each, masks, mask in zip(group, other_masks, first, strict=True):
+            further = {frame: memory for frame, mask in masks.items() if (memory := self._memory_item(frame, mask))}
+            requests.append(ReadRequest(each.object_id, mask.low_res_logits, further, prompted=False))
+        if not any(each.further for each in requests):
             return [None] * len(group)
         keys = self.memory.keys(frame_index, embedding)
-        readouts = self.memory.read(frame_index, embedding, keys, asked)
-        return [readout if each.further else None for each, readout in zip(asked, readouts, strict=True)]
+        readouts = self.memory.read(frame_index, embedding, keys, requests)
+        return [readout if each.further else None for each, readout in zip(requests, readouts, strict=True)]
 
-    def _remembered(self, frame_index: int, mask: BoolMask) -> Remembered | None:
+    def _memory_item(self, frame_index: int, mask: BoolMask) -> MemoryItem | None:
         try:
             embedding = self.state.embedding(frame_index)
         except FrameError:
             return None
-        return Remembered(self.memory.keys(frame_index, embedding), self.memory.value(embedding, mask))
+        return MemoryItem(self.memory.keys(frame_index, embedding), self.memory.value(embedding, mask))
 
     def _prior(self, embedding: Any, each: Interaction) -> FloatMap | None:
         return None if each.prior is None else self.state.segmenter.to_low_res(embedding, each.prior)

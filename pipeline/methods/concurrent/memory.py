@@ -1,4 +1,4 @@
-"""What prompted frames and the last frames of a way say about other frames, for all objects of a video at once."""
+"""The memories of concurrent methods: one of prompted frames for the whole video, and one for each pass."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class MemorySettings:
 
 
 @dataclass(frozen=True)
-class Remembered:
+class MemoryItem:
     """One object on one frame: the frame's keys (C, N), which all objects share, and the object's value (N,)."""
 
     keys: torch.Tensor
@@ -44,38 +44,38 @@ class Remembered:
 
 @dataclass
 class PassMemory:
-    """The temporary memory of one way: its last frames, and what a policy keeps of the others (thesis, 3.1.4, 5.4.2).
+    """The temporary memory of one pass: its latest frames, and those a policy keeps (thesis, 3.1.4 and 5.4.2).
 
     Attributes:
-        last_frames: how many of the last frames.
-        interval_frames: u: of the frames since the way began each u-th is offered to the policy; 0 means none.
+        last_frames: how many of the latest frames are kept.
+        interval_frames: u: one frame in every u is offered to the policy; 0 offers none.
         policy: decides which of these stay, and how many.
     """
 
     last_frames: int
     interval_frames: int
     policy: MemoryPolicy
-    frames: dict[int, Remembered] = field(default_factory=dict)
-    _first: dict[int, Remembered] = field(default_factory=dict)
+    frames: dict[int, MemoryItem] = field(default_factory=dict)
+    _first: dict[int, MemoryItem] = field(default_factory=dict)
     _last: list[int] = field(default_factory=list)
     _n_seen: int = 0
 
     @property
-    def readable(self) -> Mapping[int, Remembered]:
+    def readable(self) -> Mapping[int, MemoryItem]:
         """All that is remembered, by frame."""
         return {**self._first, **self.frames}
 
-    def begin(self, frame_index: int, remembered: Remembered) -> None:
-        """Remember the frame that the way began from, for as long as it lasts; the policy is told apart."""
+    def begin(self, frame_index: int, remembered: MemoryItem) -> None:
+        """Remember the frame from which the pass starts, until it ends. The policy has to be told separately."""
         self._first = {frame_index: remembered}
 
-    def add(self, frame_index: int, remembered: Remembered, compared: Callable[[], FrameKeys]) -> None:
-        """Remember the newest frame, and forget what is not to be kept any longer.
+    def add(self, frame_index: int, remembered: MemoryItem, compared: Callable[[], FrameKeys]) -> None:
+        """Store the newest frame, and forget what is no longer to be kept.
 
         Args:
             frame_index: the frame.
-            remembered: what there is to remember of it.
-            compared: gives what policies compare; asked only when the frame is offered.
+            remembered: its keys and the object's value.
+            compared: returns what policies compare; called only when the frame is offered.
         """
         self._n_seen += 1
         self._last = [*self._last, frame_index][-self.last_frames :] if self.last_frames else []
@@ -93,21 +93,25 @@ class PassMemory:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """An object that reads the memory: its prompted frames that are kept there, if ``prompted``, and further ones.
+class ReadRequest:
+    """What one object reads on a frame.
 
-    Only what lies around ``mask``, logits (h, w) of where the object is expected, is asked: farther off, what is like
-    the object is something else. Without a mask the object may be anywhere.
+    Attributes:
+        object_id: the object.
+        mask: logits (h, w) of where the object is expected. Only cells around it are read: what looks like the object
+            farther away is something else. None: the object may be anywhere.
+        further: frames to read besides the prompted ones, by frame index.
+        prompted: whether the object's prompted frames are read.
     """
 
     object_id: int
     mask: FloatMap | None = None
-    further: Mapping[int, Remembered] = field(default_factory=dict)
+    further: Mapping[int, MemoryItem] = field(default_factory=dict)
     prompted: bool = True
 
 
 class ConcurrentMemory:
-    """The across-round memory of a video (IDPro, Eq. 7), and what it says. Not for several threads at once.
+    """The across-round memory of a video (IDPro, Eq. 7). Not thread-safe.
 
     Keys come from the image alone, so that all objects share them and one affinity per frame is enough. A value is the
     share of a cell that the object covers: AOT's identification with one channel per object, and without learning.
@@ -124,7 +128,7 @@ class ConcurrentMemory:
         return self._prompted.nbytes
 
     def grid(self, embedding: Any) -> KeyGrid:
-        """The grid of this video's frames, found out from any embedding of one."""
+        """The grid of this video's frames, computed from the embedding of any frame."""
         if self._grid is None:
             size_hw_px = self._state.frames.size_hw_px
             self._grid = KeyGrid.of(self._state.segmenter, embedding, size_hw_px, self._settings.key_cells)
@@ -176,20 +180,22 @@ class ConcurrentMemory:
         """Forget an object."""
         self._prompted.forget(object_id)
 
-    def read(self, frame_index: int, embedding: Any, keys: torch.Tensor, asked: Sequence[Asked]) -> list[FloatMap]:
+    def read(
+        self, frame_index: int, embedding: Any, keys: torch.Tensor, requests: Sequence[ReadRequest]
+    ) -> list[FloatMap]:
         """Logits (h, w) in the segmenter's resolution that the memory gives objects on a frame, one map per row.
 
-        They are 0 where an object did not ask, and on the whole frame if the memory knows nothing of it.
+        They are 0 outside the cells that an object reads, and everywhere if the memory has nothing of the object.
 
         Args:
             frame_index: the frame.
             embedding: of the frame.
             keys: of the frame, (C, N).
-            asked: the objects, and what each of them may read.
+            requests: the objects, and what each of them may read.
         """
         keys_memory: dict[int, torch.Tensor] = {}
         rows: list[Mapping[int, torch.Tensor]] = []
-        for each in asked:
+        for each in requests:
             row: dict[int, torch.Tensor] = {}
             for frame in self._nearest(each, frame_index):
                 row[frame], keys_memory[frame] = self._prompted.value(each.object_id, frame), self._prompted.keys(frame)
@@ -197,15 +203,15 @@ class ConcurrentMemory:
                 row[frame], keys_memory[frame] = remembered.value, remembered.keys
             rows.append(row)
         grid = self.grid(embedding)
-        where = np.stack([np.ones(grid.n_cells, np.bool_) if a.mask is None else grid.around(a.mask) for a in asked])
+        where = np.stack([np.ones(grid.n_cells, np.bool_) if a.mask is None else grid.around(a.mask) for a in requests])
         cells = np.flatnonzero(where.any(axis=0))
         shares = shared.read(keys[:, torch.from_numpy(cells)], keys_memory, rows, self._settings.temperature)
         logits = np.zeros(where.shape, np.float32)
         logits[:, cells] = _logits(shares.numpy())
         return [grid.enlarged(each) for each in np.where(where, logits, np.float32(0))]
 
-    def _nearest(self, asked: Asked, frame_index: int) -> list[int]:
-        frames = self._prompted.frames_of(asked.object_id) if asked.prompted else ()
+    def _nearest(self, request: ReadRequest, frame_index: int) -> list[int]:
+        frames = self._prompted.frames_of(request.object_id) if request.prompted else ()
         return sorted(frames, key=lambda frame: abs(frame - frame_index))[: self._settings.read_frames]
 
 

@@ -1,7 +1,7 @@
-"""Prompts for the segmenter from where an object is expected: equally many for every object, to go in one call.
+"""Prompts for the segmenter from the expected mask of an object: equally many for every object, so that one call does.
 
-What IDPro's ID-queried decoder and the thesis' decoders read from the memory directly (IDPro, Eq. 8; thesis, Eq. 3.12)
-reaches a promptable segmenter as points, a box and a mask.
+IDPro's ID-queried decoder and the thesis' decoders take what was read from the memory directly (IDPro, Eq. 8; thesis,
+Eq. 3.12). A promptable segmenter gets it as points, a box and a mask.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ SEARCHED_MARGIN = 0.25
 def prompts_from(
     expected: FloatMap, grid: KeyGrid, n_positive: int, n_negative: int, size_hw_px: tuple[int, int]
 ) -> ObjectPrompts:
-    """Points and a box that ask for the object that is expected; none at all where nothing is.
+    """Points and a box for the expected object; none if the expected mask is empty.
 
-    Positive points lie deep inside the expected mask and apart from each other, negative ones where the object is
-    excluded the most, close to its box.
+    Positive points lie deep inside the expected mask and apart from each other. Negative points lie close to its box,
+    where the logits are lowest.
 
     Args:
         expected: (h, w) logits in the segmenter's resolution.
@@ -56,7 +56,7 @@ def _deepest(mask: BoolMask, n_points: int) -> list[tuple[int, int]]:
         depth = cv2.distanceTransform(left, cv2.DIST_L2, 3)
         row, column = np.unravel_index(int(depth.argmax()), depth.shape)
         if not left[row, column]:
-            # Nothing is left of a small mask: the same point again says the same again.
+            # Nothing is left of a small mask: repeat its first point.
             points.append(points[0])
             continue
         points.append((int(column) - 1, int(row) - 1))
@@ -65,7 +65,7 @@ def _deepest(mask: BoolMask, n_points: int) -> list[tuple[int, int]]:
 
 
 def _excluded(expected: FloatMap, box: tuple[float, float, float, float], n_points: int) -> list[tuple[int, int]]:
-    """Columns and rows of the places around a box that speak most against the object, apart from each other."""
+    """Columns and rows of the cells around a box with the lowest logits, apart from each other."""
     x0, y0, x1, y1 = box
     margin = max(4.0, SEARCHED_MARGIN * max(x1 - x0, y1 - y0))
     top, left = max(0, int(y0 - margin)), max(0, int(x0 - margin))

@@ -1,4 +1,4 @@
-"""All objects of a video taken through it together: what `idpro` and, one object at a time, `civos` have in common."""
+"""A video whose objects are found by reading a memory of frames: all together (IDPro), or one at a time (CiVOS)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from pipeline.memory.policies import MemoryPolicy
 from pipeline.memory.policy_settings import build_policy
 from pipeline.methods.base import Anchor, Estimate, Interaction, ObjectRound
 from pipeline.methods.common.mask_flow import FlowFields, MaskFlow
-from pipeline.methods.common.video_state import ObjectKnowledge, VideoState, digest
+from pipeline.methods.common.video_state import LearnedObject, VideoState, digest
 from pipeline.methods.concurrent.batch_decoder import BatchDecoder, LowResMask
 from pipeline.methods.concurrent.interaction import PromptedFrames
-from pipeline.methods.concurrent.memory import Asked, ConcurrentMemory, MemorySettings, PassMemory, Remembered
+from pipeline.methods.concurrent.memory import ConcurrentMemory, MemoryItem, MemorySettings, PassMemory, ReadRequest
 from pipeline.methods.concurrent.prompts import prompts_from
 from pipeline.methods.concurrent.settings import ConcurrentSettings
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
@@ -31,38 +31,49 @@ from pipeline.video.frames import FrameError
 
 @dataclass(eq=False)
 class PassState:
-    """One object on its way from a frame: what was learnt of it, the mask to carry on, and its temporary memory."""
+    """One propagation pass of one object.
+
+    Attributes:
+        object_id: the object.
+        appearance: what the segmenter learnt of it.
+        flow: carries its latest mask to the next frame.
+        memory: the temporary memory of the pass.
+        uncertainty: of the latest frame, for methods that measure it.
+        previous_appearance: what the segmenter had learnt before the latest frame.
+    """
 
     object_id: int
     appearance: Any
     flow: MaskFlow
     memory: PassMemory
     uncertainty: float | None = None
-    """Of the frame it came by last, for methods that look at it."""
-    appearance_before: Any = None
-    """What was known before that frame."""
+    previous_appearance: Any = None
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a step made of one object: unless it is ``sure``, it is not remembered."""
+class StepResult:
+    """What a step found of one object, and whether it enters the memory."""
 
     found: LowResMask
     estimate: Estimate
-    sure: bool = True
+    remember: bool = True
 
 
 class MemoryVideo:
-    """See `pipeline.methods.base.ConcurrentVideo`. Not ``across_rounds``, each way only knows where it began."""
+    """See `pipeline.methods.base.OnlineVideo`.
+
+    With ``across_rounds`` every frame reads all prompted frames of all rounds; otherwise a pass reads only what it
+    remembers itself, first the frame from which it started.
+    """
 
     def __init__(self, state: VideoState, settings: ConcurrentSettings, *, across_rounds: bool = True) -> None:
         s = settings
         self._state, self._settings, self._across_rounds = state, settings, across_rounds
         self._memory = ConcurrentMemory(state, MemorySettings(s.key_cells, s.read_frames, s.temperature, s.memory_mib))
-        self._marks: dict[int, dict[int, bytes]] = {}
+        self._mask_digests: dict[int, dict[int, bytes]] = {}
         self._fields = FlowFields(state.frames, s.flow_long_side_px)
-        self._ahead: EmbeddingPrefetcher[Any] = EmbeddingPrefetcher(state.embedding, s.frames_ahead)
-        self._ways: WeakSet[PassState] = WeakSet()
+        self._prefetcher: EmbeddingPrefetcher[Any] = EmbeddingPrefetcher(state.embedding, s.frames_ahead)
+        self._passes: WeakSet[PassState] = WeakSet()
         self._decoder = BatchDecoder(state.segmenter, s.readout_weight, s.refinement_iterations)
         self._prompted = PromptedFrames(
             state, self._memory, BatchDecoder(state.segmenter, s.readout_weight, s.prompted_refinements)
@@ -70,17 +81,17 @@ class MemoryVideo:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the memory, of what the ways under way remember, and of the flows between the last frames."""
-        remembered = [each for way in list(self._ways) for each in way.memory.readable.values()]
+        """Bytes of the memory, of what running passes remember, and of the optical flow between the latest frames."""
+        remembered = [each for pass_ in list(self._passes) for each in pass_.memory.readable.values()]
         keys = {id(each.keys): each.keys.nbytes for each in remembered}
         temporary = sum(keys.values()) + sum(each.value.nbytes for each in remembered)
-        compared = sum(way.memory.policy.nbytes for way in list(self._ways))
+        compared = sum(pass_.memory.policy.nbytes for pass_ in list(self._passes))
         return self._memory.nbytes + self._fields.held_bytes + temporary + compared
 
     @property
     def policies(self) -> dict[int, MemoryPolicy]:
-        """What decides about the memory of the ways under way, by object id."""
-        return {way.object_id: way.memory.policy for way in list(self._ways)}
+        """The memory policies of the running passes, by object id."""
+        return {pass_.object_id: pass_.memory.policy for pass_ in list(self._passes)}
 
     def interact(
         self, interactions: Sequence[Interaction], known: Sequence[ObjectRound]
@@ -89,7 +100,7 @@ class MemoryVideo:
         return self._prompted.segment(interactions, known)
 
     def begin_round(self, tasks: Sequence[ObjectRound]) -> dict[int, Any]:
-        """Take the prompted frames into the memory (IDPro, Eq. 7), and let the segmenter learn what it wants to.
+        """Store the prompted frames in the memory (IDPro, Eq. 7), and let the segmenter learn from them.
 
         Returns:
             By object id what the segmenter learnt.
@@ -97,109 +108,115 @@ class MemoryVideo:
         return {task.object_id: self._learn(task) for task in tasks}
 
     def prefetch(self, frame_indices: Sequence[int]) -> None:
-        """Embed these frames ahead."""
-        self._ahead.prefetch(frame_indices)
+        """Embed these frames in the background."""
+        self._prefetcher.prefetch(frame_indices)
 
     def start_pass(self, object_id: int, anchor: Anchor, memory: Mapping[int, Any]) -> PassState:
-        """Begin a way from a frame whose mask is known."""
+        """Start a pass from a frame whose mask is known."""
         s = self._settings
         policy = build_policy(s.memory_policy, s.memory_slots, s.memory_similarity)
         pass_memory = PassMemory(s.last_frames, s.interval_frames, policy)
-        way = PassState(object_id, memory[object_id], MaskFlow(self._fields), pass_memory)
-        way.flow.start(anchor.frame_index, anchor.mask)
-        # The prompted frames are in the memory, unless a way goes on from where another round was stopped.
+        pass_ = PassState(object_id, memory[object_id], MaskFlow(self._fields), pass_memory)
+        pass_.flow.start(anchor.frame_index, anchor.mask)
+        # Prompted frames are in the memory already. A pass that resumes a cancelled round starts from another frame.
         known = self._across_rounds and self._memory.holds(object_id, anchor.frame_index)
         try:
             embedding = None if known else self._state.embedding(anchor.frame_index)
             keys = self._memory.keys(anchor.frame_index, embedding)
-            pass_memory.policy.pin(anchor.frame_index, self._compared(lambda: self._memory.coarse(keys), anchor.mask))
+            pass_memory.policy.pin(
+                anchor.frame_index, self._policy_keys(lambda: self._memory.coarse(keys), anchor.mask)
+            )
             if not known:
-                pass_memory.begin(anchor.frame_index, Remembered(keys, self._memory.value(embedding, anchor.mask)))
+                pass_memory.begin(anchor.frame_index, MemoryItem(keys, self._memory.value(embedding, anchor.mask)))
         except FrameError:
             pass
-        self._ways.add(way)
-        return way
+        self._passes.add(pass_)
+        return pass_
 
-    def step(self, frame_index: int, ways: Sequence[PassState], memory: Any) -> list[Estimate]:  # noqa: ARG002
+    def step(self, frame_index: int, passes: Sequence[PassState], memory: Any) -> list[Estimate]:  # noqa: ARG002
         """Segment one frame with one affinity and one batch of prompts, however many objects (IDPro, Eq. 8)."""
-        return self.segment(frame_index, self._ahead.take(frame_index), ways)
+        return self.segment(frame_index, self._prefetcher.take(frame_index), passes)
 
-    def segment(self, frame_index: int, embedding: Any, ways: Sequence[PassState]) -> list[Estimate]:
-        """As `step`, of a frame whose embedding is at hand."""
+    def segment(self, frame_index: int, embedding: Any, passes: Sequence[PassState]) -> list[Estimate]:
+        """As `step`, with the frame's embedding given."""
         segmenter = self._state.segmenter
         keys = self._memory.keys(frame_index, embedding)
-        carried = self._carried(frame_index, embedding, ways)
-        asked = [
-            Asked(way.object_id, mask, way.memory.readable, self._across_rounds)
-            for way, mask in zip(ways, carried, strict=True)
+        carried = self._carried(frame_index, embedding, passes)
+        requests = [
+            ReadRequest(pass_.object_id, mask, pass_.memory.readable, self._across_rounds)
+            for pass_, mask in zip(passes, carried, strict=True)
         ]
-        readouts = self._memory.read(frame_index, embedding, keys, asked)
+        readouts = self._memory.read(frame_index, embedding, keys, requests)
         prompts = self._prompts(embedding, carried, readouts)
-        appearance = [way.appearance for way in ways]
+        appearance = [pass_.appearance for pass_ in passes]
         found = self._decoder.run(embedding, prompts, carried, appearance, readouts)
-        seen = self._look_at(frame_index, embedding, ways, found, readouts)
+        results = self._judge(frame_index, embedding, passes, found, readouts)
         coarse = cache(lambda: self._memory.coarse(keys))
-        for way, each in zip(ways, seen, strict=True):
+        for pass_, each in zip(passes, results, strict=True):
             mask: BoolMask = np.asarray(each.estimate.logits > 0)
-            way.flow.start(frame_index, mask)
-            way.appearance_before = way.appearance
-            if each.sure:
-                remembered = Remembered(keys, self._memory.value(embedding, mask))
-                way.memory.add(frame_index, remembered, partial(self._compared, coarse, mask))
-                way.appearance = segmenter.adapt(way.appearance, embedding, each.found.low_res_logits)
-        return [each.estimate for each in seen]
+            pass_.flow.start(frame_index, mask)
+            pass_.previous_appearance = pass_.appearance
+            if each.remember:
+                remembered = MemoryItem(keys, self._memory.value(embedding, mask))
+                pass_.memory.add(frame_index, remembered, partial(self._policy_keys, coarse, mask))
+                pass_.appearance = segmenter.adapt(pass_.appearance, embedding, each.found.low_res_logits)
+        return [each.estimate for each in results]
 
-    def continue_from(self, way: PassState, anchor: Anchor, memory: Mapping[int, Any] | None) -> None:
+    def continue_from(self, pass_: PassState, anchor: Anchor, memory: Mapping[int, Any] | None) -> None:
         """See `pipeline.methods.base.OnlineVideo.continue_from` (thesis, 6.4.5)."""
-        way.flow.start(anchor.frame_index, anchor.mask)
-        way.memory.discard(anchor.frame_index)
+        pass_.flow.start(anchor.frame_index, anchor.mask)
+        pass_.memory.discard(anchor.frame_index)
         if memory is None:
             segmenter, embedding = self._state.segmenter, self._state.embedding(anchor.frame_index)
             keys = self._memory.keys(anchor.frame_index, embedding)
-            way.memory.begin(anchor.frame_index, Remembered(keys, self._memory.value(embedding, anchor.mask)))
+            pass_.memory.begin(anchor.frame_index, MemoryItem(keys, self._memory.value(embedding, anchor.mask)))
             low_res_logits = segmenter.to_low_res(embedding, saturated_logits(anchor.mask))
-            way.appearance = segmenter.adapt(way.appearance_before, embedding, low_res_logits)
+            pass_.appearance = segmenter.adapt(pass_.previous_appearance, embedding, low_res_logits)
             return
-        if self._memory.holds(way.object_id, anchor.frame_index):
+        if self._memory.holds(pass_.object_id, anchor.frame_index):
             keys = self._memory.keys(anchor.frame_index, None)
-            way.memory.policy.pin(anchor.frame_index, self._compared(lambda: self._memory.coarse(keys), anchor.mask))
-        way.appearance = memory[way.object_id]
+            pass_.memory.policy.pin(
+                anchor.frame_index, self._policy_keys(lambda: self._memory.coarse(keys), anchor.mask)
+            )
+        pass_.appearance = memory[pass_.object_id]
 
-    def relocate(self, frame_index: int, way: PassState, mask: BoolMask) -> Estimate:
+    def relocate(self, frame_index: int, pass_: PassState, mask: BoolMask) -> Estimate:
         """See `pipeline.methods.base.OnlineVideo.relocate`."""
-        found_first = way.uncertainty
-        way.memory.discard(frame_index)
-        way.flow.start(frame_index, mask)
-        way.appearance, way.uncertainty = way.appearance_before, None
-        (estimate,) = self.segment(frame_index, self._state.embedding(frame_index), [way])
-        # The next frame is compared with what was found without a person's help (thesis, 6.4.4).
-        way.uncertainty = found_first
+        found_first = pass_.uncertainty
+        pass_.memory.discard(frame_index)
+        pass_.flow.start(frame_index, mask)
+        pass_.appearance, pass_.uncertainty = pass_.previous_appearance, None
+        (estimate,) = self.segment(frame_index, self._state.embedding(frame_index), [pass_])
+        # The next frame is compared with the uncertainty before a person helped (thesis, 6.4.4).
+        pass_.uncertainty = found_first
         return estimate
 
     def release_frame(self, frame_index: int) -> None:
-        """Drop a frame's embedding: nobody will ask for the frame again."""
+        """Drop a frame's embedding: the frame will not be asked for again."""
         self._state.drop_embedding(frame_index)
 
     def forget(self, object_id: int) -> None:
         """Drop an object's memory and what the segmenter learnt of it."""
         self._state.objects.pop(object_id, None)
-        self._marks.pop(object_id, None)
+        self._mask_digests.pop(object_id, None)
         self._memory.forget(object_id)
 
-    def _look_at(
+    def _judge(
         self,
         frame_index: int,
         embedding: Any,
-        ways: Sequence[PassState],  # noqa: ARG002 - for methods that look closer
+        passes: Sequence[PassState],  # noqa: ARG002 - for subclasses
         found: Sequence[LowResMask],
         readouts: Sequence[FloatMap],  # noqa: ARG002
-    ) -> list[Seen]:
-        """Judge what was found on a frame, one row per way, before it is remembered."""
+    ) -> list[StepResult]:
+        """Estimates of what was found on a frame, one per pass, and whether each enters the memory."""
         logits = [self._state.segmenter.to_full_size(embedding, each.low_res_logits) for each in found]
-        return [Seen(each, Estimate(frame_index, full, each.score)) for each, full in zip(found, logits, strict=True)]
+        return [
+            StepResult(each, Estimate(frame_index, full, each.score)) for each, full in zip(found, logits, strict=True)
+        ]
 
-    def _compared(self, coarse_keys: Callable[[], torch.Tensor], mask: BoolMask) -> FrameKeys:
-        """What memory policies compare of an object's mask (H, W); objects share the keys."""
+    def _policy_keys(self, coarse_keys: Callable[[], torch.Tensor], mask: BoolMask) -> FrameKeys:
+        """What memory policies compare of an object's mask (H, W); all objects share the keys."""
         keys = coarse_keys()
         return FrameKeys(keys, self._memory.coarse_shares(mask).to(keys.device))
 
@@ -213,35 +230,35 @@ class MemoryVideo:
             readable.append(anchor)
         kept = {anchor.frame_index for anchor in readable}
         self._memory.keep_only(task.object_id, sorted(kept))
-        marks = self._marks.get(task.object_id, {})
-        self._marks[task.object_id] = {frame: mark for frame, mark in marks.items() if frame in kept}
-        known = self._state.objects.setdefault(task.object_id, ObjectKnowledge(None))
+        digests = self._mask_digests.get(task.object_id, {})
+        self._mask_digests[task.object_id] = {frame: each for frame, each in digests.items() if frame in kept}
+        known = self._state.objects.setdefault(task.object_id, LearnedObject(None))
         return self._state.learn(known, readable)
 
     def _remember(self, object_id: int, anchor: Anchor) -> None:
-        """Take a prompted frame into the memory, unless its mask is there already.
+        """Store a prompted frame in the memory, unless its mask is there already.
 
         Raises:
             FrameError: the frame cannot be read.
         """
-        mark, marks = digest(anchor.mask), self._marks.setdefault(object_id, {})
-        if self._memory.holds(object_id, anchor.frame_index) and marks.get(anchor.frame_index) == mark:
+        mask_digest, digests = digest(anchor.mask), self._mask_digests.setdefault(object_id, {})
+        if self._memory.holds(object_id, anchor.frame_index) and digests.get(anchor.frame_index) == mask_digest:
             return
         embedding = self._state.embedding(anchor.frame_index)
         if self._across_rounds:
             self._memory.store(anchor.frame_index, embedding, object_id, anchor.mask)
-            marks[anchor.frame_index] = mark
+            digests[anchor.frame_index] = mask_digest
 
-    def _carried(self, frame_index: int, embedding: Any, ways: Sequence[PassState]) -> list[FloatMap | None]:
-        """The ways' masks carried to a frame, logits (h, w)."""
-        carried = [way.flow.to(frame_index) for way in ways]
+    def _carried(self, frame_index: int, embedding: Any, passes: Sequence[PassState]) -> list[FloatMap | None]:
+        """The latest mask of each pass carried to a frame, logits (h, w)."""
+        carried = [pass_.flow.to(frame_index) for pass_ in passes]
         return [None if each is None else self._state.segmenter.to_low_res(embedding, each) for each in carried]
 
     def _prompts(
         self, embedding: Any, carried: Sequence[FloatMap | None], readouts: Sequence[FloatMap]
     ) -> list[ObjectPrompts]:
         grid, size_hw_px, s = self._memory.grid(embedding), self._state.frames.size_hw_px, self._settings
-        expected = self._decoder.together(carried, readouts)
+        expected = self._decoder.combine(carried, readouts)
         return [
             prompts_from(each, grid, s.positive_points, s.negative_points, size_hw_px)
             for each in expected

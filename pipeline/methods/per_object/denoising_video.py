@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.masks import bounding_box, saturated_logits
 from pipeline.methods.base import Anchor, Estimate, ObjectRound
 from pipeline.methods.common.decoding import Decoder, ObjectMemory
-from pipeline.methods.common.video_state import ObjectKnowledge, VideoState
+from pipeline.methods.common.video_state import LearnedObject, VideoState
 from pipeline.methods.sam_pd import SamPdSettings
 from pipeline.segmenters.base import FloatMap, ObjectPrompts, PromptBatch, Segmentation
 from pipeline.types import BoolMask
@@ -45,12 +45,12 @@ class DenoisingVideo:
         return self._state.held_bytes
 
     def forget(self, object_id: int) -> None:
-        """Drop an object's memory and what was learnt of it."""
+        """Drop what the segmenter learnt of an object."""
         self._state.objects.pop(object_id, None)
 
     def begin_round(self, task: ObjectRound) -> DenoisingMemory:
-        """Learn what the segmenter wants to learn from the prompted frames."""
-        known = self._state.objects.setdefault(task.object_id, ObjectKnowledge(None))
+        """Let the segmenter learn from the prompted frames."""
+        known = self._state.objects.setdefault(task.object_id, LearnedObject(None))
         learnt = self._state.learn(known, task.anchors)
         return DenoisingMemory(ObjectMemory(learnt, None, task.round_index), task.other_masks)
 
@@ -65,7 +65,7 @@ class DenoisingVideo:
         return Estimate(frame_index, self._state.full_size(frame_index, decoded.low_res_logits), decoded.score)
 
     def propagate(self, anchor: Anchor, frame_indices: range, memory: DenoisingMemory) -> Iterator[Estimate]:
-        """Follow the object; while it is lost, the box of the last mask that was seen goes on prompting."""
+        """Segment frame by frame. While the object is lost, the box of its last non-empty mask is the prompt."""
         if not anchor.mask.any():
             return
         template = self._template(anchor)
@@ -104,7 +104,7 @@ class DenoisingVideo:
     def _refine(
         self, frame_index: int, embedding: Any, coarse: FloatMap, carried: FloatMap, memory: DenoisingMemory
     ) -> tuple[FloatMap, float]:
-        """One positive point deep in the coarse mask, one negative deep in every other object, several answers."""
+        """Refine a mask with a positive point deep inside it and a negative one deep inside every other object."""
         mask = self._state.full_size(frame_index, coarse) > 0
         if not mask.any():
             return coarse, 0.0
@@ -140,7 +140,7 @@ class DenoisingVideo:
 
 
 def jittered_boxes(box: Box, settings: SamPdSettings, size_hw_px: tuple[int, int]) -> list[Box]:
-    """The box on a 3 x 3 grid of places, in every scale, cut to the image; itself first (SAM-PD, IV-A)."""
+    """The box at 3 x 3 grid positions in every scale, cut to the image; the box itself first (SAM-PD, IV-A)."""
     x0, y0, x1, y1 = box
     width_px, height_px = x1 - x0, y1 - y0
     steps = (0.0, -settings.grid_step, settings.grid_step)
@@ -170,7 +170,7 @@ def masked_crop(features: torch.Tensor, low_res_logits: FloatMap) -> torch.Tenso
 
 
 def correlation_peak(template: torch.Tensor, crop: torch.Tensor) -> torch.Tensor:
-    """The greatest value of the correlation of two feature crops (C, h, w), over all shifts (SAM-PD, Eq. 2)."""
+    """The maximum cross-correlation of two feature crops (C, h, w) over all shifts (SAM-PD, Eq. 2)."""
     if not template.numel() or not crop.numel():
         return torch.tensor(-torch.inf)
     size = [template.shape[axis] + crop.shape[axis] - 1 for axis in (1, 2)]

@@ -1,4 +1,4 @@
-"""Points and a box followed from one frame through its neighbours, as prompts for the segmenter."""
+"""Points and a box tracked from one frame through its neighbours, as prompts for the segmenter."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class TrackingSettings:
     """What is tracked.
 
     Attributes:
-        positive_points, negative_points: how many; a person's own clicks come first, samples fill up.
+        positive_points: number of positive points; a person's own clicks come first, sampled points fill up.
+        negative_points: number of negative points, likewise.
         sampling: how the positives are found in a mask, one of `sampling.STRATEGIES`; negatives are always mixed.
         min_box_score: below it the tracked box is not believed.
         box_slack: how far outside the box, as a share of its size, a point may lie before it is dropped.
@@ -40,7 +41,7 @@ class TrackingSettings:
 
 @dataclass(frozen=True)
 class PromptTracker:
-    """Follows prompts. Without a box tracker there are points only."""
+    """Tracks the prompts of an object. Without a box tracker it tracks points alone."""
 
     points: PointTracker
     boxes: BoxTracker | None
@@ -48,7 +49,7 @@ class PromptTracker:
     similarity: PatchSimilarity | None = None
 
     def prompts_at(self, frames: FrameSource, anchor: Anchor) -> ObjectPrompts:
-        """The prompts to follow from a frame: a person's, filled up from the mask; no point where the mask is empty."""
+        """The prompts to track from a frame: a person's, filled up from the mask. An empty mask has no points."""
         settings, given = self.settings, anchor.prompts
         grey, scale = reduced_grey(frames, anchor.frame_index, 640)
         if grey is None or not anchor.mask.any():
@@ -62,11 +63,11 @@ class PromptTracker:
         )
         points, signs = [], []
         for sign, where, n_points, strategy in wanted:
-            own = given.points_xy_px[given.positive == sign]
-            missing = max(0, n_points - len(own))
+            clicked = given.points_xy_px[given.positive == sign]
+            missing = max(0, n_points - len(clicked))
             sampled = sampling.sample(strategy, grey, where, missing, rng) / np.float32(scale)
-            points += [own, sampled]
-            signs += [sign] * (len(own) + len(sampled))
+            points += [clicked, sampled]
+            signs += [sign] * (len(clicked) + len(sampled))
         box = given.box_xyxy_px or bounding_box(anchor.mask)
         return ObjectPrompts(np.concatenate(points).astype(np.float32), np.array(signs, np.bool_), box, tracked=True)
 

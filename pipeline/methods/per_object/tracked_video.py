@@ -1,4 +1,4 @@
-"""A video in which tracked prompts lead the segmenter from frame to frame: what I-PT and SAM-PT have in common."""
+"""A video in which tracked points and boxes prompt the segmenter on every frame: what I-PT and SAM-PT share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.memory.policies import POLICY_CELLS, MemoryPolicy
 from pipeline.methods.base import Anchor, Estimate, ObjectRound
 from pipeline.methods.common.decoding import Decoded, Decoder, ObjectMemory
 from pipeline.methods.common.mask_flow import FlowFields, MaskFlow
-from pipeline.methods.common.video_state import ObjectKnowledge, VideoState, digest
+from pipeline.methods.common.video_state import LearnedObject, VideoState, digest
 from pipeline.methods.per_object.prompt_tracking import PromptTracker
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
 from pipeline.types import BoolMask
@@ -27,12 +27,12 @@ RESTARTS = ("never", "horizon", "median_area", "similar_area")
 
 @dataclass(frozen=True)
 class RestartSettings:
-    """When trackers start anew from a predicted mask (SAM-PT, appendix A).
+    """When trackers restart from a predicted mask (SAM-PT, appendix A).
 
     Attributes:
-        variant: ``never``; ``horizon`` (A: at the last frame of the horizon); ``median_area`` (B: at the frame whose
-            area is the middle one of the horizon's masks); ``similar_area`` (C: at the frame whose area is nearest to
-            the first mask's). B and C segment the frames after the chosen one again.
+        variant: ``never``; ``horizon`` (A: at the last frame of the horizon); ``median_area`` (B: at the frame with the
+            median mask area in the horizon); ``similar_area`` (C: at the frame whose mask area is closest to the first
+            mask's). B and C segment the frames after the chosen one again.
         horizon_frames: SAM-PT's h.
     """
 
@@ -77,48 +77,48 @@ class TrackedVideo:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the objects' memories and of what decides about them."""
+        """Bytes of the objects' memories and of their policies."""
         return self._state.held_bytes + sum(policy.nbytes for policy in self.policies.values())
 
     @property
     def policies(self) -> dict[int, MemoryPolicy]:
-        """What decides about the objects' memories, by object id."""
+        """The policies of the objects' memories, by object id."""
         banks = {object_id: known.bank for object_id, known in list(self._state.objects.items())}
         return {each: bank.policy for each, bank in banks.items() if bank is not None and bank.policy is not None}
 
     def forget(self, object_id: int) -> None:
-        """Drop an object's memory and what was learnt of it."""
+        """Drop an object's memory and what the segmenter learnt of it."""
         self._state.objects.pop(object_id, None)
 
     def begin_round(self, task: ObjectRound) -> ObjectMemory:
-        """Update the memory: the round's range is cleared but for prompted frames, which enter first (I-PT, III-D2)."""
+        """Update the memory (I-PT, III-D2): clear the range of the round, then store the prompted frames."""
         crstm = self._decoder.crstm
         known = self._state.objects.get(task.object_id)
         if known is None:
             bank = crstm.bank() if crstm is not None else None
-            known = self._state.objects[task.object_id] = ObjectKnowledge(bank)
+            known = self._state.objects[task.object_id] = LearnedObject(bank)
         memory = ObjectMemory(self._state.learn(known, task.anchors), known.bank, task.round_index)
         if known.bank is not None:
             prompted = {anchor.frame_index for anchor in task.anchors}
-            for frame_index in set(known.banked) - prompted:
+            for frame_index in set(known.digests_in_bank) - prompted:
                 known.bank.forget(frame_index)
-                del known.banked[frame_index]
+                del known.digests_in_bank[frame_index]
             known.bank.clear(task.frame_indices)
             for anchor in task.anchors:
                 self._remember_anchor(known, known.bank, anchor, memory)
         return memory
 
-    def _remember_anchor(self, known: ObjectKnowledge, bank: MemoryBank, anchor: Anchor, memory: ObjectMemory) -> None:
-        mark = digest(anchor.mask)
-        if known.banked.get(anchor.frame_index) == mark:
+    def _remember_anchor(self, known: LearnedObject, bank: MemoryBank, anchor: Anchor, memory: ObjectMemory) -> None:
+        mask_digest = digest(anchor.mask)
+        if known.digests_in_bank.get(anchor.frame_index) == mask_digest:
             return
         embedding = self._state.embedding(anchor.frame_index)
         mask = self._state.low_res(anchor.frame_index, saturated_logits(anchor.mask))
         prompts = self._tracker.prompts_at(self._state.frames, anchor)
         query = self._decoder.query(embedding, prompts, memory, mask)
-        bank.pin(anchor.frame_index, self._compared(embedding, anchor.mask))
+        bank.pin(anchor.frame_index, self._policy_keys(embedding, anchor.mask))
         bank.store(anchor.frame_index, self._state.segmenter.memorise(embedding, query, mask), interaction=True)
-        known.banked[anchor.frame_index] = mark
+        known.digests_in_bank[anchor.frame_index] = mask_digest
 
     def segment_prompted(
         self, frame_index: int, prompts: ObjectPrompts, *, prior: FloatMap | None, memory: ObjectMemory | None
@@ -131,23 +131,23 @@ class TrackedVideo:
         return self._estimate(frame_index, decoded)
 
     def propagate(self, anchor: Anchor, frame_indices: range, memory: ObjectMemory) -> Iterator[Estimate]:
-        """Follow the object frame by frame, restarting the trackers from a predicted mask as the settings say."""
+        """Segment frame by frame; the trackers restart from a predicted mask as `RestartSettings` says."""
         never = self._restart.variant == "never"
         length = max(1, len(frame_indices)) if never else self._restart.horizon_frames
         first_area_px, done = int(anchor.mask.sum()), 0
-        followed, latest = _Followed(memory), anchor
+        pass_state, latest = _PassState(memory), anchor
         while done < len(frame_indices):
             part = frame_indices[done : done + length]
-            stretch = self._follow(anchor, latest, part, followed)
+            estimated = self._follow(anchor, latest, part, pass_state)
             if self._restart.variant in ("never", "horizon"):
                 mask = latest.mask
-                for estimate in stretch:
+                for estimate in estimated:
                     mask = np.asarray(estimate.logits > 0)
                     yield estimate
                 latest, done = Anchor(part[-1], mask), done + len(part)
                 anchor = latest if mask.any() else anchor
                 continue
-            estimates = list(stretch)
+            estimates = list(estimated)
             if not estimates:
                 latest, done = Anchor(part[-1], latest.mask), done + len(part)
                 continue
@@ -160,11 +160,14 @@ class TrackedVideo:
             latest = Anchor(at.frame_index, np.asarray(at.logits > 0))
             anchor = latest if latest.mask.any() else anchor
 
-    def _follow(self, anchor: Anchor, latest: Anchor, part: range, followed: _Followed) -> Iterator[Estimate]:
-        """Segment the frames of one stretch with the prompts that start at the anchor.
+    def _follow(self, anchor: Anchor, latest: Anchor, part: range, pass_state: _PassState) -> Iterator[Estimate]:
+        """Segment the frames between two restarts with prompts tracked from an anchor.
 
-        ``latest`` is the frame before the stretch. It is the anchor, unless the object is not to be seen there: then
-        trackers come from farther back, as nothing can be tracked from an empty mask.
+        Args:
+            anchor: the latest frame that shows the object: nothing can be tracked from an empty mask.
+            latest: the frame before the first one to segment, usually the anchor.
+            part: the frames to segment.
+            pass_state: the state of the pass, which is updated.
         """
         start = anchor.frame_index
         tracked = self._tracker.follow(self._state.frames, anchor, range(start, part[-1] + part.step, part.step))
@@ -180,14 +183,14 @@ class TrackedVideo:
             except FrameError:
                 continue
             low_res = None if carried is None else self._state.low_res(frame_index, carried)
-            decoded = self._decoder.decode(embedding, by_frame[frame_index], followed.memory, carried=low_res)
+            decoded = self._decoder.decode(embedding, by_frame[frame_index], pass_state.memory, carried=low_res)
             estimate = self._estimate(frame_index, decoded)
-            self._remember(estimate, embedding, decoded, followed.memory)
+            self._remember(estimate, embedding, decoded, pass_state.memory)
             if flow is not None:
                 flow.start(frame_index, np.asarray(estimate.logits > 0))
             yield estimate
-            adapted = self._state.segmenter.adapt(followed.memory.appearance, embedding, decoded.low_res_logits)
-            followed.memory = replace(followed.memory, appearance=adapted)
+            adapted = self._state.segmenter.adapt(pass_state.memory.appearance, embedding, decoded.low_res_logits)
+            pass_state.memory = replace(pass_state.memory, appearance=adapted)
 
     def _remember(self, estimate: Estimate, embedding: Any, decoded: Decoded, memory: ObjectMemory) -> None:
         crstm = self._decoder.crstm
@@ -196,11 +199,11 @@ class TrackedVideo:
             return
         if not (decoded.low_res_logits > 0).any():
             return
-        if memory.bank.offer(frame_index, self._compared(embedding, np.asarray(estimate.logits > 0))):
+        if memory.bank.offer(frame_index, self._policy_keys(embedding, np.asarray(estimate.logits > 0))):
             entry = self._state.segmenter.memorise(embedding, decoded.query, decoded.low_res_logits)
             memory.bank.store(frame_index, entry, interaction=False)
 
-    def _compared(self, embedding: Any, mask: BoolMask) -> FrameKeys:
+    def _policy_keys(self, embedding: Any, mask: BoolMask) -> FrameKeys:
         """What memory policies compare of an object's mask (H, W) on a frame."""
         segmenter = self._state.segmenter
         if self._grid is None:
@@ -214,7 +217,7 @@ class TrackedVideo:
 
 
 @dataclass
-class _Followed:
-    """Where one propagation stands: the memory, as the frames so far have adapted it."""
+class _PassState:
+    """The state of one propagation pass: the memory, adapted to the frames so far."""
 
     memory: ObjectMemory

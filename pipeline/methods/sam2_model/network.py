@@ -69,7 +69,7 @@ class FrameMemory:
 
 @dataclass(frozen=True)
 class FrameContext:
-    """Where in a video a frame is segmented, and which frames are remembered of the object there.
+    """The frame to segment, and the frames in the object's memory.
 
     ``conditioning`` are prompted frames, ``recent`` propagated ones, both by frame index. ``reverse`` says that the
     pass goes backward in time.
@@ -122,7 +122,7 @@ class Sam2Network(SerializableEmbeddings):
         # The same for all frames, so they are computed once and shared.
         self._positions: torch.Tensor | None = None
         self._memory_positions: torch.Tensor | None = None
-        # Per thread, so that no thread meets another one's prior or score.
+        # Per thread: each call has its own prior and score.
         self._call = threading.local()
         model.prompt_encoder.register_forward_pre_hook(self._give_prior, with_kwargs=True)
         model.mask_decoder.register_forward_hook(self._keep_iou)

@@ -18,7 +18,7 @@ from pipeline.video.frames import FrameError, FrameSource
 
 @dataclass(frozen=True)
 class Sam2Memory:
-    """What an object's round works with: the memories of its prompted frames by index."""
+    """One object in one round: the memories of its prompted frames, by frame index."""
 
     object_id: int
     conditioning: Mapping[int, FrameMemory]
@@ -44,7 +44,7 @@ class Sam2Video:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the memories of prompted frames, and of the frames that passes under way recall."""
+        """Bytes of the memories of prompted frames and of the latest frames of running passes."""
         return self._prompted.held_bytes + sum(recent.held_bytes for recent in list(self._passes))
 
     def forget(self, object_id: int) -> None:
@@ -52,19 +52,19 @@ class Sam2Video:
         self._prompted.forget_where(lambda key: _is_outdated(key, object_id, {}))
 
     def begin_round(self, task: ObjectRound) -> Sam2Memory:
-        """Take the prompted frames into the object's memory, and forget those that are prompted no more."""
-        marks = {anchor.frame_index: digest(anchor.mask) for anchor in task.anchors}
-        self._prompted.forget_where(lambda key: _is_outdated(key, task.object_id, marks))
+        """Store the prompted frames in the object's memory, and forget those that are no longer prompted."""
+        digests = {anchor.frame_index: digest(anchor.mask) for anchor in task.anchors}
+        self._prompted.forget_where(lambda key: _is_outdated(key, task.object_id, digests))
         conditioning = {}
         for anchor in task.anchors:
-            key = task.object_id, anchor.frame_index, marks[anchor.frame_index]
+            key = task.object_id, anchor.frame_index, digests[anchor.frame_index]
             conditioning[anchor.frame_index] = self._prompted.get_or_make(key, partial(self._learn, anchor))
         return Sam2Memory(task.object_id, conditioning)
 
     def segment_prompted(
         self, frame_index: int, prompts: ObjectPrompts, *, prior: FloatMap | None, memory: Sam2Memory | None
     ) -> Estimate:
-        """Segment one frame from a person's prompts, and keep what the model made of them for later passes."""
+        """Segment one frame from a person's prompts, and keep its memory for later passes."""
         known = self._nearest(frame_index, memory.conditioning if memory is not None else {})
         reverse = bool(known) and min(known) > frame_index
         context = FrameContext(frame_index, len(self._frames), known, reverse=reverse)
@@ -77,13 +77,13 @@ class Sam2Video:
         return estimate
 
     def propagate(self, anchor: Anchor, frame_indices: range, memory: Sam2Memory) -> Iterator[Estimate]:
-        """Carry the object from frame to frame, recalling the prompted frames and the pass's last ones."""
+        """Segment frame by frame, attending to the prompted frames and to the latest ones of the pass."""
         recent = _Recent(self._network, frame_indices.step)
         conditioning = memory.conditioning
         self._passes.append(recent)
         try:
             if anchor.frame_index not in conditioning:
-                # A pass that was stopped goes on from a mask that nobody vouched for.
+                # A pass that resumes a cancelled round starts from a predicted mask: it must not count as prompted.
                 learnt = self._learn(anchor)
                 if conditioning:
                     recent.add(anchor.frame_index, learnt)
@@ -129,7 +129,7 @@ class Sam2Video:
 
 
 class _Recent:
-    """The last frames of one pass: whole memories of the nearest, object pointers of those farther back."""
+    """The latest frames of one pass: whole memories of the nearest, object pointers of earlier ones."""
 
     def __init__(self, network: Sam2Network, step: int) -> None:
         self._n_whole, self._n_pointers, self._step = network.n_memory_frames, network.n_pointer_frames, step
@@ -165,7 +165,7 @@ def nearest_frames(frame_index: int, prompted: Iterable[int], limit: int) -> fro
     return frozenset([*first, *(index for index in by_distance if index not in first)][:limit])
 
 
-def _is_outdated(key: Hashable, object_id: int, marks: Mapping[int, bytes]) -> bool:
+def _is_outdated(key: Hashable, object_id: int, digests: Mapping[int, bytes]) -> bool:
     """Whether a key of the prompted frames' memories is the object's, but not of a frame and mask it has now."""
     assert isinstance(key, tuple)
-    return bool(key[0] == object_id and marks.get(key[1]) != key[2])
+    return bool(key[0] == object_id and digests.get(key[1]) != key[2])

@@ -22,12 +22,12 @@ visible (T, N). What it says about times before a point's t is not used."""
 
 @dataclass(frozen=True)
 class Windows:
-    """How a long range is cut.
+    """How a long range is divided into windows.
 
     Attributes:
         frames: how many the network sees at once.
-        overlap_frames: how many of them the next window sees again. A point goes on from the last frame there on which
-            it is visible, so it may be hidden for a little less than that long.
+        overlap_frames: how many of them the next window repeats. A point continues from the last frame there on which
+            it is visible, so it may be hidden for slightly fewer frames than that.
     """
 
     frames: int = 48
@@ -69,7 +69,7 @@ def track_in_windows(
             progress.take(rows, images, predict)
             if row < len(frame_range) - 1:
                 rows, images = rows[-windows.overlap_frames :], images[-windows.overlap_frames :]
-                progress.go_on_within(rows)
+                progress.restart_within(rows)
     return progress.finished()
 
 
@@ -85,7 +85,7 @@ class _Progress:
         self._tracks[0] = size.to_working(queries.points_xy_px.astype(np.float32))
         self._visible[0] = True
         self._from_row = np.zeros(n_points, np.int64)
-        """The row from which each point goes on: its place there is the query of the next window."""
+        """The row from which each point continues: its position there is the query of the next window."""
         self._alive = np.ones(n_points, np.bool_)
 
     def take(self, rows: list[int], images: list[NDArray[np.uint8]], predict: Predict) -> None:
@@ -103,8 +103,8 @@ class _Progress:
             self._tracks[later, point] = tracks[time + 1 :, column]
             self._visible[later, point] = visible[time + 1 :, column]
 
-    def go_on_within(self, rows: list[int]) -> None:
-        """Choose where each point goes on in the frames that the next window sees again."""
+    def restart_within(self, rows: list[int]) -> None:
+        """Choose the frame from which each point continues, among those that the next window repeats."""
         for point in np.flatnonzero(self._alive):
             seen = [row for row in rows if self._visible[row, point]]
             self._alive[point] = bool(seen)

@@ -182,7 +182,7 @@ def test_later_frames_go_on_from_a_correction() -> None:
     (corrected,) = session.correct([given(4, mask=half)]).results
     assert (corrected.mask.decode() == half).all()
     assert corrected.prompted
-    (way,) = session._video._ways  # type: ignore[attr-defined]
+    (way,) = session._video._passes  # type: ignore[attr-defined]
     session._frames.add(IMAGES[5])
     carried = way.flow.to(5) > 0
     assert iou(RunLengthMask.encode(carried), np.roll(half, 3, axis=1)) > 0.85
@@ -193,7 +193,7 @@ def test_later_frames_go_on_from_a_correction() -> None:
 def test_the_memory_takes_a_correction_in_place_of_what_was_found() -> None:
     session = OnlineSession(lazy(interval_frames=1, memory_slots=9), click_means=ClickMeans.NEW_MASK)
     fed(session, IMAGES[:4], [given(0)])
-    (way,) = session._video._ways  # type: ignore[attr-defined]
+    (way,) = session._video._passes  # type: ignore[attr-defined]
     memory = session._video._memory  # type: ignore[attr-defined]
     assert sorted(way.memory.readable) == [1, 2, 3]
     found, held_bytes = way.memory.readable[3], session.held_bytes
@@ -211,7 +211,7 @@ def test_the_memory_takes_a_correction_in_place_of_what_was_found() -> None:
 
 def test_only_the_newest_frame_that_was_pointed_at_is_remembered_for_that() -> None:
     session = OnlineSession(lazy(memory_slots=0), click_means=ClickMeans.NEW_MASK)
-    (way,) = (session.feed(IMAGES[0], [given(0)]), list(session._video._ways))[1]  # type: ignore[attr-defined]
+    (way,) = (session.feed(IMAGES[0], [given(0)]), list(session._video._passes))[1]  # type: ignore[attr-defined]
     for frame_index in (1, 2, 3):
         session.feed(IMAGES[frame_index])
         session.correct([click(frame_index)])

@@ -1,4 +1,4 @@
-"""CoTracker, PIPS and TAPIR from stand-ins for their official code, and from weights files."""
+"""Point trackers: RAFT as torchvision builds it, the others by their authors' code."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ import torch
 from model_zoo.checkpoints import CheckpointError
 from model_zoo.extras import MissingExtraError
 from model_zoo.official_code import OfficialCodeError
-from model_zoo.point_trackers import load_cotracker, load_pips, load_tapir
+from model_zoo.point_trackers import load_cotracker, load_pips, load_raft, load_tapir
 from tests.stand_ins import CO_TRACKER, PIPS, TAPNET
 
 Load = Callable[[Path, Path | None], torch.nn.Module]
+
+
 Wrap = Callable[[Mapping[str, torch.Tensor]], object]
+
 
 CASES = [
     pytest.param(load_cotracker, CO_TRACKER, lambda net: net.model, lambda w: w, id="cotracker3"),
@@ -109,3 +112,32 @@ def test_a_package_that_the_code_needs_is_named(
     with pytest.raises(MissingExtraError, match=f"uv pip install {installed} ") as caught:
         load(copy, None)
     assert "\n" not in str(caught.value)
+
+
+def test_raft_takes_its_weights_from_the_file(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    model, path = load_raft("raft_small", None), tmp_path / "raft.pth"
+    torch.save(model.state_dict(), path)
+    loaded = load_raft("raft_small", path)
+    assert not loaded.training
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+
+
+def test_weights_of_the_other_variant_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "raft.pth"
+    torch.save(load_raft("raft_small", None).state_dict(), path)
+    with pytest.raises(CheckpointError, match="raft_large"):
+        load_raft("raft_large", path)
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such file") as caught:
+        load_raft("raft_small", tmp_path / "none.pth")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_variant_is_refused() -> None:
+    with pytest.raises(ValueError, match="raft_large, raft_small"):
+        load_raft("raft_huge", None)
