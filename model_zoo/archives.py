@@ -22,7 +22,7 @@ class ArchiveError(ValueError):
 
 
 def unpack_commit(archive: Path, folder: Path, tree: str) -> None:
-    """Unpack the archive of a git commit into a folder that does not exist yet; it appears whole or not at all.
+    """Unpack the archive of a git commit into a new folder, which appears complete or not at all.
 
     Args:
         archive: a tar.gz with everything below one top folder, as GitHub makes them.

@@ -1,4 +1,4 @@
-"""One file from the net or from a folder: resumed where it broke off, and checked before it gets its name."""
+"""Downloads or copies one file. An interrupted transfer is resumed, and a file is checked before it gets its name."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from model_zoo.registry import ModelFile
 
 CHUNK_BYTES = 2**20
 Report = Callable[[str, int, int | None], None]
-"""Called with a file's name, the bytes that are here, and all its bytes (None: not known)."""
+"""Called with a file's name, the bytes that have arrived, and its total bytes (None: unknown)."""
 
 ATTEMPTS = 8
-"""How often a transfer that breaks off is taken up again before the pull fails (a later pull goes on from there)."""
+"""How often an interrupted transfer is resumed before the pull fails. A later pull continues from there."""
 RETRIES = 4
-"""How often one request is repeated that gets no answer, or one of 429 or 5xx."""
+"""How often a request is repeated that gets no response, or one of status 429 or 5xx."""
 BACKOFF_S = 0.5
 """First pause before a repetition; it doubles each time."""
 LONGEST_PAUSE_S = 20.0
 ARRIVAL_BYTES = 2**16
-"""Written at a time; less than this is lost when the connection breaks."""
+"""Bytes written at a time; at most this many are lost when the connection breaks."""
 TIMEOUT_S = (15.0, 60.0)
-"""To connect, and between two arrivals of bytes."""
+"""Timeouts for connecting, and for waiting for the next bytes."""
 
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)$")
 
 
 class DownloadError(ValueError):
-    """A file cannot be had. The message is one line: what was expected, what arrived, what to do."""
+    """A file cannot be downloaded. The message is one line: what was expected, what arrived, what to do."""
 
 
 class _BrokenOffError(Exception):
-    """The transfer ended early, or cannot go on where the part ends; another attempt may do better."""
+    """The transfer ended early or cannot be resumed; another attempt may succeed."""
 
 
 def sha256_of(path: Path) -> str:
@@ -56,13 +56,13 @@ def sha256_of(path: Path) -> str:
 
 
 def no_report(name: str, done_bytes: int, total_bytes: int | None) -> None:
-    """Tells nobody."""
+    """Report nothing."""
 
 
 def download(file: ModelFile, url: str, target: Path, report: Report = no_report) -> str:
-    """Bring a file from an address. What has arrived stays in ``<target>.part`` if the transfer fails.
+    """Download a file. If the transfer fails, what has arrived stays in ``<target>.part``.
 
-    Proxies of the environment are used (``HTTPS_PROXY``, ``NO_PROXY``). The caller keeps other processes away.
+    Proxies of the environment are used (``HTTPS_PROXY``, ``NO_PROXY``). The caller holds a lock on the target.
 
     Returns:
         The SHA-256 of the file that is now at ``target``.
@@ -78,7 +78,7 @@ def download(file: ModelFile, url: str, target: Path, report: Report = no_report
 
 
 def copy(file: ModelFile, source: Path, target: Path, report: Report = no_report) -> str:
-    """Bring a file from a folder, with the same checks. Returns the SHA-256.
+    """Copy a file from a folder, with the same checks. Returns the SHA-256.
 
     Raises:
         DownloadError: it is missing or unreadable, or not the file that the registry states, or there is no room.
@@ -122,7 +122,7 @@ def _session() -> requests.Session:
 
 
 def _fill(session: requests.Session, file: ModelFile, url: str, part: PartialFile, report: Report) -> None:
-    """Ask until the part is whole."""
+    """Request until the partial file is complete."""
     problem = ""
     for attempt in range(ATTEMPTS):
         if attempt:
@@ -280,10 +280,10 @@ _WHAT_TO_DO = (
 
 
 class PartialFile:
-    """``<target>.part`` and a note beside it. One process at a time may use it; whoever does holds the model's lock.
+    """``<target>.part`` and a note next to it. The caller holds a lock on the target.
 
     The note names the address and the version (an HTTP validator: a strong ETag or a date) that the bytes belong to, so
-    that a later attempt goes on only with the same file.
+    that a later attempt resumes only the same file.
     """
 
     def __init__(self, target: Path) -> None:
@@ -293,11 +293,11 @@ class PartialFile:
 
     @property
     def n_bytes(self) -> int:
-        """How much has arrived."""
+        """How many bytes have arrived."""
         return self.path.stat().st_size if self.path.exists() else 0
 
     def version(self, url: str) -> str:
-        """The validator of the bytes here if they came from ``url``; empty where they cannot be continued."""
+        """The validator of the partial file if it came from ``url``; empty if it cannot be resumed."""
         try:
             note = json.loads(self._note.read_text(encoding="utf-8"))
             return str(note["version"]) if note["url"] == url else ""
@@ -305,21 +305,21 @@ class PartialFile:
             return ""
 
     def begin(self, url: str, version: str) -> IO[bytes]:
-        """Start anew, empty."""
+        """Open an empty partial file."""
         self.discard()
         self._note.write_text(json.dumps({"url": url, "version": version}), encoding="utf-8")
         return self.path.open("wb")
 
     def append(self) -> IO[bytes]:
-        """Write behind what is here."""
+        """Open the partial file for writing at its end."""
         return self.path.open("ab")
 
     def discard(self) -> None:
-        """Throw away what has arrived."""
+        """Delete the partial file."""
         self.path.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Put the file in its place, whole, and on the disk before its name is."""
+        """Give the complete file its name, once its bytes are on the disk."""
         sync_and_rename(self.path, self.target)
         self._note.unlink(missing_ok=True)

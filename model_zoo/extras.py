@@ -1,4 +1,4 @@
-"""Packages that only some models need, and the one line that says how to get them."""
+"""Optional packages that only some models need, and the message that says how to install them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MODULES_BY_EXTRA = {
     "sam2": ("transformers", "timm"),
     "trackers": ("onnxruntime", "einops", "tree", "einshape", "timm"),
 }
-"""What an extra brings, by the names under which it is imported."""
+"""The modules of each extra, by the names under which they are imported."""
 
 
 class MissingExtraError(ValueError):
@@ -19,7 +19,7 @@ class MissingExtraError(ValueError):
 
 
 def is_installed(extra: str) -> bool:
-    """Whether everything that an extra brings can be imported; nothing is imported. The empty extra brings nothing."""
+    """Whether all modules of an extra can be imported, without importing them. The empty extra has none."""
     return all(find_spec(module) is not None for module in _MODULES_BY_EXTRA.get(extra, ()))
 
 

@@ -1,4 +1,4 @@
-"""Modules of official code from a folder, imported so that nothing else on the machine notices.
+"""Imports modules of official code from a folder without a trace in the rest of the process.
 
 Research code has top-level packages named ``utils``, ``lib`` or ``nets`` and expects to be the only program. Here it
 is imported under a lock, seen by the importing thread alone, and taken out of ``sys.modules`` afterwards, where

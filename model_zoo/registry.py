@@ -1,4 +1,4 @@
-"""What can be had: the models of ``registry.toml``, with address, size, checksum, licence and paper of each."""
+"""The models of ``registry.toml``, with address, size, checksum, licence and paper of each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ else:
     import tomli as tomllib
 
 UNVERIFIED = "unverified"
-"""Stands in the registry where no public source states a checksum."""
+"""In the registry: no public source states a checksum."""
 SHA256_DIGITS = 64
 
 _CONFIG = ConfigDict(extra="forbid")
@@ -53,7 +53,7 @@ class ModelFile:
     source: str = ""
 
     def accepts(self, digest: str) -> bool:
-        """Whether a file with this SHA-256 may be the one; everything may where no checksum is known."""
+        """Whether a file with this SHA-256 is the published one; any is accepted where no checksum is known."""
         return digest.startswith(self.sha256 or "")
 
     @property

@@ -1,4 +1,4 @@
-"""The models on this machine: where each file is, whether it is the right one, and how to bring what is missing."""
+"""The models on this machine: where each file is, whether it is the right one, and how to pull what is missing."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ RECEIPTS_NAME = "checked.json"
 
 
 class MissingModelError(ValueError):
-    """A model is not on this machine, or not whole. The message is one line and says how to get it."""
+    """A model is not on this machine, or incomplete. The message is one line and says how to get it."""
 
 
 class ManualDownloadError(DownloadError):
-    """A file has no address that a program can fetch; the message says where to look and where the file belongs."""
+    """A file can only be downloaded by a person; the message says from where, and where to put it."""
 
 
 @dataclass(frozen=True)
 class Pulled:
-    """A file after a pull. ``checked`` tells whether a published checksum vouches for its ``sha256``."""
+    """A file after a pull. ``checked`` says whether its ``sha256`` was compared with a published checksum."""
 
     path: Path
     sha256: str
@@ -67,9 +67,9 @@ class ModelStore:
         return files_here and (model.code is None or self._code_folder(model).is_dir())
 
     def file(self, model: str | Model, filename: str = "") -> Path:
-        """A file that may be used: it is here, and it is the published one where a checksum is known.
+        """The path of a file that is on this machine and, where a checksum is known, is the published one.
 
-        A file that someone put here by hand is checked once and a receipt is kept beside it.
+        A file that someone put here by hand is checked once; a receipt next to it says so.
 
         Args:
             model: its name, or its row of the registry.
@@ -103,7 +103,7 @@ class ModelStore:
         return folder
 
     def verify(self, model: str | Model) -> list[str]:
-        """Every byte read again. What is wrong, one line each; empty if all is here and right.
+        """Read every byte again. Returns one line per problem; none if everything is here and right.
 
         A file without a published checksum passes as long as it is what it was when it was pulled.
         """
@@ -124,7 +124,7 @@ class ModelStore:
         report: Report = no_report,
         waiting: Callable[[str], None] | None = None,
     ) -> list[Pulled]:
-        """Bring what `verify` finds missing or wrong, and keep the rest. Only one process at a time pulls a model.
+        """Download what `verify` finds missing or wrong, and keep the rest. Only one process at a time pulls a model.
 
         Args:
             model: its name, or its row of the registry.
@@ -132,7 +132,7 @@ class ModelStore:
             waiting: called with one line if another process is pulling this model already.
 
         Raises:
-            DownloadError: something cannot be had, or the folder may not be written.
+            DownloadError: something cannot be downloaded, or the folder cannot be written.
             ManualDownloadError: everything else is here, but one file a person has to fetch.
         """
         model = _model(model)
@@ -222,7 +222,7 @@ def _is_here(path: Path, file: ModelFile) -> bool:
 
 
 def _problem(path: Path, file: ModelFile, *, again: bool) -> str:
-    """What is wrong with a file that is there; empty if nothing. ``again`` reads it even if it has a receipt."""
+    """What is wrong with a file; empty if nothing. With ``again`` it is read even if it has a receipt."""
     n_bytes = path.stat().st_size
     if file.size_bytes not in (None, n_bytes):
         return f"expected {path} with {file.size_bytes} bytes, but it has {n_bytes}"

@@ -9,10 +9,10 @@ from model_zoo.store import ModelStore
 AUTO = "auto"
 DOWNLOAD_FREE = "classical"
 SMALL = "mobile_sam"
-"""What is worth a download without being asked: the smallest learned segmenter."""
+"""The smallest learned segmenter: the one that may be downloaded without asking."""
 
 FIT_FOR_CPU = (DOWNLOAD_FREE, SMALL, "sam_hq_vit_tiny", "edgetam")
-"""What a CPU segments in a few seconds a frame or less (docs/models.md)."""
+"""Segmenters that need at most a few seconds per frame on a CPU (docs/models.md)."""
 
 BEST_FIRST = (
     "sam_hq_vit_h",
@@ -24,7 +24,7 @@ BEST_FIRST = (
     "sam_hq_vit_tiny",
     "mobile_sam",
 )
-"""By size; at equal size HQ-SAM, which was made to refine SAM's masks, first. The order is not measured here."""
+"""The largest first; at equal size HQ-SAM, which was made to refine SAM's masks. The order is not measured here."""
 
 VIDEO_MODELS_BEST_FIRST = (
     "sam2_1_hiera_large",
@@ -33,13 +33,13 @@ VIDEO_MODELS_BEST_FIRST = (
     "sam2_1_hiera_tiny",
     "edgetam",
 )
-"""What the method sam2 works with, by size."""
+"""The models of the method sam2, the largest first."""
 
 
 def resolve_segmenter(method: str, segmenter: str, store: ModelStore) -> str:
-    """The segmenter that ``auto`` means now, on this machine; any other name is answered as it is.
+    """The segmenter that ``auto`` means on this machine at present. Any other name is returned unchanged.
 
-    A model counts only where its weights are whole and the packages that build it are installed.
+    A model counts only if its weights are complete and the packages that build it are installed.
 
     Raises:
         ValueError: the method sam2 was chosen and none of its models is here: it has no download-free one.

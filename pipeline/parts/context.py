@@ -1,4 +1,4 @@
-"""What a factory of parts is told."""
+"""What a function that builds a part gets: weights, code and the device."""
 
 from __future__ import annotations
 

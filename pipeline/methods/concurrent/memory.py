@@ -66,7 +66,7 @@ class PassMemory:
         return {**self._first, **self.frames}
 
     def begin(self, frame_index: int, remembered: MemoryItem) -> None:
-        """Remember the frame from which the pass starts, until it ends. The policy has to be told separately."""
+        """Remember the frame from which the pass starts, until it ends. The policy does not learn of it here."""
         self._first = {frame_index: remembered}
 
     def add(self, frame_index: int, remembered: MemoryItem, compared: Callable[[], FrameKeys]) -> None:

@@ -26,7 +26,7 @@ _POINTS_AT_ONCE = 64
 class Pips:
     """See `pipeline.trackers.points.base.PointTracker`.
 
-    Each point goes on from the farthest of the 2nd to 7th next frames of its piece where its visibility exceeds 0.9,
+    Each point continues from the farthest of the 2nd to 7th next frames of its piece where its visibility exceeds 0.9,
     or, where there is none, the highest of 0.88, 0.86, ... that some frame exceeds; its appearance remains that of the
     frame of the query (Harley et al., "Particle Video Revisited", ECCV 2022, "trajectory linking", as the authors'
     ``chain_demo.py`` does it). Run with the official code of aharley/pips at commit a05a120 and random weights; never
@@ -146,7 +146,7 @@ class _StayOnDevice(TorchFunctionMode):
 
 
 def _next_start(visibility: NDArray[np.float32]) -> int:
-    """How many frames farther a point goes on, given its visibility (8,) in a piece."""
+    """After how many frames of a piece a point continues, given its visibility (8,) there."""
     candidates = visibility[2:]
     levels = np.arange(45, -2, -1) * 0.02
     level = next(level for level in levels if (candidates > level).any())

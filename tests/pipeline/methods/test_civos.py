@@ -1,4 +1,4 @@
-"""CiVOS: clicks alone, and a memory that begins anew with every way."""
+"""CiVOS: clicks alone, and a memory that begins anew with every pass."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_every_way_reads_where_it_began_and_not_the_other_prompted_frames(monkey
     assert memories == [[12], [11, 12]]
 
 
-def test_ways_may_take_turns() -> None:
+def test_passes_may_take_turns() -> None:
     video = opened(RecordingSegmenter())
     memory = video.begin_round(task(6))
     forward = video.propagate(Anchor(6, MASKS[6]), range(7, 12), memory)

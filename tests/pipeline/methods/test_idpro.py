@@ -44,9 +44,9 @@ def task(object_id: int, *frames: int, masks: Sequence[BoolMask] = MASKS) -> Obj
 
 def walked(video: ConcurrentVideo, tasks: Sequence[ObjectRound], frames: Sequence[int]) -> list[list[Estimate]]:
     memory = video.begin_round(tasks)
-    ways = [video.start_pass(each.object_id, each.anchors[0], memory) for each in tasks]
+    passes = [video.start_pass(each.object_id, each.anchors[0], memory) for each in tasks]
     video.prefetch(frames)
-    return [video.step(frame, ways, memory) for frame in frames]
+    return [video.step(frame, passes, memory) for frame in frames]
 
 
 def overlap(estimate: Estimate) -> float:
@@ -141,16 +141,16 @@ def test_later_rounds_embed_nothing_again() -> None:
     assert len(embedded) == N_FRAMES
 
 
-def test_an_unreadable_frame_leaves_the_ways_where_they_were() -> None:
+def test_an_unreadable_frame_leaves_the_passes_where_they_were() -> None:
     video = opened(RecordingSegmenter(), broken=frozenset({2, 6}))
     tasks = [task(1, 0, 6)]
     memory = video.begin_round(tasks)
-    ways = [video.start_pass(1, tasks[0].anchors[0], memory)]
+    passes = [video.start_pass(1, tasks[0].anchors[0], memory)]
     video.prefetch(range(1, 5))
-    assert overlap(video.step(1, ways, memory)[0]) > 0.85
+    assert overlap(video.step(1, passes, memory)[0]) > 0.85
     with pytest.raises(FrameError):
-        video.step(2, ways, memory)
-    assert overlap(video.step(3, ways, memory)[0]) > 0.85
+        video.step(2, passes, memory)
+    assert overlap(video.step(3, passes, memory)[0]) > 0.85
 
 
 def test_prompts_are_answered_in_one_call_a_frame() -> None:

@@ -70,15 +70,15 @@ def opened(segmenter: Segmenter, images: list[FrameRGB], **settings: Any) -> Laz
     return Lazy(segmenter, EmbeddingCache(256), LazySettings(**settings)).open(ArrayFrames(images))
 
 
-def begun(video: LazyVideo, masks: Sequence[BoolMask] = (MASK,)) -> list[PassState]:
+def started(video: LazyVideo, masks: Sequence[BoolMask] = (MASK,)) -> list[PassState]:
     tasks = [ObjectRound(i, 1, (Anchor(0, mask),), frozenset()) for i, mask in enumerate(masks, start=1)]
     memory = video.begin_round(tasks)
     return [video.start_pass(task.object_id, task.anchors[0], memory) for task in tasks]
 
 
 def walked(video: LazyVideo, n_frames: int, masks: Sequence[BoolMask] = (MASK,)) -> list[list[Estimate]]:
-    ways = begun(video, masks)
-    return [video.step(frame, ways, None) for frame in range(1, n_frames)]
+    passes = started(video, masks)
+    return [video.step(frame, passes, None) for frame in range(1, n_frames)]
 
 
 def clicks_of(segmenter: RecordingSegmenter) -> list[int]:
@@ -101,13 +101,13 @@ def clicks_of(segmenter: RecordingSegmenter) -> list[int]:
 def test_rising_uncertainty_leads_to_corrections_and_requests(
     settings: dict[str, Any], helped: list[int], corrected: list[int]
 ) -> None:
-    # The masked entropy along the way is 0.01, 0.26, 0.65 and 0.01.
+    # The masked entropy along the pass is 0.01, 0.26, 0.65 and 0.01.
     segmenter, images = RecordingSegmenter(), contrasts(6, 6, 1.35, 0.3, 6)
     video = opened(segmenter, images, **settings)
-    ways, wanted, own = begun(video), [], []
+    passes, wanted, own = started(video), [], []
     for frame in range(1, len(images)):
         n_before = len(clicks_of(segmenter))
-        (estimate,) = video.step(frame, ways, None)
+        (estimate,) = video.step(frame, passes, None)
         wanted += [frame] * estimate.wants_help
         own += [frame] * (len(clicks_of(segmenter)) > n_before)
     assert (wanted, own) == (helped, corrected)
@@ -168,10 +168,10 @@ def test_a_correction_is_taken_if_it_is_surer_and_agrees(factor: float, shift_px
 def test_what_was_corrected_is_carried_on() -> None:
     segmenter = Refining(factor=3.0, shift_px=6)
     video = opened(segmenter, contrasts(6, 6, 1.35))
-    (way,) = begun(video)
+    (pass_,) = started(video)
     for frame in (1, 2):
-        (estimate,) = video.step(frame, [way], None)
-    carried = way.flow.to(2)
+        (estimate,) = video.step(frame, [pass_], None)
+    carried = pass_.flow.to(2)
     assert carried is not None
     # Masks are carried at a reduced size, so that their border moves by a pixel or so.
     mask = estimate.logits > 0
@@ -183,22 +183,22 @@ def test_uncertain_frames_are_not_remembered(tau_m: float, remembered: list[int]
     segmenter = Refining()
     settings = {"memory_policy": "fifo", "memory_slots": 9, "interval_frames": 1}
     video = opened(segmenter, contrasts(6, 6, 1.35, 0.3, 6), tau_m=tau_m, **settings)
-    (way,) = begun(video)
+    (pass_,) = started(video)
     for frame in range(1, 5):
-        video.step(frame, [way], None)
-    assert sorted(way.memory.readable) == remembered
+        video.step(frame, [pass_], None)
+    assert sorted(pass_.memory.readable) == remembered
     assert len(segmenter.adapted) == len(remembered)
 
 
 def test_each_way_compares_with_its_own_last_frame() -> None:
     images = contrasts(6, 6, 1.35, 1.35, 6)
     video = opened(RecordingSegmenter(), images, tau_p=NEVER, tau_u=NEVER)
-    (forward,) = begun(video)
+    (forward,) = started(video)
     backward = video.start_pass(1, Anchor(4, MASK), {1: None})
     changes = {}
-    for frame, way in ((1, forward), (3, backward), (2, forward), (2, backward)):
-        (estimate,) = video.step(frame, [way], None)
-        changes[frame, way is forward] = estimate.uncertainty_change
+    for frame, pass_ in ((1, forward), (3, backward), (2, forward), (2, backward)):
+        (estimate,) = video.step(frame, [pass_], None)
+        changes[frame, pass_ is forward] = estimate.uncertainty_change
     assert changes[1, True] is None
     assert changes[3, False] is None
     assert (changes[2, True] or 0.0) > 0.2

@@ -65,11 +65,11 @@ def test_a_way_reads_no_more_frames_however_far_it_goes(
     monkeypatch.setattr(shared, "read", recorded)
     video = concurrent(RecordingSegmenter() if kind == "recording" else ClassicalSegmenter(), policy)
     memory = video.begin_round([START])
-    way = video.start_pass(1, START.anchors[0], memory)
+    pass_ = video.start_pass(1, START.anchors[0], memory)
     video.prefetch(range(1, N_FRAMES))
     held = []
     for frame in range(1, N_FRAMES):
-        (estimate,) = video.step(frame, [way], memory)
+        (estimate,) = video.step(frame, [pass_], memory)
         held.append(video.held_bytes)
     assert overlap(estimate.logits, N_FRAMES - 1) > 0.85
     full = 2 * SLOTS + 1
@@ -123,7 +123,7 @@ def test_more_frames_pinned_in_a_later_round_stay_beside_the_slots() -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_each_way_of_civos_has_slots_of_its_own(policy: str) -> None:
+def test_each_pass_of_civos_has_slots_of_its_own(policy: str) -> None:
     settings = replace(CivosSettings(), memory_policy=policy, memory_slots=SLOTS, interval_frames=2)
     video = Civos(RecordingSegmenter(), EmbeddingCache(256), settings).open(ArrayFrames(IMAGES))
     memory = video.begin_round(START)
