@@ -12,13 +12,13 @@ from typer.testing import Result
 from tests.pipeline.evaluation.davis_folder import write_rendered_clip
 from tests.pipeline.evaluation.ivos_command import check_refused, ivos
 
-N_FRAMES = 11
+N_FRAMES = 13
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("davis")
-    write_rendered_clip(folder, "ours", 3, object_ids=(1,))
+    write_rendered_clip(folder, "ours", 4, object_ids=(1,))
     write_rendered_clip(folder, "other", 2, object_ids=(2,))
     return folder
 
@@ -37,7 +37,7 @@ def test_both_policies_on_one_clip(data: Path, tmp_path: Path, method: str) -> N
     assert document["complete"] is True
     found = document["clip"]
     assert (found["name"], found["frames"], found["objects"]) == ("ours+other", N_FRAMES, 1)
-    assert document["clip"]["absent"] == [*[False] * 5, *[True] * 3, *[False] * 3]
+    assert document["clip"]["absent"] == [*[False] * 7, *[True] * 3, *[False] * 3]
     assert list(document["policies"]) == ["fifo", "readmem"]
     for found in document["policies"].values():
         assert found["jf_present"] > 0.5
