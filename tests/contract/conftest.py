@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from ls_backend.app import create_app
 from ls_backend.settings import Settings
+from tests.colour_segmenter import use_it
 from tests.contract.clip import TASK_FOLDERS, small_clip
 from tests.contract.replay import ROUNDS, EditorModel, Json, Replayed, Replayer, replay_rounds
 from tests.ls_backend.label_studio.media_server import LEGACY_TOKEN, MediaServer, media_server
@@ -35,10 +36,12 @@ def new_replayer(media: MediaServer, tmp_path_factory: pytest.TempPathFactory) -
     def make() -> Replayer:
         user, password = CREDENTIALS
         folder: Path = tmp_path_factory.mktemp("backend")
-        settings = Settings(
-            basic_auth_user=user, basic_auth_pass=SecretStr(password), cache_dir=folder, fetch_retries=0
-        )
-        replayer = Replayer(create_app(settings), CREDENTIALS, media.url, LEGACY_TOKEN)
+        with pytest.MonkeyPatch.context() as patch:
+            use_it(patch)
+            settings = Settings(
+                basic_auth_user=user, basic_auth_pass=SecretStr(password), cache_dir=folder, fetch_retries=0
+            )
+            replayer = Replayer(create_app(settings), CREDENTIALS, media.url, LEGACY_TOKEN)
         assert replayer.post("/setup", replayer.body("setup")).status_code == 200
         return replayer
 
