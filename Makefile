@@ -23,9 +23,9 @@ help:
 demo: install
 	@exec $(BIN)/ivos demo $(ARGS)
 
-# Tests that belong together run in one process; the order is that of tests/conftest.py, what takes longest first.
+# tests/conftest.py says which tests share a process, and in which order they run.
 WORKERS ?= 2
-PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations 25
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --durations 25
 
 test: lint browser
 	$(PYTEST)

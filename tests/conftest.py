@@ -12,25 +12,33 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-TOGETHER = {"tests/e2e": "a Label Studio, a backend and a browser"}
-"""Folders whose tests share one worker, because they share servers. Elsewhere the tests of a file share one."""
+TOGETHER = ("tests/e2e/",)
+"""Folders whose tests share a worker, because they share a Label Studio, a backend and a browser."""
 LONGEST_FIRST = ("tests/e2e/", "tests/contract/")
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Say which tests have to run in the same worker of a parallel run."""
-    file = item.nodeid.split("::")[0]
-    folder = file.rsplit("/", 1)[0]
-    item.add_marker(pytest.mark.xdist_group(TOGETHER.get(folder, file)))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest, so that no worker is left with it at the end."""
     items.sort(key=lambda item: not item.nodeid.startswith(LONGEST_FIRST))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give the workers of a parallel run whole files, so that fixtures of a module are made once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            together = [folder for folder in TOGETHER if nodeid.startswith(folder)]
+            return together[0] if together else nodeid.split("::")[0]
+
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")
