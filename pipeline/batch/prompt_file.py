@@ -40,7 +40,7 @@ class FilePoint(_OnFrame):
     """One click."""
 
     point_xy_px: tuple[Pixels, Pixels] = Field(description="x and y.")
-    positive: bool = Field(default=True, description="true: on the object; false: beside it.")
+    positive: bool = Field(default=True, description="true: on the object; false: not on the object.")
 
 
 class FileBox(_OnFrame):

@@ -147,7 +147,7 @@ def _pull(model: Model, store: ModelStore) -> None:
         with transfer_progress() as report:
             pulled = store.pull(model, report, waiting=lambda line: typer.echo(line, err=True))
     except KeyboardInterrupt:
-        typer.echo("interrupted: what has arrived is kept, and the next pull goes on from there", err=True)
+        typer.echo("interrupted: what was downloaded is kept, and the next pull continues from there", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     for file in pulled:
         typer.echo(_outcome(file))
@@ -157,8 +157,8 @@ def _outcome(file: Pulled) -> str:
     if file.checked:
         return f"{file.path}: sha256 {file.sha256}, as the registry states"
     return (
-        f"{file.path}: sha256 {file.sha256}, computed here; no public source of a checksum is known, so nobody vouches "
-        "for this file"
+        f"{file.path}: sha256 {file.sha256}, computed here; no public source of a checksum is known, so "
+        "this file cannot be verified"
     )
 
 

@@ -102,7 +102,7 @@ def segment(
         ),
     ] = None,
     answer_timeout_s: Annotated[
-        float, typer.Option(min=0, help="How long to wait when the method asks for help.")
+        float, typer.Option(min=0, help="How long to wait for answers when the method requests help.")
     ] = 0.0,
     drop_late: Annotated[
         bool | None,

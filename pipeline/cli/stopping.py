@@ -1,4 +1,4 @@
-"""Ctrl-C and termination signals: asked for once, granted between two steps, so that finished work is kept."""
+"""Ctrl-C and termination signals stop a command between two steps, so that finished work is kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(Exception):
-    """The user asked to stop."""
+    """A stop was requested."""
 
 
 class StopRequest:

@@ -1,7 +1,7 @@
 """Split a byte stream of JPEG and PNG images, as ``ffmpeg -f image2pipe`` writes it, into single images.
 
 An image is yielded as soon as its last byte has arrived, without waiting for the next one. Segment lengths are followed
-rather than markers searched for, so a thumbnail inside an image is not taken for an image.
+rather than markers searched for, so a thumbnail inside an image is not mistaken for an image.
 
 Formats: JPEG, ITU-T T.81, B.1.1; PNG, W3C Portable Network Graphics, 5.
 """
@@ -27,12 +27,12 @@ class _Ended(Exception):
 
 
 class _Bytes:
-    """A buffered byte stream. ``taken`` counts the bytes that left the buffer."""
+    """A buffered byte stream. ``position`` is the number of bytes that left the buffer."""
 
     def __init__(self, read: Callable[[], bytes], limit_bytes: int) -> None:
         self._read, self._limit_bytes = read, limit_bytes
         self.buffer = bytearray()
-        self.taken = 0
+        self.position = 0
 
     def need(self, n_bytes: int) -> None:
         """Read until the buffer has ``n_bytes`` bytes.
@@ -43,7 +43,7 @@ class _Bytes:
         """
         if n_bytes > self._limit_bytes:
             raise ImagePipeError(
-                f"the image that begins at byte {self.taken} is larger than {self._limit_bytes} bytes; "
+                f"the image that begins at byte {self.position} is larger than {self._limit_bytes} bytes; "
                 "expected JPEG or PNG images of video frames"
             )
         while len(self.buffer) < n_bytes:
@@ -56,14 +56,14 @@ class _Bytes:
         """Remove the first bytes from the buffer and return them."""
         data = bytes(self.buffer[:n_bytes])
         del self.buffer[:n_bytes]
-        self.taken += n_bytes
+        self.position += n_bytes
         return data
 
     def skip_padding(self) -> bool:
         """Skip zeros and line ends between images; False at the end of the stream."""
         while True:
             kept = self.buffer.lstrip(_PADDING)
-            self.taken += len(self.buffer) - len(kept)
+            self.position += len(self.buffer) - len(kept)
             self.buffer = kept
             if kept:
                 return True
@@ -123,7 +123,7 @@ def _image_bytes(source: _Bytes) -> int:
             return _png_bytes(source)
     arrived = bytes(source.buffer[:12])
     raise ImagePipeError(
-        f"expected JPEG or PNG images one after another, but byte {source.taken} and on are {arrived!r}; "
+        f"expected JPEG or PNG images one after another, but byte {source.position} and on are {arrived!r}; "
         "`ffmpeg -i IN -f image2pipe -c:v mjpeg -q:v 2 -` writes them"
     )
 
@@ -134,7 +134,7 @@ def _jpeg_bytes(source: _Bytes) -> int:
         source.need(at + 2)
         if source.buffer[at] != 0xFF:
             raise ImagePipeError(
-                f"the JPEG that begins at byte {source.taken} is damaged: expected a marker at its byte {at}, "
+                f"the JPEG that begins at byte {source.position} is damaged: expected a marker at its byte {at}, "
                 f"but got {bytes(source.buffer[at : at + 4])!r}"
             )
         marker = source.buffer[at + 1]

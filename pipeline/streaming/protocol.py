@@ -129,7 +129,7 @@ class PointAnswer(_Answer):
 
     x_px: Pixels
     y_px: Pixels
-    positive: bool = Field(default=True, description="true: on the object; false: beside it.")
+    positive: bool = Field(default=True, description="true: on the object; false: not on the object.")
 
 
 class BoxAnswer(_Answer):

@@ -298,7 +298,7 @@ class OnlineRun:
 
 
 def _answers(source: str | None, stopping: threading.Event) -> AnswerLines | None:
-    """The lines of answers as they arrive; None where nobody can answer.
+    """The lines of answers as they arrive; None if there is no input for them.
 
     Raises:
         SegmentError: they cannot be opened.

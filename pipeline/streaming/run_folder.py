@@ -207,4 +207,4 @@ class EventWriter:
             self._stdout_open = False
             # What is still buffered would fail again when the process ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            print_note(f"note: standard output: {error.strerror}; the events go on in the output folder")
+            print_note(f"note: standard output: {error.strerror}; further events are only in the output folder")

@@ -1,4 +1,4 @@
-"""The prompts file: what it may hold, what each fault is called, and what becomes of it."""
+"""The prompts file: its schema, its errors, and the prompts it becomes."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_all_kinds_become_pipeline_prompts(tmp_path: Path) -> None:
         (body({**POINT, "width_px": 3}), r"prompts\[0\]\.width_px: unknown key"),
     ],
 )
-def test_faults_name_file_and_place(content: Any, message: str, tmp_path: Path) -> None:
+def test_errors_name_file_and_place(content: Any, message: str, tmp_path: Path) -> None:
     path = written(tmp_path, content)
     with pytest.raises(PromptFileError, match=message) as caught:
         read_prompt_file(path)
@@ -116,7 +116,7 @@ def test_faults_name_file_and_place(content: Any, message: str, tmp_path: Path) 
     assert "more)" not in said, "one fault is one fault"
 
 
-def test_further_faults_are_counted(tmp_path: Path) -> None:
+def test_further_errors_are_counted(tmp_path: Path) -> None:
     with pytest.raises(PromptFileError, match=r"version: expected 1, but got 2 \(and 1 more\)"):
         read_prompt_file(written(tmp_path, {**body(POINT), "version": 2, "fps": 3}))
 
@@ -180,7 +180,7 @@ def test_which_pixels_of_a_png_are_the_object(
     np.testing.assert_array_equal(found.mask.decode(), expected)
 
 
-def test_masks_that_cannot_be_used(tmp_path: Path) -> None:
+def test_invalid_masks(tmp_path: Path) -> None:
     Image.fromarray(VALUES).save(tmp_path / "mask.jpg")
     (tmp_path / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     labels_png(tmp_path / "good.png", VALUES)
@@ -234,7 +234,7 @@ files = st.lists(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(files)
-def test_valid_files_go_round(tmp_path: Path, content: dict[str, Any]) -> None:
+def test_valid_files_survive_a_round_trip(tmp_path: Path, content: dict[str, Any]) -> None:
     path = written(tmp_path, content)
     file = read_prompt_file(path)
     assert PromptFile.model_validate_json(file.model_dump_json()) == file

@@ -1,4 +1,4 @@
-"""What a run writes and what a later one takes over."""
+"""The folder of a batch run: what is written, and what a later run restores."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def labels(folder: Path, frame_index: int) -> np.ndarray:
         return np.asarray(image)
 
 
-def test_a_frame_is_written_with_every_object_that_is_known(tmp_path: Path) -> None:
+def test_a_frame_is_written_with_all_its_objects(tmp_path: Path) -> None:
     folder = run_folder(tmp_path)
     folder.add(result(1, 4))
     assert np.array_equal(np.unique(labels(tmp_path, 4)), [0, 1])
@@ -54,7 +54,7 @@ def test_a_frame_is_written_with_every_object_that_is_known(tmp_path: Path) -> N
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["00004.png", "masks"]
 
 
-def test_the_summary_says_what_is_known(tmp_path: Path) -> None:
+def test_the_summary_of_an_unfinished_run(tmp_path: Path) -> None:
     folder = run_folder(tmp_path)
     for frame_index in (0, 1, 2, 4):
         folder.add(result(1, frame_index, 1.0 if frame_index == 0 else 0.9 - frame_index / 10))
@@ -84,7 +84,7 @@ def test_the_summary_says_what_is_known(tmp_path: Path) -> None:
     assert folder.write_summary(run_s=1, segment_s=1).complete
 
 
-def test_what_to_correct_next_stands_in_the_summary_until_a_later_run_says_better(tmp_path: Path) -> None:
+def test_suggestions_stay_in_the_summary_until_a_later_run_replaces_them(tmp_path: Path) -> None:
     first = run_folder(tmp_path)
     first.add(result(1, 0))
     first.set_suggestions(
@@ -103,7 +103,7 @@ def test_what_to_correct_next_stands_in_the_summary_until_a_later_run_says_bette
     assert second.write_summary(run_s=1.0, segment_s=1.0).next_frames == []
 
 
-def test_an_interrupted_run_is_taken_over(tmp_path: Path) -> None:
+def test_an_interrupted_run_is_restored(tmp_path: Path) -> None:
     first = run_folder(tmp_path)
     given = [result(1, 0, 1.0), result(1, 1), result(2, 1, rows=slice(5, 6)), result(2, 3), result(1, 4), result(1, 5)]
     for one in given:
@@ -154,7 +154,7 @@ def test_clearing_deletes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> N
     ]
 
 
-def test_folders_of_others_are_refused(tmp_path: Path) -> None:
+def test_folders_of_other_programs_are_refused(tmp_path: Path) -> None:
     assert read_summary(tmp_path / "absent") is None
     assert read_summary(tmp_path) is None
     file = tmp_path / "file"
@@ -169,7 +169,7 @@ def test_folders_of_others_are_refused(tmp_path: Path) -> None:
             read_summary(tmp_path)
 
 
-def test_a_full_or_forbidden_disk_is_said(tmp_path: Path) -> None:
+def test_write_errors_are_reported(tmp_path: Path) -> None:
     (tmp_path / "masks").write_text("in the way")
     with pytest.raises(RunFolderError, match=r"masks/00000\.png cannot be written: (File exists|Not a directory)"):
         run_folder(tmp_path).add(result(1, 0))

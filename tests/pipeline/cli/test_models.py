@@ -119,7 +119,7 @@ def test_pull_of_a_model_without_a_checksum(folders: Path) -> None:
     pulled = models("pull", "strange")
     assert pulled.exit_code == 0
     assert hashlib.sha256(WEIGHTS).hexdigest() in pulled.stdout
-    assert "nobody vouches for this file" in pulled.stdout
+    assert "this file cannot be verified" in pulled.stdout
     assert pulled.stderr.splitlines()[0] == "strange: CC-BY-NC-4.0: no commercial use."
     assert models("verify").stdout == "strange: as it was pulled, unverified: strange.pth\n"
     path = folders / "models" / "strange" / "strange.pth"
@@ -129,7 +129,7 @@ def test_pull_of_a_model_without_a_checksum(folders: Path) -> None:
     assert models("verify").exit_code == 1
 
 
-def test_pull_that_fails_goes_on_with_the_next(folders: Path) -> None:
+def test_a_failed_pull_continues_with_the_next_model(folders: Path) -> None:
     (folders / "mirror" / "toy" / "toy.pth").write_bytes(WEIGHTS[::-1])
     pulled = models("pull", "toy", "strange")
     assert pulled.exit_code == 1
@@ -139,7 +139,7 @@ def test_pull_that_fails_goes_on_with_the_next(folders: Path) -> None:
     assert not (folders / "models" / "toy" / "toy.pth").exists()
 
 
-def test_pull_of_a_file_for_people_only(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pull_of_a_file_that_needs_a_browser(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("IVOS_MODEL_MIRROR")
     pulled = models("pull", "strange")
     assert pulled.exit_code == 1
@@ -171,7 +171,7 @@ def test_interrupted_pull(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.cli.models.ModelStore.pull", interrupt)
     pulled = models("pull", "toy")
     assert pulled.exit_code == 130
-    assert pulled.stderr.endswith("interrupted: what has arrived is kept, and the next pull goes on from there\n")
+    assert pulled.stderr.endswith("interrupted: what was downloaded is kept, and the next pull continues from there\n")
 
 
 def test_verify(folders: Path) -> None:

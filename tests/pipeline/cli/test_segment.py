@@ -265,7 +265,7 @@ def test_runs_are_not_mixed(frames: Path, prompts: Path, clip: SampleClip, tmp_p
 
 
 @pytest.mark.parametrize("option", ["--resume", "--overwrite"])
-def test_folders_of_others_are_left_alone(option: str, frames: Path, prompts: Path) -> None:
+def test_folders_of_other_programs_are_left_alone(option: str, frames: Path, prompts: Path) -> None:
     result = segment(frames, "-p", prompts, "-o", frames, option)
     assert result.exit_code == 1
     assert "is not empty, and not from an earlier run; choose another folder" in result.output
@@ -289,7 +289,7 @@ def test_folders_of_others_are_left_alone(option: str, frames: Path, prompts: Pa
     ],
 )
 @pytest.mark.usefixtures("frames", "prompts")
-def test_errors_are_one_line_and_leave_nothing(
+def test_errors_are_one_line_and_write_nothing(
     video: str, arguments: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -322,7 +322,7 @@ def test_wrong_prompts_are_refused_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
-def test_the_line_to_continue_says_what_was_chosen() -> None:
+def test_the_command_to_continue_has_the_options() -> None:
     options = SegmentOptions(
         Path("a clip.mp4"), Path("p.json"), Path("out"), MethodChoice(box_tracker="mask_box"), NOWHERE, "cpu", 64
     )

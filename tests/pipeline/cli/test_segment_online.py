@@ -33,7 +33,7 @@ from tests.pipeline.streaming.stream_server import MjpegServer, serving
 
 N_FRAMES = 8
 ALWAYS_ASKING = ("--option", "tau_u=0", "--option", "tau_p=0")
-"""Help is wanted wherever the uncertainty does not fall."""
+"""Help is requested wherever the uncertainty does not fall."""
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +194,7 @@ def test_a_camera_that_is_too_fast_and_then_stalls(clip: SampleClip, tmp_path: P
     assert f"interrupted: {len(lines)} frames are done" in command.stderr
 
 
-def test_memory_does_not_grow_and_a_listener_that_goes_away_does_not_end_the_run(output: Path) -> None:
+def test_memory_stays_constant_and_a_closed_output_does_not_end_the_run(output: Path) -> None:
     image = jpeg(np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8))
     n_frames = 3000
 
@@ -211,7 +211,7 @@ def test_memory_does_not_grow_and_a_listener_that_goes_away_does_not_end_the_run
         command.send(image * 6)
         assert command.exit_code() == 0, command.stderr
     assert late - early < 6 << 20
-    assert "note: standard output: Broken pipe; the events go on in the output folder" in command.stderr
+    assert "note: standard output: Broken pipe; further events are only in the output folder" in command.stderr
     assert len(command.of("frame")) == n_frames + 1
     assert len([line for line in logged(output) if line["event"] == "frame"]) == n_frames + 7
     assert logged(output)[-1]["complete"]
@@ -222,7 +222,7 @@ def segment(*arguments: str | Path) -> Result:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "exit_code", "said"),
+    ("arguments", "exit_code", "message"),
     [
         (
             ("clip.avi", "--online", "--method", "i_pt"),
@@ -241,10 +241,10 @@ def segment(*arguments: str | Path) -> Result:
         (("clip.avi",), 2, "Invalid value for --prompts / -p: missing"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_line(
+def test_errors_are_one_line(
     arguments: tuple[str, ...],
     exit_code: int,
-    said: str,
+    message: str,
     clip: SampleClip,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -253,13 +253,13 @@ def test_what_cannot_be_done_is_said_in_one_line(
     monkeypatch.chdir(tmp_path)
     result = segment(*arguments, "--segmenter", "classical", "-o", "out")
     assert (result.exit_code, result.stdout) == (exit_code, "")
-    assert said in result.stderr
+    assert message in result.stderr
     if exit_code == 1:
         assert len(result.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_prompts_that_do_not_fit_the_first_frame_are_refused(clip: SampleClip, tmp_path: Path) -> None:
+def test_prompts_outside_the_first_frame_are_refused(clip: SampleClip, tmp_path: Path) -> None:
     prompts = first_mask(tmp_path, SampleClip(clip.frames, np.zeros((1, 5, 5), np.uint8)))
     result = segment(video_file(tmp_path / "clip.avi", clip), "--online", "-p", prompts, "-o", tmp_path / "out")
     assert result.exit_code == 1

@@ -1,4 +1,4 @@
-"""Signals are noted, and granted at the next check."""
+"""Signals become stop requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.cli.stopping import SIGNALS, Stopped, StopRequest
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_noted_and_granted_at_the_next_check(number: signal.Signals) -> None:
+def test_a_signal_stops_at_the_next_check(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     with StopRequest() as stop:
         stop.check()
@@ -20,3 +20,11 @@ def test_noted_and_granted_at_the_next_check(number: signal.Signals) -> None:
         with pytest.raises(Stopped):
             stop.check()
     assert signal.getsignal(number) is before
+
+
+def test_a_second_signal_may_abort() -> None:
+    with StopRequest(repeat_aborts=True) as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)

@@ -1,4 +1,4 @@
-"""`ivos segment --online` as a program of its own, fed and listened to through pipes, and the clip it is fed with."""
+"""`ivos segment --online` as a process with pipes for frames, answers and events, and the clip for it."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def online(*arguments: str | Path) -> Iterator[Command]:
 
 
 def eventually(condition: Any) -> None:
-    """Wait until something holds."""
+    """Wait until a condition is true."""
     until_s = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < until_s

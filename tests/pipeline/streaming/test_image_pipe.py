@@ -1,4 +1,4 @@
-"""Images one after another in a pipe: cut where they end, at once, whatever the pieces they come in."""
+"""A byte stream is split into images at once, in whatever chunks it arrives."""
 
 from __future__ import annotations
 
@@ -70,19 +70,19 @@ def _pieces(data: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, len(IMAGES) - 1), max_size=6), st.lists(st.integers(1, 3000), max_size=40))
-def test_images_come_out_as_they_went_in(order: list[int], sizes: list[int]) -> None:
+def test_a_stream_is_split_into_its_images(order: list[int], sizes: list[int]) -> None:
     images = [IMAGES[k] for k in order]
     assert list(split_images(reader(b"".join(images), sizes))) == images
 
 
 @pytest.mark.parametrize("image", IMAGES, ids=range(len(IMAGES)))
-def test_single_bytes_do_as_well_and_padding_is_passed_over(image: bytes) -> None:
+def test_single_bytes_and_padding_between_images(image: bytes) -> None:
     data = b"\r\n" + image + b"\0\0\n" + image + b"\n"
     assert list(split_images(reader(data, [1] * len(data)))) == [image, image]
 
 
 @pytest.mark.parametrize("image", IMAGES, ids=range(len(IMAGES)))
-def test_an_image_is_handed_out_before_the_next_one_begins(image: bytes) -> None:
+def test_an_image_is_yielded_before_the_next_one_begins(image: bytes) -> None:
     source, sink = os.pipe()
     found: list[bytes] = []
     came = threading.Event()
@@ -107,14 +107,14 @@ def test_an_image_is_handed_out_before_the_next_one_begins(image: bytes) -> None
     assert not thread.is_alive()
 
 
-def test_a_last_image_that_is_cut_off_comes_too() -> None:
+def test_an_incomplete_last_image_is_yielded() -> None:
     for image in IMAGES:
         for n_bytes in (1, 2, 3, 9, len(image) // 2, len(image) - 1):
             assert list(split_images(reader(IMAGES[0] + image[:n_bytes], []))) == [IMAGES[0], image[:n_bytes]]
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (
             b"not an image at all",
@@ -127,10 +127,10 @@ def test_a_last_image_that_is_cut_off_comes_too() -> None:
         (IMAGES[0][:-2] + b"\0" * 9000, "larger than 4096 bytes"),
     ],
 )
-def test_anything_else_is_refused_with_what_was_expected(data: bytes, said: str) -> None:
+def test_errors_say_what_was_expected(data: bytes, message: str) -> None:
     with pytest.raises(ImagePipeError) as caught:
         list(split_images(reader(data, [500] * 40), limit_bytes=4096))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_whether_an_image_is_complete() -> None:

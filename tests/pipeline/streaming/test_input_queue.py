@@ -1,4 +1,4 @@
-"""Frames and answers wait for the run within bounds; of a live source only the newest frame waits."""
+"""The queue of frames and answers is bounded; of a live source only the newest frame waits."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def taken(input_queue: InputQueue) -> list[int]:
     return found
 
 
-def test_every_frame_comes_through_a_small_room() -> None:
+def test_every_frame_passes_through_a_small_queue() -> None:
     made = []
 
     def source() -> Iterator[SourceFrame]:
@@ -60,20 +60,20 @@ def test_every_frame_comes_through_a_small_room() -> None:
     assert not thread.is_alive()
 
 
-def test_a_frame_larger_than_the_room_still_comes() -> None:
+def test_a_frame_larger_than_the_bound_passes() -> None:
     input_queue = InputQueue(lambda: False, frames_mib=0)
     reading(input_queue, frames(3))
     assert taken(input_queue) == [0, 1, 2]
 
 
-def test_late_frames_give_way_but_prompted_ones_wait() -> None:
+def test_late_frames_are_dropped_but_prompted_ones_are_not() -> None:
     input_queue = InputQueue(lambda: True, never_dropped=[3, 7, 50])
     thread = reading(input_queue, frames(12))
     thread.join(5)
     assert taken(input_queue) == [3, 7, 11]
 
 
-def test_frames_before_a_failure_come_first() -> None:
+def test_frames_before_a_failure_are_delivered_first() -> None:
     def source() -> Iterator[SourceFrame]:
         yield from frames(2)
         raise SegmentError("the camera is gone")
@@ -85,7 +85,7 @@ def test_frames_before_a_failure_come_first() -> None:
         input_queue.next_frame()
 
 
-def test_readers_are_let_go_of() -> None:
+def test_closing_ends_the_readers() -> None:
     input_queue = InputQueue(lambda: False, frames_mib=0)
     readers = [
         reading(input_queue, frames(10**9)),
@@ -99,7 +99,7 @@ def test_readers_are_let_go_of() -> None:
         assert not reader.is_alive()
 
 
-def test_lines_wait_within_a_bound() -> None:
+def test_waiting_lines_are_bounded() -> None:
     input_queue = InputQueue(lambda: False)
     thread = threading.Thread(
         target=input_queue.read_lines, args=([b"%d" % k for k in range(MAX_LINES * 2)],), daemon=True
@@ -133,7 +133,7 @@ def read_all(data: bytes, *, piece_bytes: int = 10**9) -> list[bytes]:
     return found
 
 
-def test_lines_are_put_together_and_empty_ones_left_out() -> None:
+def test_chunks_become_lines_and_empty_ones_are_left_out() -> None:
     assert read_all(b"one\n\n  \r\ntwo\r\nlast without an end", piece_bytes=3) == [
         b"one",
         b"two\r",
@@ -167,7 +167,7 @@ def test_a_file_is_followed_as_it_grows(tmp_path: Path) -> None:
     assert found == [b"first", b"second", b"third"]
 
 
-def test_writers_of_a_named_pipe_come_and_go(tmp_path: Path) -> None:
+def test_a_named_pipe_may_have_several_writers(tmp_path: Path) -> None:
     path = tmp_path / "answers"
     os.mkfifo(path)
     descriptor, follow = open_answers(path)
@@ -178,7 +178,7 @@ def test_writers_of_a_named_pipe_come_and_go(tmp_path: Path) -> None:
         assert next(given) == text
 
 
-def test_answers_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+def test_a_missing_file_of_answers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SegmentError, match="No such file or directory; --answers needs a file, or a pipe made by"):
         open_answers(tmp_path / "nowhere")
     with pytest.raises(SegmentError, match="is a folder; --answers needs a file"):

@@ -1,4 +1,4 @@
-"""Lines of `ivos segment --online`: which answers are taken for what, and what is said of others."""
+"""Answers of `ivos segment --online`: what they are parsed to, and the errors of invalid ones."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_answers_become_prompts(data: bytes, answer: PointAnswer | BoxAnswer | S
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"{", "not JSON"),
         (b"\xff\xfe", "not JSON"),
@@ -61,14 +61,14 @@ def test_answers_become_prompts(data: bytes, answer: PointAnswer | BoxAnswer | S
         (line(box_xyxy_px=[1, 2, 3]), "box_xyxy_px.3: missing"),
     ],
 )
-def test_what_is_no_answer_is_said(data: bytes, said: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+def test_errors_of_invalid_answers(data: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
         read_answer(data)
     assert "\n" not in str(caught.value)
 
 
 @given(st.binary(max_size=300))
-def test_no_line_does_worse_than_to_be_refused(data: bytes) -> None:
+def test_any_bytes_are_parsed_or_refused(data: bytes) -> None:
     with contextlib.suppress(ValueError):
         assert isinstance(read_answer(data), PointAnswer | BoxAnswer | SkipAnswer)
 

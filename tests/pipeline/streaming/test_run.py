@@ -1,4 +1,4 @@
-"""A single pass in this process: which answers are taken when, and what becomes of the masks."""
+"""An online run in this process: when answers are applied, and how the masks change."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def events_of(options: OnlineOptions) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (options.output / "events.jsonl").read_text().splitlines()]
 
 
-def test_answers_that_are_written_beforehand_come_with_their_frames(options: OnlineOptions, clip: SampleClip) -> None:
+def test_answers_written_beforehand_are_applied_to_their_frames(options: OnlineOptions, clip: SampleClip) -> None:
     x_px, y_px = centre_xy_px(clip.labels[3], 2)
     inside = {"x_px": x_px, "y_px": y_px}
     answers(
@@ -138,13 +138,13 @@ def test_a_correction_changes_this_frame_and_those_after_it(options: OnlineOptio
     assert taken["objects"][0]["area_px"] == int((after[3] == 1).sum())
 
 
-def test_nobody_is_waited_for_where_nobody_can_answer(options: OnlineOptions) -> None:
+def test_no_wait_for_answers_where_nobody_can_answer(options: OnlineOptions) -> None:
     events = run(replace(options, answers=os.devnull, choice=ASKING, answer_timeout_s=600))
     assert [line for line in events if line["event"] == "request"]
     assert events[-1]["complete"]
 
 
-def test_a_request_without_an_answer_is_given_up_in_time(options: OnlineOptions) -> None:
+def test_the_wait_for_an_answer_ends_in_time(options: OnlineOptions) -> None:
     events = run(replace(options, choice=ASKING, answer_timeout_s=0.3))
     n_requests = len([line for line in events if line["event"] == "request"])
     summary = Summary.model_validate_json((options.output / "summary.json").read_bytes())
@@ -156,13 +156,13 @@ def test_a_request_without_an_answer_is_given_up_in_time(options: OnlineOptions)
     }
 
 
-def test_a_method_that_never_asks_goes_online_too(options: OnlineOptions, clip: SampleClip) -> None:
+def test_a_method_without_requests_works_online(options: OnlineOptions, clip: SampleClip) -> None:
     events = run(replace(options, choice=MethodChoice(method="idpro", segmenter="classical")))
     assert [line["event"] for line in events] == ["start", *["frame"] * N_FRAMES, "end"]
     assert np.mean([iou(labels, clip.labels[k], 1) for k, labels in masks_of(options.output).items()]) > 0.7
 
 
-def test_a_signal_ends_the_run_after_the_frame_at_hand(options: OnlineOptions) -> None:
+def test_a_stop_request_ends_the_run_after_the_current_frame(options: OnlineOptions) -> None:
     os.mkfifo(Path(options.output.parent) / "never")
     stop = StopRequest()
     asking = replace(options, choice=ASKING, answer_timeout_s=600, answers=str(options.output.parent / "never"))
@@ -181,7 +181,7 @@ def test_a_signal_ends_the_run_after_the_frame_at_hand(options: OnlineOptions) -
     assert list(masks_of(options.output)) == list(range(end["frames"]))
 
 
-def test_frames_of_another_size_and_prompts_on_them_are_said(
+def test_frames_of_another_size_and_prompts_on_them_are_reported(
     options: OnlineOptions, clip: SampleClip, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "frames"
@@ -201,7 +201,7 @@ def test_frames_of_another_size_and_prompts_on_them_are_said(
     assert (events[-1]["ended"], events[-1]["complete"], events[-1]["missing"]) == ("source_ended", False, 1)
 
 
-def test_masks_of_frames_that_are_done_do_not_stay_in_memory(tmp_path: Path) -> None:
+def test_masks_of_finished_frames_do_not_stay_in_memory(tmp_path: Path) -> None:
     mask = RunLengthMask.encode(np.random.default_rng(0).random((24, 32)) > 0.5)
     image = np.zeros((24, 32, 3), np.uint8)
     folder = OnlineRunFolder(tmp_path, {})
@@ -225,7 +225,7 @@ def test_masks_of_frames_that_are_done_do_not_stay_in_memory(tmp_path: Path) -> 
     assert sum(entry.size for entry in kept.statistics("filename")) < 600 * 40, "one result has hundreds of bytes"
 
 
-def test_an_answer_that_waits_for_a_dropped_frame_is_refused(options: OnlineOptions) -> None:
+def test_an_answer_for_a_dropped_frame_is_refused(options: OnlineOptions) -> None:
     lines = [{"object_id": 1, "frame_index": k, "x_px": 1, "y_px": 1, "positive": False} for k in range(N_FRAMES)]
     answers(options, lines)
     events = run(replace(options, drop_late=True))

@@ -1,4 +1,4 @@
-"""The folder of a single pass: masks and events at once, and a summary that needs no masks in memory."""
+"""The folder of an online run: masks and events are written at once, and the summary needs no masks in memory."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> OnlineRunFolder:
     return made
 
 
-def test_what_a_run_leaves(folder: OnlineRunFolder, tmp_path: Path) -> None:
+def test_files_of_a_run(folder: OnlineRunFolder, tmp_path: Path) -> None:
     assert folder.add(0, IMAGE, ()) is None, "no object has begun"
     folder.add_dropped(1)
     assert folder.add(2, IMAGE, [result(1, 2, prompted=True)]) == "masks/00002.png"
@@ -125,9 +125,7 @@ def test_only_an_earlier_run_is_replaced_and_nothing_else(tmp_path: Path) -> Non
         OnlineRunFolder(tmp_path, {}).check(overwrite=True)
 
 
-def test_images_of_requests_stay_within_their_bound(
-    folder: OnlineRunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_request_images_are_bounded(folder: OnlineRunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.streaming.run_folder.REQUEST_IMAGES_MIB", 1)
     image = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
     for frame_index in range(12):

@@ -1,4 +1,4 @@
-"""A video that arrives: one pass, no future frames, help where it is wanted, and nothing that grows with time."""
+"""`OnlineSession`: one pass without future frames, requests for help, and constant memory."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ def iou(mask: RunLengthMask, truth: BoolMask) -> float:
     return float((found & truth).sum() / (found | truth).sum())
 
 
-@pytest.mark.parametrize("kind", ["idpro", "lazy"])
-def test_one_pass_finds_what_a_session_finds(kind: str) -> None:
+@pytest.mark.parametrize("name", online_methods())
+def test_one_pass_gives_the_masks_of_a_session(name: str, tmp_path: Path) -> None:
     def method() -> Method:
-        parts = ClassicalSegmenter(), EmbeddingCache[Any](256)
-        return IdPro(*parts) if kind == "idpro" else Lazy(*parts)
+        choice = MethodChoice(name, "classical")
+        return build_method(choice, store=ModelStore(tmp_path), device="cpu", embeddings=EmbeddingCache(256))
 
     session = Session(ArrayFrames(IMAGES), method())
     list(session.run_round([given(0)], object_ids=[1]))
@@ -80,7 +80,7 @@ def test_one_pass_finds_what_a_session_finds(kind: str) -> None:
     assert frames[-1].results[0].uncertainty is not None
 
 
-def test_objects_begin_on_any_frame() -> None:
+def test_objects_may_start_on_any_frame() -> None:
     session = OnlineSession(idpro())
     box = BoxPrompt(7, 5, (30.0, 35.0, 80.0, 85.0))
     frames = fed(session, IMAGES, [given(2, 3), box])
@@ -90,7 +90,7 @@ def test_objects_begin_on_any_frame() -> None:
     assert session.object_ids == (3, 7)
 
 
-def test_no_pixel_has_two_owners_and_who_was_prompted_comes_first() -> None:
+def test_masks_do_not_overlap_and_prompted_objects_come_first() -> None:
     session = OnlineSession(idpro())
     left, right = MASKS[0].copy(), MASKS[0].copy()
     left[:, 50:], right[:, :45] = False, False
@@ -104,7 +104,7 @@ def test_no_pixel_has_two_owners_and_who_was_prompted_comes_first() -> None:
     assert not (one & two).any()
 
 
-def test_a_missing_frame_has_no_mask_and_is_passed_over() -> None:
+def test_a_missing_frame_has_no_mask() -> None:
     images: list[FrameRGB | None] = [None, *IMAGES[1:3], None, None, *IMAGES[5:]]
     frames = fed(OnlineSession(lazy()), images, [given(1)])
     assert [len(frame.results) for frame in frames] == [0, 1, 1, 0, 0] + [1] * (N_FRAMES - 5)
@@ -112,7 +112,7 @@ def test_a_missing_frame_has_no_mask_and_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize("means", ClickMeans)
-def test_further_prompts_correct_what_a_single_click_led_to(means: ClickMeans) -> None:
+def test_further_prompts_correct_the_mask_of_a_single_click(means: ClickMeans) -> None:
     segmenter = RecordingSegmenter()
     session = OnlineSession(Lazy(segmenter, EmbeddingCache(64)), click_means=means)
     fed(session, IMAGES[:3], [given(0)])
@@ -162,7 +162,7 @@ def test_a_click_beside_the_mask_says_where_the_object_is() -> None:
     assert iou(further, np.roll(MASKS[6], (45, 60), axis=(0, 1))) > 0.85
 
 
-def test_a_click_where_nothing_is_found_makes_a_new_mask() -> None:
+def test_a_click_where_the_method_finds_nothing_makes_a_new_mask() -> None:
     """What the person clicked is object, whatever the method remembers."""
     session = OnlineSession(Lazy(ClassicalSegmenter(), EmbeddingCache(64), LazySettings(tau_p=NEVER, tau_u=NEVER)))
     fed(session, IMAGES[:3], [given(0)])
@@ -174,7 +174,7 @@ def test_a_click_where_nothing_is_found_makes_a_new_mask() -> None:
     assert answer.mask.decode()[40, 110]
 
 
-def test_later_frames_go_on_from_a_correction() -> None:
+def test_later_frames_continue_from_a_correction() -> None:
     session = OnlineSession(idpro())
     fed(session, IMAGES[:5], [given(0)])
     half = MASKS[4].copy()
@@ -182,43 +182,43 @@ def test_later_frames_go_on_from_a_correction() -> None:
     (corrected,) = session.correct([given(4, mask=half)]).results
     assert (corrected.mask.decode() == half).all()
     assert corrected.prompted
-    (way,) = session._video._passes  # type: ignore[attr-defined]
+    (pass_,) = session._video._passes  # type: ignore[attr-defined]
     session._frames.add(IMAGES[5])
-    carried = way.flow.to(5) > 0
+    carried = pass_.flow.to(5) > 0
     assert iou(RunLengthMask.encode(carried), np.roll(half, 3, axis=1)) > 0.85
     # The segmenter learnt from both prompted frames; what it is told of an object is how many there were.
-    assert way.appearance == 2
+    assert pass_.appearance == 2
 
 
-def test_the_memory_takes_a_correction_in_place_of_what_was_found() -> None:
+def test_a_correction_replaces_the_found_mask_in_memory() -> None:
     session = OnlineSession(lazy(interval_frames=1, memory_slots=9), click_means=ClickMeans.NEW_MASK)
     fed(session, IMAGES[:4], [given(0)])
-    (way,) = session._video._passes  # type: ignore[attr-defined]
+    (pass_,) = session._video._passes  # type: ignore[attr-defined]
     memory = session._video._memory  # type: ignore[attr-defined]
-    assert sorted(way.memory.readable) == [1, 2, 3]
-    found, held_bytes = way.memory.readable[3], session.held_bytes
-    # A single click: the way remembers the new mask, but nobody vouches for every pixel of it.
+    assert sorted(pass_.memory.readable) == [1, 2, 3]
+    found, held_bytes = pass_.memory.readable[3], session.held_bytes
+    # After a single click the pass remembers the new mask, but it is not learned as a prompted frame.
     session.correct([click(3)])
-    assert sorted(way.memory.readable) == [1, 2, 3]
-    assert way.memory.readable[3] is not found
+    assert sorted(pass_.memory.readable) == [1, 2, 3]
+    assert pass_.memory.readable[3] is not found
     assert [memory.holds(1, frame) for frame in range(4)] == [True, False, False, False]
     # More than that: the frame is one of the prompted ones, which are learnt from.
     session.correct([given(3)])
-    assert sorted(way.memory.readable) == [1, 2]
+    assert sorted(pass_.memory.readable) == [1, 2]
     assert [memory.holds(1, frame) for frame in range(4)] == [True, False, False, True]
     assert session.held_bytes > held_bytes
 
 
-def test_only_the_newest_frame_that_was_pointed_at_is_remembered_for_that() -> None:
+def test_only_the_newest_clicked_frame_is_remembered() -> None:
     session = OnlineSession(lazy(memory_slots=0), click_means=ClickMeans.NEW_MASK)
-    (way,) = (session.feed(IMAGES[0], [given(0)]), list(session._video._passes))[1]  # type: ignore[attr-defined]
+    (pass_,) = (session.feed(IMAGES[0], [given(0)]), list(session._video._passes))[1]  # type: ignore[attr-defined]
     for frame_index in (1, 2, 3):
         session.feed(IMAGES[frame_index])
         session.correct([click(frame_index)])
-        assert sorted(way.memory.readable) == [frame_index]
+        assert sorted(pass_.memory.readable) == [frame_index]
 
 
-def test_help_is_requested_and_settled() -> None:
+def test_a_request_ends_with_its_answer() -> None:
     session = OnlineSession(lazy())
     frames = fed(session, contrasts(6, 6, 0.2), [given(0, mask=MASK)])
     assert [len(frame.requests) for frame in frames] == [0, 0, 1]
@@ -231,25 +231,17 @@ def test_help_is_requested_and_settled() -> None:
     assert session.correct([PointPrompt(1, 2, 50.0, 40.0)]).requests == ()
 
 
-def test_a_method_that_does_not_look_never_asks() -> None:
+def test_idpro_never_requests_help() -> None:
     frames = fed(OnlineSession(idpro()), contrasts(6, 6, 0.2), [given(0, mask=MASK)])
     assert not any(frame.requests for frame in frames)
 
 
 @pytest.mark.parametrize("name", ["i_pt", "sam_pt", "sam_pd", "civos"])
-def test_methods_that_cannot_are_named_with_those_that_can(name: str, tmp_path: Path) -> None:
+def test_methods_that_cannot_work_online_are_refused(name: str, tmp_path: Path) -> None:
     choice = MethodChoice(name, "classical")
     method = build_method(choice, store=ModelStore(tmp_path), device="cpu", embeddings=EmbeddingCache(1))
     with pytest.raises(ValueError, match=r"cannot follow a video while it arrives; .* are lazy, idpro"):
         OnlineSession(method)
-
-
-@pytest.mark.parametrize("name", online_methods())
-def test_those_that_can_do(name: str, tmp_path: Path) -> None:
-    choice = MethodChoice(name, "classical")
-    method = build_method(choice, store=ModelStore(tmp_path), device="cpu", embeddings=EmbeddingCache(64))
-    frames = fed(OnlineSession(method), IMAGES[:3], [given(0)])
-    assert iou(frames[2].results[0].mask, MASKS[2]) > 0.8
 
 
 @pytest.mark.parametrize(
@@ -265,7 +257,7 @@ def test_those_that_can_do(name: str, tmp_path: Path) -> None:
         (None, [click(1)], "frame 1 is missing, so nothing can be prompted on it"),
     ],
 )
-def test_what_cannot_be_fed_is_refused_and_nothing_is_taken_in(image: Any, prompts: list[Prompt], message: str) -> None:
+def test_invalid_frames_and_prompts_are_refused_without_effect(image: Any, prompts: list[Prompt], message: str) -> None:
     session = OnlineSession(idpro())
     session.feed(IMAGES[0], [given(0)])
     with pytest.raises(ValueError, match=message):
@@ -274,7 +266,7 @@ def test_what_cannot_be_fed_is_refused_and_nothing_is_taken_in(image: Any, promp
     assert iou(session.feed(IMAGES[1]).results[0].mask, MASKS[1]) > 0.9
 
 
-def test_what_cannot_be_corrected_is_refused() -> None:
+def test_invalid_corrections_are_refused() -> None:
     session = OnlineSession(idpro())
     with pytest.raises(ValueError, match="before the first frame"):
         session.correct([click(0)])
@@ -291,12 +283,12 @@ def test_what_cannot_be_corrected_is_refused() -> None:
     ("bounds", "message"),
     [({"prompted_kept": 0}, "at least 1 prompted frame"), ({"prompted_mib": 0}, "more than 0 MiB")],
 )
-def test_bounds_that_make_no_sense_are_refused(bounds: dict[str, Any], message: str) -> None:
+def test_invalid_bounds_are_refused(bounds: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         OnlineSession(idpro(), **bounds)
 
 
-def test_the_first_and_the_newest_prompted_frames_stay() -> None:
+def test_the_first_and_the_newest_prompted_frames_are_kept() -> None:
     session = OnlineSession(idpro(), prompted_kept=2)
     fed(session, IMAGES, [given(frame) for frame in (1, 3, 4, 6, 8)])
     memory = session._video._memory  # type: ignore[attr-defined]
@@ -304,7 +296,7 @@ def test_the_first_and_the_newest_prompted_frames_stay() -> None:
     assert session._frames.kept == (1, 6, 8)
 
 
-def test_prompted_frames_stay_within_their_bound() -> None:
+def test_prompted_frames_are_bounded() -> None:
     image_mib = IMAGES[0].nbytes / 2**20
     session = OnlineSession(idpro(), prompted_kept=4, prompted_mib=2.5 * image_mib)
     fed(session, IMAGES, [given(0, 2), *(given(frame) for frame in (1, 3, 4, 6, 8))])

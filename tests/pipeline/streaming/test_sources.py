@@ -1,4 +1,4 @@
-"""Frames as they come: numbered as the source numbers them, none invented, none lost without a word."""
+"""Sources yield every frame with its number; missing ones have a reason."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def pipe_of(data: bytes) -> int:
     return source
 
 
-def test_images_of_both_kinds_come_through_a_pipe_and_a_broken_one_is_a_missing_frame() -> None:
+def test_a_pipe_of_both_formats_with_a_broken_image() -> None:
     broken = bytearray(encoded(1, ".png"))
     broken[60:80] = bytes(20)
     data = encoded(0) + bytes(broken) + encoded(2, ".png") + encoded(3)[:-40]
@@ -126,17 +126,17 @@ def test_images_of_both_kinds_come_through_a_pipe_and_a_broken_one_is_a_missing_
 
 
 @pytest.mark.parametrize(
-    ("data", "n_frames", "said"),
+    ("data", "n_frames", "message"),
     [
         (b"", 0, "standard input ended without an image; expected JPEG or PNG images one after another"),
         (b"Hello", 0, "standard input: expected JPEG or PNG images one after another, but byte 0"),
         (encoded(0) + b"Hello", 1, "`ffmpeg -i IN -f image2pipe -c:v mjpeg -q:v 2 -` writes them"),
     ],
 )
-def test_a_pipe_of_something_else_says_what_was_expected(data: bytes, n_frames: int, said: str) -> None:
+def test_a_pipe_without_images_is_an_error(data: bytes, n_frames: int, message: str) -> None:
     watched = Watched(PipeSource(pipe_of(data)))
     assert len(watched.ended()) == n_frames
-    assert said in str(watched.error)
+    assert message in str(watched.error)
 
 
 def test_a_named_pipe_is_read_like_standard_input(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_named_pipe_is_read_like_standard_input(tmp_path: Path) -> None:
     assert str(watched.error).startswith("video: expected JPEG or PNG images")
 
 
-def test_a_folder_that_grows_is_followed_in_the_order_of_its_names(folder: Path, stopping: threading.Event) -> None:
+def test_a_growing_folder_is_read_in_the_order_of_its_names(folder: Path, stopping: threading.Event) -> None:
     for frame_index in range(8, 11):
         (folder / f"{frame_index}.png").write_bytes(encoded(frame_index, ".png"))
     (folder / "notes.txt").write_text("no image")
@@ -161,7 +161,7 @@ def test_a_folder_that_grows_is_followed_in_the_order_of_its_names(folder: Path,
     assert numbers(watched.ended()) == [8, 9, 10, 11, 12]
 
 
-def test_a_folder_ends_when_nothing_comes_for_long_enough(folder: Path, stopping: threading.Event) -> None:
+def test_a_folder_ends_when_idle(folder: Path, stopping: threading.Event) -> None:
     (folder / "a.bmp").write_bytes(encoded(0, ".bmp"))
     began_s = time.monotonic()
     watched = Watched(growing(folder, stopping))
@@ -179,7 +179,7 @@ def test_an_empty_folder_is_an_error(folder: Path, stopping: threading.Event) ->
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp"])
-def test_an_image_that_is_being_written_is_waited_for(folder: Path, stopping: threading.Event, suffix: str) -> None:
+def test_a_half_written_image_is_waited_for(folder: Path, stopping: threading.Event, suffix: str) -> None:
     data = encoded(1, suffix)
     (folder / f"00000{suffix}").write_bytes(encoded(0, suffix))
     watched = Watched(growing(folder, stopping, idle_s=5))
@@ -195,7 +195,7 @@ def test_an_image_that_is_being_written_is_waited_for(folder: Path, stopping: th
     assert numbers(watched.ended()) == [0, 1]
 
 
-def test_gaps_and_images_that_stay_cut_off_are_missing_frames(folder: Path, stopping: threading.Event) -> None:
+def test_gaps_and_incomplete_images_are_missing_frames(folder: Path, stopping: threading.Event) -> None:
     for frame_index in (1, 2, 5, 7):
         (folder / f"{frame_index:05d}.jpg").write_bytes(encoded(frame_index))
     (folder / "00006.jpg").write_bytes(encoded(6)[:200])
@@ -209,7 +209,7 @@ def test_gaps_and_images_that_stay_cut_off_are_missing_frames(folder: Path, stop
     assert frames[5].reason == "00006.jpg is cut off after 200 bytes"
 
 
-def test_a_gap_that_is_filled_in_time_is_none(folder: Path, stopping: threading.Event) -> None:
+def test_a_gap_may_be_filled_in_time(folder: Path, stopping: threading.Event) -> None:
     for frame_index in (0, 2):
         (folder / f"{frame_index:05d}.jpg").write_bytes(encoded(frame_index))
     watched = Watched(growing(folder, stopping, idle_s=20))
@@ -223,7 +223,7 @@ def test_a_gap_that_is_filled_in_time_is_none(folder: Path, stopping: threading.
     assert numbers(watched.ended()) == [0, 1, 2, 3, None, 5], "after the end is marked nothing is waited for"
 
 
-def test_an_image_that_comes_too_late_is_left_out(folder: Path, stopping: threading.Event) -> None:
+def test_a_late_image_is_left_out(folder: Path, stopping: threading.Event) -> None:
     for frame_index in (0, 2):
         (folder / f"{frame_index}.jpg").write_bytes(encoded(frame_index))
     (folder / "3.jpg").write_bytes(encoded(3)[:200])
@@ -235,14 +235,14 @@ def test_an_image_that_comes_too_late_is_left_out(folder: Path, stopping: thread
     assert numbers(watched.ended()) == [0, None, 2, 3, 4]
 
 
-def test_names_that_are_times_are_not_counted_on(folder: Path, stopping: threading.Event) -> None:
+def test_names_that_are_times_make_no_gaps(folder: Path, stopping: threading.Event) -> None:
     for frame_index, name in enumerate(("1699999000.jpg", "1700000900.jpg", "1700090000.jpg")):
         (folder / name).write_bytes(encoded(frame_index))
     (folder / "end").touch()
     assert numbers(Watched(growing(folder, stopping)).ended()) == [0, 1, 2]
 
 
-def test_a_folder_that_vanishes_is_an_error(folder: Path, stopping: threading.Event) -> None:
+def test_a_deleted_folder_is_an_error(folder: Path, stopping: threading.Event) -> None:
     (folder / "0.jpg").write_bytes(encoded(0))
     watched = Watched(growing(folder, stopping, idle_s=20))
     watched.until(1)
@@ -257,7 +257,7 @@ def stream(url: str, stopping: threading.Event, *, reconnects: int = 2) -> tuple
     return StreamSource(url, timeout_s=5, reconnects=reconnects, stopping=stopping, note=notes.append), notes
 
 
-def test_a_camera_that_breaks_off_is_opened_again_and_counted_on(stopping: threading.Event) -> None:
+def test_a_broken_camera_stream_is_opened_again_and_counted_on(stopping: threading.Event) -> None:
     camera = MjpegServer([[grey(k) for k in (0, 1, 2)], [grey(k) for k in (3, 4, 5)]])
     with serving(camera) as url:
         source, notes = stream(url, stopping)
@@ -272,7 +272,7 @@ def test_a_camera_that_breaks_off_is_opened_again_and_counted_on(stopping: threa
     ]
 
 
-def test_frames_come_over_rtsp_and_keep_their_numbers(stopping: threading.Event) -> None:
+def test_frames_over_rtsp_keep_their_numbers(stopping: threading.Event) -> None:
     with rtsp_camera([grey(k) for k in range(12)], pause_s=0.03) as url:
         source, notes = stream(url, stopping, reconnects=1)
         frames = Watched(source).ended()
@@ -282,7 +282,7 @@ def test_frames_come_over_rtsp_and_keep_their_numbers(stopping: threading.Event)
     assert len(notes) == 1
 
 
-def test_a_stream_that_is_not_there_says_so_and_keeps_the_password(stopping: threading.Event) -> None:
+def test_a_missing_stream_is_an_error_without_the_password(stopping: threading.Event) -> None:
     with serving(MjpegServer([])) as url:
         source, notes = stream(url.replace("http://", "http://user:secret@"), stopping, reconnects=1)
         watched = Watched(source)
@@ -292,7 +292,7 @@ def test_a_stream_that_is_not_there_says_so_and_keeps_the_password(stopping: thr
     assert "secret" not in str(watched.error) + notes[0]
 
 
-def test_a_file_on_a_server_is_no_live_stream(tmp_path: Path, stopping: threading.Event) -> None:
+def test_a_file_on_a_server_is_not_live(tmp_path: Path, stopping: threading.Event) -> None:
     path = tmp_path / "clip.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (48, 32))
     for frame_index in range(6):
@@ -305,7 +305,7 @@ def test_a_file_on_a_server_is_no_live_stream(tmp_path: Path, stopping: threadin
     assert notes == []
 
 
-def test_a_stream_is_let_go_of(stopping: threading.Event) -> None:
+def test_reading_a_stream_can_be_stopped(stopping: threading.Event) -> None:
     camera = MjpegServer([[grey(0)] * 500], pause_s=0.02)
     with serving(camera) as url:
         watched = Watched(stream(url, stopping)[0])
