@@ -1,4 +1,8 @@
-"""CiVOS: rounds of clicks alone, each propagated from the clicked frame (papers: thesis, chapter 4)."""
+"""CiVOS: rounds of clicks alone, each propagated from the clicked frame.
+
+Source: Vujasinović, "Towards Scalable and Interaction-Efficient Video Object Segmentation in Unconstrained Scenarios"
+(thesis, 2025), chapter 4.
+"""
 
 from __future__ import annotations
 

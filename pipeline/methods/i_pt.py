@@ -1,4 +1,7 @@
-"""I-PT: points and boxes tracked together, and a memory across rounds (Bucher et al., "I-PT")."""
+"""I-PT: points and boxes tracked together, and a memory across rounds.
+
+Source: Wei et al., "Training-Free Robust Interactive Video Object Segmentation".
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""IDPro: prompts on many frames and objects at once, one propagation for all of them (papers: IDPro)."""
+"""IDPro: prompts on many frames and objects at once, one propagation for all of them.
+
+Source: Li, Jiang et al., "IDPro: Flexible Interactive Video Object Segmentation by ID-queried Concurrent
+Propagation".
+"""
 
 from __future__ import annotations
 

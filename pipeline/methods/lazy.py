@@ -1,4 +1,8 @@
-"""Lazy: corrects itself where it becomes uncertain, asks a person where it is more so (papers: thesis, chapter 6)."""
+"""Lazy: corrects itself where it becomes uncertain, asks a person where it is more so.
+
+Source: Vujasinović, "Towards Scalable and Interaction-Efficient Video Object Segmentation in Unconstrained Scenarios"
+(thesis, 2025), chapter 6.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""SAM-PD: no tracker at all; jittered boxes around the last mask find the object on the next frame (papers: SAM-PD)."""
+"""SAM-PD: no tracker at all; jittered boxes around the last mask find the object on the next frame.
+
+Source: Zhou et al., "SAM-PD: How Far Can SAM Take Us in Tracking and Segmenting Anything in Videos by Prompt
+Denoising".
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""SAM-PT: tracked points prompt the segmenter on every frame (papers: SAM-PT)."""
+"""SAM-PT: tracked points prompt the segmenter on every frame.
+
+Source: Rajič et al., "Segment Anything Meets Point Tracking".
+"""
 
 from __future__ import annotations
 
