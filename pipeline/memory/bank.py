@@ -23,8 +23,8 @@ class MemoryBank:
     """Memory entries by frame index, at most ``limit_mib`` MiB of them. Not thread-safe.
 
     A ``policy``, if there is one, decides which propagated frames stay, see `offer`. Over the limit the oldest entries
-    are dropped first, those of interaction frames only when no other is left, and the newest never. All entries must
-    have the same numbers of channels and be on one device.
+    are dropped first, those of interaction frames only when no other is left, and the newest never. All entries that
+    have cells must have the same numbers of channels and be on one device.
     """
 
     def __init__(self, limit_mib: float, policy: MemoryPolicy | None = None) -> None:
@@ -122,12 +122,13 @@ class MemoryBank:
         The entries become views of them, so that no memory is used twice.
         """
         if self._joined is None:
-            entries = [each.entry for each in self._stored.values()]
-            keys = torch.cat([entry.keys for entry in entries], dim=1)
+            # An entry of an empty mask has no cells, and may have another number of channels.
+            stored = {index: each for index, each in self._stored.items() if each.entry.keys.shape[1]}
+            keys = torch.cat([each.entry.keys for each in stored.values()], dim=1)
             # One memory cell after the other: `crstm.read` gathers single cells.
-            values = torch.cat([entry.values.T for entry in entries]).T
+            values = torch.cat([each.entry.values.T for each in stored.values()]).T
             start = 0
-            for index, each in list(self._stored.items()):
+            for index, each in stored.items():
                 cells = slice(start, start + each.entry.keys.shape[1])
                 self._stored[index] = _Stored(MemoryEntry(keys[:, cells], values[:, cells]), each.interaction)
                 start = cells.stop

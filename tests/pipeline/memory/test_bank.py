@@ -52,6 +52,13 @@ def test_an_empty_bank_says_nothing() -> None:
     assert_reads(bank, [4])
 
 
+def test_an_entry_of_an_empty_mask_may_have_other_channels() -> None:
+    bank = filled(10, [(0, True), (1, False)])
+    bank.store(2, MemoryEntry(torch.zeros((2, 0)), torch.zeros((3, 0))), interaction=True)
+    assert_reads(bank, [0, 1])
+    assert bank.interaction_frames == (0, 2)
+
+
 def test_reading_follows_every_change() -> None:
     bank = filled(10, [(0, True), (1, False), (2, False)])
     assert_reads(bank, [0, 1, 2])
