@@ -28,8 +28,8 @@ class IPtSettings:
     Attributes:
         positive_points: tracked points on the object.
         negative_points: tracked points outside the object.
-        sampling: how the points beyond a person's own clicks are chosen: ``random``, ``k_medoids``, ``shi_tomasi`` or
-            ``mixed``.
+        sampling: how the points beyond a person's own clicks are chosen: ``random``, ``k_medoids``, ``shi_tomasi``,
+            ``mixed`` or ``grid``.
         use_boxes: track a box as well, and drop points that leave it.
         min_box_score: ignore a tracked box whose score, in [0, 1], is below this.
         use_memory: use the cross-round space-time memory.

@@ -26,8 +26,8 @@ class SamPtSettings:
     Attributes:
         positive_points: tracked points on the object.
         negative_points: tracked points outside the object; the paper takes 72 when trackers restart.
-        sampling: how the points beyond a person's own clicks are chosen: ``random``, ``k_medoids``, ``shi_tomasi`` or
-            ``mixed``.
+        sampling: how the points beyond a person's own clicks are chosen: ``random``, ``k_medoids``, ``shi_tomasi``,
+            ``mixed`` or ``grid``.
         refinement_iterations: decoding iterations after the first two.
         restart: when the trackers start again from a predicted mask: ``never``, ``horizon``, ``median_area`` or
             ``similar_area`` (appendix A).
