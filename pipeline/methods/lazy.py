@@ -27,7 +27,8 @@ class LazySettings(ConcurrentSettings):
     Any threshold may be infinite: it is never reached then.
 
     Attributes:
-        memory_policy: as in `ConcurrentSettings`; the thesis' READMem by default.
+        memory_policy: which of the offered frames stay in memory: ``readmem`` (the most diverse, as in the thesis) or
+            ``fifo`` (the latest).
         tau_u: ask a person where the uncertainty rises by at least this from one frame to the next.
         tau_p: correct the mask automatically where the uncertainty rises by at least this, and less than ``tau_u``.
         tau_m: do not store frames that are at least this uncertain in the memory; 0 or more.
