@@ -65,7 +65,7 @@ def test_the_file_of_prompts_is_valid(tmp_path: Path) -> None:
     labels[10:90, 10:90] = 2
     Image.fromarray(labels).save(tmp_path / "masks" / "00003.png")
     prompts = pipeline_prompts(read_prompt_file(path), path, n_frames=50, size_hw_px=(480, 854))
-    assert [type(prompt) for prompt in prompts] == [BoxPrompt, PointPrompt, PointPrompt, ScribblePrompt, MaskPrompt]
+    assert {type(prompt) for prompt in prompts} == {BoxPrompt, PointPrompt, ScribblePrompt, MaskPrompt}
 
 
 def test_the_answers_are_answers() -> None:
