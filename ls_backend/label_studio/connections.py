@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 import time
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from requests.auth import AuthBase
 from urllib3.util.retry import Retry
 
 from ls_backend.settings import Settings
+from model_zoo.files import atomic_path
 
 REFRESH_EARLY_S = 30.0
 """An access token this close to its end is renewed before it is used."""
@@ -166,13 +166,12 @@ class Connections:
             return {}
 
     def _save(self) -> None:
-        draft = self._file.with_suffix(".part")
+        connections = {project: asdict(connection) for project, connection in self._by_project.items()}
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w") as stream:
-                json.dump({project: asdict(connection) for project, connection in self._by_project.items()}, stream)
-            draft.replace(self._file)
+            with atomic_path(self._file) as draft:
+                draft.touch(mode=0o600)
+                draft.write_text(json.dumps(connections))
         except OSError as error:
             # Still known until this process ends; the next start asks for a page load or the settings.
             logger.warning("could not keep the connections in %s: %s", self._file, error)

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from werkzeug.datastructures import Authorization
 
-from ls_backend.app import EXTENSION, create_app
+from ls_backend.app import EXTENSION, create_app, is_allowed
 from ls_backend.protocol.label_config import recommended_label_config
 from ls_backend.settings import Settings
 from tests.colour_segmenter import NAME
@@ -148,3 +149,27 @@ def test_an_unexpected_failure_shows_a_reference_and_logs_the_trace(
 def test_train_and_is_training_do_nothing(client: FlaskClient) -> None:
     assert client.post("/train", json={}, headers=AUTH).status_code == 200
     assert client.get("/is_training?project=5.1", headers=AUTH).get_json() == {"is_training": False}
+
+
+def basic(user: str, password: str) -> Authorization:
+    return Authorization("basic", {"username": user, "password": password})
+
+
+@pytest.mark.parametrize(
+    ("path", "authorization", "allowed"),
+    [
+        ("/predict", basic("ivos", PASSWORD), True),
+        ("/predict", basic("ivos", "wrong"), False),
+        ("/predict", basic("wrong", PASSWORD), False),
+        ("/predict", basic("ivös", "ü"), False),
+        ("/predict", Authorization("bearer", token="x"), False),
+        ("/predict", None, False),
+        ("/setup", None, False),
+        ("/nothing", None, False),
+        ("/health", None, True),
+        ("/webhook", None, True),
+    ],
+)
+def test_credentials(settings: Settings, path: str, authorization: Authorization | None, allowed: bool) -> None:
+    assert is_allowed(path, authorization, settings) is allowed
+    assert is_allowed(path, authorization, settings.model_copy(update={"auth_disabled": True}))
