@@ -81,7 +81,7 @@ class MethodProvider:
         return ServedMethod(method, f"{choice.method}+{segmenter}")
 
     def _upgrade(self) -> None:
-        """Pull the small segmenter and take it into use; whatever goes wrong is said once, and the work goes on."""
+        """Pull the small segmenter and switch to it. A failure is logged once; the current segmenter stays in use."""
         size_bytes = find(SMALL).size_bytes
         size = "" if size_bytes is None else f" ({size_bytes / 2**20:.0f} MiB)"
         logger.info("pulling %s%s in the background; until it is here, %s segments", SMALL, size, DOWNLOAD_FREE)
@@ -90,7 +90,7 @@ class MethodProvider:
             self._current = self._built(SMALL)
         except _ClosedError:
             logger.info("the download of %s was stopped; the next start continues it", SMALL)
-        except Exception as error:  # Nothing that happens here may end the work that goes on without it.
+        except Exception as error:  # A failure here must not stop the server.
             reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             logger.warning(
                 "%s could not be taken into use, so %s goes on segmenting: %s. "

@@ -79,13 +79,13 @@ class AnnotationRepairs:
         if not self._waiting.acquire(blocking=False):
             logger.warning("annotation %s was saved while %d others wait; not looked at", annotation_id, MAX_WAITING)
             return
-        self._workers.submit(self._mend, project_id, task_id, int(annotation_id))
+        self._workers.submit(self._repair, project_id, task_id, int(annotation_id))
 
     def close(self) -> None:
         """Finish what is under way, drop the rest."""
         self._workers.shutdown(cancel_futures=True)
 
-    def _mend(self, project_id: str, task_id: str, annotation_id: int) -> None:
+    def _repair(self, project_id: str, task_id: str, annotation_id: int) -> None:
         key = project_id, task_id
         try:
             if not self._sessions.knows(key):

@@ -240,13 +240,13 @@ class LabelStudioAPI:
             raise LabelStudioError(None, address, what) from error
         if not response.ok:
             advice = _ADVICE.get(response.status_code, "see Label Studio's log")
-            what = f"Label Studio answered {response.status_code}: {_said(response)}; {advice}"
+            what = f"Label Studio answered {response.status_code}: {_error_text(response)}; {advice}"
             raise LabelStudioError(response.status_code, address, what)
         return response
 
 
-def _said(response: requests.Response) -> str:
-    """Label Studio's own words, short."""
+def _error_text(response: requests.Response) -> str:
+    """The error message of Label Studio's answer, at most 500 characters."""
     try:
         answer = response.json()
     except requests.JSONDecodeError:

@@ -27,10 +27,13 @@ CONTENTS_KNOWN, CONTENT_KNOWN_S = 65536, 3600.0
 """How many frames' contents are remembered, at some 300 bytes each, and how long."""
 KEEP_S = 7 * 24 * 3600
 """A frame on disk is fetched again after a week, in case the file behind its address was replaced."""
-SHUT_S = 10.0
-"""So long is a server left alone that cannot be reached or refuses a token: 3,000 frames must not ask 3,000 times."""
-REFUSES_ALL = (401, 502, 503, 504)
-"""Answers that say nothing of the one file asked for."""
+PAUSE_S = 10.0
+"""No requests are sent to a server for this long after it could not be reached or refused a token.
+
+Otherwise a task of 3,000 frames would send 3,000 requests that fail.
+"""
+SERVER_ERRORS = (401, 502, 503, 504)
+"""HTTP statuses that concern the whole server, not one file."""
 
 
 def frame_urls(task: TaskPayload, frames_field: str) -> tuple[str, ...]:
@@ -70,7 +73,7 @@ class MediaFetcher:
         )
         self._contents: TTLCache[bytes, bytes] = TTLCache(maxsize=CONTENTS_KNOWN, ttl=CONTENT_KNOWN_S)
         self._ram_lock = threading.Lock()
-        self._shut: TTLCache[tuple[str, int], str] = TTLCache(maxsize=64, ttl=SHUT_S)
+        self._paused: TTLCache[tuple[str, int], str] = TTLCache(maxsize=64, ttl=PAUSE_S)
 
     def image(self, url: str, auth: LabelStudioAuth, frame_index: int) -> FrameRGB:
         """One decoded frame of any size.
@@ -137,23 +140,23 @@ class MediaFetcher:
 
     def _download(self, address: str, auth: LabelStudioAuth, frame_index: int) -> bytes:
         shown = address.split("?X-Amz")[0]
-        door = (urlsplit(address).netloc, id(auth))
+        server = (urlsplit(address).netloc, id(auth))
         with self._ram_lock:
-            shut = self._shut.get(door)
-        if shut:
-            raise FrameError(frame_index, f"{shown} was not asked for again: {shut}")
+            earlier_error = self._paused.get(server)
+        if earlier_error:
+            raise FrameError(frame_index, f"{shown} was not asked for again: {earlier_error}")
         try:
             with self._http.get(address, auth=auth, timeout=self._settings.fetch_timeout_s, stream=True) as answer:
                 if answer.status_code == requests.codes.ok:
                     return self._body(answer, shown, frame_index)
                 reason = _refusal(shown, answer.status_code, auth)
-                concerns_all = answer.status_code in REFUSES_ALL
+                concerns_all = answer.status_code in SERVER_ERRORS
         except requests.RequestException as error:
             reason = f"{shown} cannot be fetched: {type(error).__name__}: {error}"
             concerns_all = isinstance(error, requests.ConnectionError | requests.Timeout | requests.HTTPError)
         if concerns_all:
             with self._ram_lock:
-                self._shut[door] = reason
+                self._paused[server] = reason
         raise FrameError(frame_index, reason)
 
     def _body(self, answer: requests.Response, shown: str, frame_index: int) -> bytes:

@@ -219,8 +219,8 @@ def _thin_px(region: BoolMask, image_width_px: int) -> int:
         is_stroke = width_px <= THIN_PCT / PCT * image_width_px + RIM_PX
         if not is_stroke:
             # Legs and tails make a body no stroke: only places at least half as wide count.
-            ways = longest_paths(thinned(part))
-            lengths_px = [np.count_nonzero(2.0 * depth_px[way[:, 1], way[:, 0]] >= width_px / 2) for way in ways]
+            paths = longest_paths(thinned(part))
+            lengths_px = [np.count_nonzero(2.0 * depth_px[path[:, 1], path[:, 0]] >= width_px / 2) for path in paths]
             is_stroke = max(lengths_px, default=0) + width_px >= THIN_LENGTHS * width_px
         thin_px += int(np.count_nonzero(part)) * is_stroke
     return thin_px

@@ -72,16 +72,16 @@ def read_request_context(task: TaskPayload, regions: list[Json], config: LabelCo
         config: the project's labelling config.
         number: see `RequestContext`.
     """
-    asked = read_prompts(regions, config)
-    echoed = {prompt.region_id for prompt in asked.prompts if prompt.is_echoed}
+    sent = read_prompts(regions, config)
+    echoed = {prompt.region_id for prompt in sent.prompts if prompt.is_echoed}
     documents = _documents(task, echoed)
     saved_regions = [region for document in documents for region in document]
     saved = read_prompts(saved_regions, config).prompts
     digests = [brush_digests(document) for document in documents]
     return RequestContext(
         number=number,
-        prompts=asked.prompts,
-        problems=asked.problems,
+        prompts=sent.prompts,
+        problems=sent.problems,
         earlier_ids=frozenset(echoed | {prompt.region_id for prompt in saved}),
         saved_ids=_ids(saved_regions),
         saved_masks={region_id: digest for found in digests for region_id, digest in found.items()},
@@ -94,8 +94,8 @@ def _documents(task: TaskPayload, echoed: set[str]) -> list[list[Json]]:
     """The drafts and annotations that share a prompt with the request, the newest last; else the requester's drafts.
 
     If there is no draft either, a task's only annotation is taken for the one being corrected: most projects ask for
-    one per task. Of several annotations, none can be told to be meant. A draft is newer than the annotation that it
-    continues.
+    one per task. With several annotations, none is chosen: nothing shows which one is meant. A draft is newer than the
+    annotation that it continues.
     """
     documents = [saved.result for saved in (*task.annotations, *task.drafts)]
     shared = [regions for regions in documents if echoed & _ids(regions)]

@@ -145,8 +145,8 @@ class RoundLog:
     def records(self) -> tuple[RoundRecord, ...]:
         """The latest rounds as they are now."""
         return tuple(
-            begun
+            record
             if job is None
-            else replace(begun, n_masks=job.masks_done, finished=not job.is_running and not job.was_stopped)
-            for begun, job in self._rounds
+            else replace(record, n_masks=job.masks_done, finished=not job.is_running and not job.was_stopped)
+            for record, job in self._rounds
         )

@@ -157,20 +157,20 @@ class SessionSaver:
             self._write(session, entry)
         except SessionNotFoundError:
             entry.session_id = entry.stored = None
-            self._again(session)
+            self._retry(session)
         except StoreError as error:
             if self._failed_at_s is None:
                 logger.error("sessions cannot be stored, and are kept in memory only until they can: %s", error)
             self._failed_at_s = time.monotonic()
-            self._again(session)
+            self._retry(session)
         except Exception:
             logger.exception("task %s: the session could not be stored", entry.key[1])
-            self._settled(session, entry)
+            self._forget_if_closed(session, entry)
         else:
             if self._failed_at_s is not None:
                 logger.info("sessions are stored again")
             self._failed_at_s = None
-            self._settled(session, entry)
+            self._forget_if_closed(session, entry)
 
     def _write(self, session: TaskSession, entry: _Entry) -> None:
         if entry.reset_count != self._store.database.reset_count:
@@ -194,12 +194,12 @@ class SessionSaver:
                 if other.session_id in gone:
                     other.session_id = other.stored = None
 
-    def _again(self, session: TaskSession) -> None:
+    def _retry(self, session: TaskSession) -> None:
         with self._changes:
             if session in self._entries:
                 self._note(session)
 
-    def _settled(self, session: TaskSession, entry: _Entry) -> None:
+    def _forget_if_closed(self, session: TaskSession, entry: _Entry) -> None:
         with self._changes:
             if not entry.is_open and session not in self._changed:
                 self._entries.pop(session, None)

@@ -158,7 +158,7 @@ def prompt_from_json(object_id: int, values: RowValues) -> Prompt:
     """The reverse of `prompt_to_json`.
 
     Raises:
-        ValueError: its kind is unmask.
+        ValueError: its kind is unknown.
         KeyError: a field is missing.
     """
     kind, frame_index = values["kind"], values["frame_index"]

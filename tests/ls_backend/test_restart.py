@@ -338,7 +338,7 @@ def test_frames_out_of_reach_lose_nothing(in_file: Backend, clip: SampleClip, me
     with pytest.raises(Exception, match="not one frame can be read"):
         editor.prompt(editor.regions["b1"])
     media.files = files
-    editor.service._media._shut.clear()
+    editor.service._media._paused.clear()
     editor.prompt(editor.regions["b1"])
     assert n_segmented(editor) == 0
 
