@@ -1,4 +1,4 @@
-"""Masks that Label Studio drops when it saves, put back.
+"""Restores masks that Label Studio drops when it saves.
 
 Where an annotation was loaded from the server (reopened, or the page reloaded), Label Studio 1.23 saves a frame that
 was not shown since as it was loaded, not as a later round made it, although the editor holds the new mask (its
@@ -101,7 +101,7 @@ class AnnotationRepairs:
                 if regions is not None:
                     api.update_annotation(annotation_id, regions)
                     logger.info(
-                        "annotation %d: put back masks of frames that were not shown when saving", annotation_id
+                        "annotation %d: restored masks of frames that were not shown when saving", annotation_id
                     )
                     return
         except LabelStudioError as error:

@@ -232,7 +232,7 @@ class LabelStudioAPI:
             response = self._session.request(
                 method, address, json=body, params=parameters, timeout=timeout_s or self._timeout_s
             )
-        except requests.HTTPError as error:  # Raised by the trade of a personal access token.
+        except requests.HTTPError as error:  # Raised when a personal access token is exchanged for an access token.
             status = error.response.status_code
             raise LabelStudioError(status, address, f"the personal access token was refused ({status})") from error
         except requests.RequestException as error:
@@ -246,7 +246,7 @@ class LabelStudioAPI:
 
 
 def _error_text(response: requests.Response) -> str:
-    """The error message of Label Studio's answer, at most 500 characters."""
+    """The error message in Label Studio's answer, shortened to 500 characters, or the HTTP reason."""
     try:
         answer = response.json()
     except requests.JSONDecodeError:

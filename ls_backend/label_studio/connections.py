@@ -113,7 +113,7 @@ class Connection:
 
 
 class Connections:
-    """Connections by project. What the operator set goes before what /setup said.
+    """Connections by project. The operator's settings override what /setup sent.
 
     The file holds tokens, so only its owner may read it. Thread-safe.
     """
@@ -138,7 +138,7 @@ class Connections:
             self._save()
 
     def connection(self, project: str) -> Connection:
-        """Address and token of a project's Label Studio; both are empty where nobody told them yet."""
+        """Address and token of a project's Label Studio; both are empty until they are known."""
         with self._lock:
             known = self._by_project.get(project, Connection("", ""))
         return Connection(

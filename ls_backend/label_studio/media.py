@@ -32,7 +32,7 @@ PAUSE_S = 10.0
 
 Otherwise a task of 3,000 frames would send 3,000 requests that fail.
 """
-SERVER_ERRORS = (401, 502, 503, 504)
+SERVER_WIDE_STATUSES = (401, 502, 503, 504)
 """HTTP statuses that concern the whole server, not one file."""
 
 
@@ -150,7 +150,7 @@ class MediaFetcher:
                 if answer.status_code == requests.codes.ok:
                     return self._body(answer, shown, frame_index)
                 reason = _refusal(shown, answer.status_code, auth)
-                concerns_all = answer.status_code in SERVER_ERRORS
+                concerns_all = answer.status_code in SERVER_WIDE_STATUSES
         except requests.RequestException as error:
             reason = f"{shown} cannot be fetched: {type(error).__name__}: {error}"
             concerns_all = isinstance(error, requests.ConnectionError | requests.Timeout | requests.HTTPError)

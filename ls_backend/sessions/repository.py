@@ -114,7 +114,7 @@ class SessionRepository:
 
     There is one session per annotation being made. Beyond either bound, the least recently used idle sessions are
     closed. That loses no work: the store has them, and their prompts come with the annotator's next request. Whatever
-    goes wrong in the store, the work goes on.
+    goes wrong in the store, annotators can continue.
 
     Args:
         store: where sessions are stored; closed with this object.

@@ -20,7 +20,7 @@ MAX_ROUNDS = 200
 
 
 def _no_listener() -> None:
-    """Nobody is told of the round's progress."""
+    """Ignores the progress of the round."""
 
 
 class RoundJob:

@@ -16,9 +16,9 @@ logger = logging.getLogger(__name__)
 BATCH_S = 1.0
 """What a round makes within this time is written together; as much is lost when the process is killed."""
 RETRY_S = 5.0
-"""After an error the store is left alone for so long."""
+"""How long to wait after an error before the store is used again."""
 MAX_DROPPED = 16
-"""So many sessions that are not open any more may wait to be written while the store cannot be used."""
+"""How many closed sessions may wait to be written while the store cannot be used."""
 
 
 @dataclass
@@ -92,7 +92,7 @@ class SessionSaver:
             self._changes.notify_all()
             waiting = [dropped for dropped in self._changed if not self._entries[dropped].is_open]
             for surplus in waiting[:-MAX_DROPPED]:
-                logger.warning("task %s: a session could not be stored in time and is given up", entry.key[1])
+                logger.warning("task %s: a session could not be stored in time and is dropped", entry.key[1])
                 del self._entries[surplus], self._changed[surplus]
 
     def wait_for_dropped(self, key: SessionKey, timeout_s: float) -> None:

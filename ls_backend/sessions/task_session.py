@@ -25,7 +25,7 @@ SessionKey = tuple[str, str]
 
 
 class TaskSession:
-    """All that is known of one task in one annotator's hands. Every public method is thread-safe.
+    """The state of one annotation of one task. Every public method is thread-safe.
 
     Prompts are kept per label and kind, because Label Studio sends one kind of one label at a time: a request replaces
     that kind, and this memory supplies the others.

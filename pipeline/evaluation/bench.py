@@ -117,7 +117,7 @@ def rounds_on_clips(
         int | None, typer.Option(min=0, help="zivos: random corrections per object.", show_default="as many as asked")
     ] = None,
     long_frames: Annotated[
-        int | None, typer.Option(min=2, help="zivos: play each clip forth and back up to so many frames.")
+        int | None, typer.Option(min=2, help="zivos: play each clip forward and backward up to this many frames.")
     ] = None,
     frame_rate: Annotated[float, typer.Option(min=0.1, help="zivos: frames per second, for IDI.")] = 24.0,
     click_means: Annotated[

@@ -26,7 +26,7 @@ LEAD_FRAMES, SEARCHED_FRAMES = 8, 48
 NEAR_FRAMES = 96
 """Decoding this many unwanted frames is about as fast as a seek, which decodes from a key frame."""
 MAX_FAILED_SEEKS = 3
-"""After so many seeks that went wrong, the file is decoded from the start."""
+"""After this many wrong seeks, the file is decoded from the start."""
 MAX_DAMAGED_FRAMES = 64
 """A decoder reports a damaged frame and the end alike. After this many in a row it is the end."""
 

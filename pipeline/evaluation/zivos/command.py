@@ -64,8 +64,8 @@ class CorrectionPasses(str, Enum):
 class ZivosOptions:
     """The options of the command line, not yet checked.
 
-    ``long_frames`` plays each clip forth and back until it has so many frames. ``n_corrections`` is the number of
-    random corrections per object; None takes as many as the method requested. ``click_means`` is that of
+    ``long_frames`` plays each clip forward and backward until it has this many frames. ``n_corrections`` is the number
+    of random corrections per object; None takes as many as the method requested. ``click_means`` is that of
     `OnlineSession`.
     """
 

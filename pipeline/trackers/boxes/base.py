@@ -1,4 +1,4 @@
-"""The seam for box trackers."""
+"""The interface of box trackers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The seam for point trackers."""
+"""The interface of point trackers."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def test_only_so_many_dropped_sessions_wait(saver: SessionSaver, store: Gate, ca
         saver.drop(dropped)
     until(lambda: sum(saver.knows(dropped) for dropped in sessions) <= MAX_DROPPED)
     assert saver.knows(sessions[-1])
-    assert "is given up" in caplog.text
+    assert "is dropped" in caplog.text
 
 
 def test_a_session_too_large_for_the_store_is_said_once(
