@@ -1,4 +1,4 @@
-"""What a session asks of a segmentation method, and the types in which the two talk."""
+"""The protocols that segmentation methods implement for a session, and the types that both exchange."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ObjectRound:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a method found of one object on one frame.
+    """The prediction of a method for one object on one frame.
 
     Attributes:
         frame_index: the frame.
@@ -57,7 +57,7 @@ class Estimate:
         fusion_weight: >= 0. Where two passes reach the same frame, each one's share by distance is multiplied by this.
             Equal weights leave the distance alone, as in I-PT.
         uncertainty: masked entropy in [0, 1]; None for methods that do not measure it.
-        uncertainty_change: rise against the frame before, in [-1, 1]; None where there is nothing to compare.
+        uncertainty_change: increase since the previous frame, in [-1, 1]; None where there is nothing to compare.
         wants_help: whether the method would ask a person to correct this frame (thesis, 6.4.4).
     """
 
@@ -222,13 +222,13 @@ class OnlineVideo(ConcurrentVideo, Protocol):
         Args:
             pass_: from `start_pass`.
             anchor: the newest frame of the pass, with its corrected mask.
-            memory: from `begin_round`, which was given the corrected mask. None where a click only said where the
-                object is: the pass then remembers the mask until the next such click, and the memory does not.
+            memory: from `begin_round`, called with the corrected mask. None where a click only showed where the object
+                is: then the mask is not stored in the memory, but the pass keeps it until the next such click.
         """
         ...
 
     def relocate(self, frame_index: int, pass_: Any, mask: BoolMask) -> Estimate:
-        """Segment the newest frame of a pass again, now that a person said where the object is.
+        """Segment the newest frame of a pass again, after a person showed where the object is.
 
         The pass continues from the new mask and remembers it in place of the old one.
 
@@ -243,7 +243,7 @@ class OnlineVideo(ConcurrentVideo, Protocol):
         ...
 
     def release_frame(self, frame_index: int) -> None:
-        """Drop what is cached of a frame, which will not be asked for again."""
+        """Drop the cached data of a frame that will not be used again."""
         ...
 
 

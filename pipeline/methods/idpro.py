@@ -28,11 +28,11 @@ class IdPro:
     rounds stay in a memory (Eq. 7), which every other frame reads (Eq. 8). All objects are read and decoded together.
     The session truncates the ranges and propagates all frames again in every round.
 
-    The paper's modules are networks trained for them; they are replaced here. In place of across-frame attention
-    (Eq. 4) and of the memory update network (AOT's) stands the similarity of the segmenter's own features, with one
-    value per object and cell where AOT learns identification vectors. In place of AOT's short-term attention stands a
-    mask carried along dense optical flow, besides the memory of the latest frames. In place of the ID-queried decoder
-    stands one batched call of the segmenter, prompted with what was read.
+    The paper's modules are networks trained for them; they are replaced here. The similarity of the
+    segmenter's own features replaces across-frame attention (Eq. 4) and the memory update network (AOT's), with one
+    value per object and cell where AOT learns identification vectors. A mask carried along dense optical flow, besides
+    the memory of the latest frames, replaces AOT's short-term attention. One batched call of the segmenter, prompted
+    with what was read, replaces the ID-queried decoder.
     """
 
     works_online: ClassVar[bool] = True

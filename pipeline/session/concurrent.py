@@ -19,10 +19,10 @@ from pipeline.video.frames import FrameError
 class ConcurrentPropagation:
     """A `pipeline.session.propagation.Propagation`.
 
-    All prompted frames are segmented first, each knowing of the others. The other frames follow outward from the
-    prompted ones; each pass ends in the middle between two prompted frames. Objects whose passes are at the same frame
-    in the same direction are segmented there together. A prompted frame may come twice: first quickly, then with what
-    the other prompted frames tell.
+    All prompted frames are segmented first. The method uses the other prompted frames for each of them. The remaining
+    frames follow outward from the prompted ones; each pass ends in the middle between two prompted frames. Objects
+    whose passes are at the same frame in the same direction are segmented there together. `run` may yield a prompted
+    frame twice: first from its own prompts alone, then with the other prompted frames.
     """
 
     affected_frames = staticmethod(all_unprompted_frames)
@@ -66,12 +66,12 @@ class ConcurrentPropagation:
         known = [round_ for state in unfinished if (round_ := self._round(state)).anchors]
         for interaction, estimate in self._video.interact(interactions, known):
             mask = FrameMask.from_logits(estimate.logits, estimate.score, prompted=True)
-            # The frames stay stale until each knows of the others: a round that is stopped here does them again.
+            # Frames stay stale until all answers are final: a round cancelled here segments them again.
             yield from self._store.add_masks(interaction.frame_index, {interaction.object_id: mask}, final=False)
             if cancelled():
                 return
         for interaction in interactions:
-            # Also frames without an answer: they cannot be read.
+            # This includes frames without an answer: they cannot be read.
             self._store.mark_finished(self._store.objects[interaction.object_id], [interaction.frame_index])
 
     def _is_readable(self, frame_index: int) -> bool:
@@ -127,14 +127,16 @@ class _Pass:
     of_method: Any = field(default=None)
 
 
-def _passes(state: ObjectState, task: ObjectRound, n_frames: int) -> Iterator[_Pass]:
+def _passes(state: ObjectState, object_round: ObjectRound, n_frames: int) -> Iterator[_Pass]:
     """The passes of an object through stale frames, those from the latest interaction frames first."""
-    prompted = {anchor.frame_index for anchor in task.anchors}
-    latest_first = sorted(task.anchors, key=lambda anchor: anchor.frame_index not in state.interaction_frames)
+    prompted = {anchor.frame_index for anchor in object_round.anchors}
+    latest_first = sorted(object_round.anchors, key=lambda anchor: anchor.frame_index not in state.interaction_frames)
     for anchor in latest_first:
         for side in truncated_ranges(anchor.frame_index, prompted - {anchor.frame_index}, n_frames):
             start, order = resume_point(state, anchor, side.frame_indices)
-            n_needed = max((n for n, frame in enumerate(order, start=1) if frame in task.frame_indices), default=0)
+            n_needed = max(
+                (n for n, frame in enumerate(order, start=1) if frame in object_round.frame_indices), default=0
+            )
             if n_needed:
                 n_before = len(side.frame_indices) - len(order)
                 earlier = AccumulatedUncertainty.of_frames(state, side.frame_indices[:n_before])

@@ -33,7 +33,7 @@ _LEAST_CLAIM, _GREATEST_CLAIM = 0.51, 0.999
 PROBABILITIES_MIB = 64.0
 """Bound of the probabilities behind the masks of one session; a frame of 854x480 has some 4 KiB of them per object."""
 _CHECKS_PER_BOUND = 8
-"""The bound is checked whenever this fraction of it was added, so that not every mask costs a look at all others."""
+"""The bound is checked each time 1 / `_CHECKS_PER_BOUND` of it was added: each check visits all masks."""
 
 
 class MaskStore:
@@ -123,7 +123,7 @@ class MaskStore:
             ]
 
     def object_round(self, state: ObjectState, anchors: Sequence[Anchor]) -> ObjectRound:
-        """What a method gets to know of an object's round."""
+        """The object's part of a round, as methods receive it."""
 
         def others(frame_index: int) -> list[BoolMask]:
             with self.lock:

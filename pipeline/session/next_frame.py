@@ -23,8 +23,8 @@ REACH_FRAMES = 30.0
 """How fast the effect of a correction falls with the distance: at this distance a third (1/e) of it is left. Of 5, 12
 and 30 frames, 30 did best on clips whose true masks are known (docs/results.md)."""
 FAR_BONUS = 0.05
-"""By this share a gain counts more at a distance of `REACH_FRAMES` and more from all prompted frames. Of frames that
-look alike, prefer those that nobody looked near."""
+"""A gain is weighted up by this share at a distance of `REACH_FRAMES` or more from all prompted frames. Of frames with
+similar gains, this prefers those far from all prompted frames."""
 FARTHEST_FRAMES = 100
 """A correction is not expected to improve anything farther away than this."""
 FRAMES_APART = 5
@@ -55,7 +55,7 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class ObjectScores:
-    """How well one object is known over the video.
+    """The confidence of one object's masks over the video.
 
     Attributes:
         scores: (T,) float, the confidence of every frame's mask in [0, 1]; nan where there is none.
@@ -127,7 +127,7 @@ def ranked(
     After each choice the gains are computed anew, as if that frame were prompted.
 
     Args:
-        by_object: what is known, by object id.
+        by_object: scores and prompted frames, by object id.
         n: at most this many.
         frames_apart: least distance between two chosen frames.
     """

@@ -130,14 +130,14 @@ def _frames_up_to(near: Anchor, start: Anchor) -> range:
 
 
 def _fused(
-    estimate: Estimate, mask: FrameMask, near: Anchor, far: Anchor, far_mask: FrameMask, far_trust: float
+    estimate: Estimate, mask: FrameMask, near: Anchor, far: Anchor, far_mask: FrameMask, far_fusion_weight: float
 ) -> FrameMask:
     """The prediction of one frame from the near side, fused with the one from the far side."""
     assert far_mask.soft is not None
     probability = probabilities(estimate.logits)
     far_probability = far_mask.soft.probabilities()
     weight = fusion.linear_weight(estimate.frame_index, near.frame_index, far.frame_index)
-    weight = fusion.trusted_weight(weight, estimate.fusion_weight, far_trust)
+    weight = fusion.trusted_weight(weight, estimate.fusion_weight, far_fusion_weight)
     fused = fusion.fuse(probability, far_probability, weight)
     logits = np.log(np.clip(fused, 1e-4, 1 - 1e-4) / np.clip(1.0 - fused, 1e-4, 1.0)).astype(np.float32)
     score = weight * mask.score + (1.0 - weight) * far_mask.score

@@ -89,20 +89,20 @@ class Session:
     def suggestions(self, n: int = 5) -> tuple[Suggestion, ...]:
         """The frames whose correction is expected to improve the most; see `pipeline.session.next_frame.suggestions`.
 
-        Never waits for a round: it uses the masks of this moment.
+        Does not wait for a running round: it uses the current masks.
         """
         return next_frame.suggestions(self._store, n)
 
     def saved(self) -> dict[int, ObjectState]:
         """A copy of the state of all objects by id, to be stored outside this process.
 
-        All states are of the same moment: no pixel that just passed from one object to another is in both.
+        All states are copied under one lock: a pixel that moves from one object to another is never in both.
         """
         with self._store.lock:
             return {object_id: state.copy() for object_id, state in self._store.objects.items()}
 
     def resume(self, objects: Iterable[ObjectState]) -> None:
-        """Continue exactly where another session of this video stopped; replaces what this one knows of these objects.
+        """Continue exactly where another session of this video stopped; replaces the state of these objects.
 
         Nothing is segmented: finished masks stay as they are, and the next `run_round` segments the stale frames.
 

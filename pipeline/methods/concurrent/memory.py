@@ -164,11 +164,11 @@ class ConcurrentMemory:
         return self.grid(embedding).shares(mask)
 
     def holds(self, object_id: int, frame_index: int) -> bool:
-        """Whether an object is known on a prompted frame."""
+        """Whether the memory holds an object on a prompted frame."""
         return frame_index in self._prompted.frames_of(object_id)
 
     def store(self, frame_index: int, embedding: Any, object_id: int, mask: BoolMask) -> None:
-        """Take the mask (H, W) of a prompted frame into the memory (IDPro, Eq. 7)."""
+        """Store the mask (H, W) of a prompted frame in the memory (IDPro, Eq. 7)."""
         keys, value = self.keys(frame_index, embedding), self.value(embedding, mask)
         self._prompted.store(frame_index, keys, object_id, value)
 

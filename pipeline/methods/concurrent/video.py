@@ -52,7 +52,7 @@ class PassState:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step found of one object, and whether it enters the memory."""
+    """The mask that a step predicts for one object, and whether it is stored in the memory of the pass."""
 
     found: LowResMask
     estimate: Estimate
@@ -182,17 +182,17 @@ class MemoryVideo:
 
     def relocate(self, frame_index: int, pass_: PassState, mask: BoolMask) -> Estimate:
         """See `pipeline.methods.base.OnlineVideo.relocate`."""
-        found_first = pass_.uncertainty
+        uncertainty_before_help = pass_.uncertainty
         pass_.memory.discard(frame_index)
         pass_.flow.start(frame_index, mask)
         pass_.appearance, pass_.uncertainty = pass_.previous_appearance, None
         (estimate,) = self.segment(frame_index, self._state.embedding(frame_index), [pass_])
         # The next frame is compared with the uncertainty before a person helped (thesis, 6.4.4).
-        pass_.uncertainty = found_first
+        pass_.uncertainty = uncertainty_before_help
         return estimate
 
     def release_frame(self, frame_index: int) -> None:
-        """Drop a frame's embedding: the frame will not be asked for again."""
+        """Drop the embedding of a frame that will not be used again."""
         self._state.drop_embedding(frame_index)
 
     def forget(self, object_id: int) -> None:

@@ -222,7 +222,7 @@ class Sam2Network(SerializableEmbeddings):
     ) -> Sam2Output:
         """Let the model segment one frame in a session of its own; ``corrected`` frames were tracked before."""
         session = new_inference_session(self._model)
-        session.processed_frames = range(context.n_frames)  # Only their number is asked for.
+        session.processed_frames = range(context.n_frames)  # The model uses only their number.
         session.cache = self._features_cache(context.frame_index, features)
         row = session.obj_id_to_idx(0)
         outputs = {
@@ -296,7 +296,7 @@ class Sam2Network(SerializableEmbeddings):
 
 @dataclass(frozen=True)
 class _OneFrame:
-    """Stands in a session for its cache of frame features."""
+    """Replaces the feature cache of an inference session; holds the features of one frame."""
 
     frame_index: int
     features: dict[str, list[torch.Tensor]]
