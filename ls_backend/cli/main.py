@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
-import ls_backend.settings  # noqa: F401  # So that every command knows all IVOS_* names.
-
 if TYPE_CHECKING:
     from pipeline.session.session import Session
 
@@ -37,6 +35,8 @@ class LazyGroup(TyperGroup):
         """The sub-command of this name, or None."""
         if cmd_name not in COMMANDS:
             return super().get_command(ctx, cmd_name)
+        import ls_backend.settings  # noqa: F401  # So that every command knows all IVOS_* names.
+
         module = import_module(COMMANDS[cmd_name])
         command = getattr(module, cmd_name)
         if isinstance(command, typer.Typer):
