@@ -32,15 +32,22 @@ from pipeline.types import BoolMask, BoxPrompt, MaskPrompt, PointPrompt, Prompt,
 class Start(str, Enum):
     """The prompts of a run.
 
-    ``mask``: round 1 is the truth of frame 0, later rounds are as in ``prompts``. ``prompts``: a box and points in
-    every round. ``clicks``: clicks only, one per object in round 1, then on the errors. ``scribbles``: strokes of a
-    brush through the objects in round 1, then through the errors.
+    ``mask``: round 1 is the truth of frame 0, later rounds are as in ``prompts``. ``masks``: every round is the truth
+    of its frame, the first one of frame 0; this measures how far a correction spreads, whatever the segmenter makes of
+    prompts. ``prompts``: a box and points in every round. ``clicks``: clicks only, one per object in round 1, then on
+    the errors. ``scribbles``: strokes of a brush through the objects in round 1, then through the errors.
     """
 
     MASK = "mask"
+    MASKS = "masks"
     PROMPTS = "prompts"
     CLICKS = "clicks"
     SCRIBBLES = "scribbles"
+
+    @property
+    def gives_first_frame(self) -> bool:
+        """Whether the true masks of frame 0 are given in round 1; the frame is not scored then."""
+        return self in (Start.MASK, Start.MASKS)
 
 
 class NextFrame(str, Enum):
@@ -91,7 +98,7 @@ class Annotator:
 
         A run that starts from a mask has only frame 0 here.
         """
-        if self._settings.start is Start.MASK:
+        if self._settings.start.gives_first_frame:
             return (0,)
         given = self._settings.first_frame
         first = best_frame(self._areas_px) if given is None else given
@@ -164,8 +171,10 @@ class Annotator:
             return self._clicks(frame_index, object_id, truth, mask)
         if self._settings.start is Start.SCRIBBLES:
             return self._scribbles(frame_index, object_id, truth, mask)
-        if self._settings.start is Start.MASK and mask is None:
+        if self._settings.start.gives_first_frame and mask is None:
             return [MaskPrompt(object_id, frame_index, RunLengthMask.encode(truth))] if truth.any() else []
+        if self._settings.start is Start.MASKS:
+            return [MaskPrompt(object_id, frame_index, RunLengthMask.encode(truth))]
         return self._box_and_points(frame_index, object_id, truth)
 
     def _box_and_points(self, frame_index: int, object_id: int, truth: BoolMask) -> list[Prompt]:

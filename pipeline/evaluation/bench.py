@@ -207,8 +207,10 @@ def check_rounds(annotator: AnnotatorSettings, n_rounds: int, single_frames: tup
     Raises:
         BenchError: there are such.
     """
-    if annotator.start is Start.MASK and annotator.first_frame is not None:
-        raise BenchError("--start mask begins on frame 0; leave out --first-frame, or use --start prompts")
+    if annotator.start.gives_first_frame and annotator.first_frame is not None:
+        raise BenchError(
+            f"--start {annotator.start.value} begins on frame 0; leave out --first-frame, or use --start prompts"
+        )
     if n_rounds == 0 and not single_frames:
         raise BenchError("--rounds 0 measures nothing by itself; give --single-frames 0,20,40, or at least one round")
 

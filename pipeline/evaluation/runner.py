@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.annotator import Annotator, AnnotatorSettings, Start
+from pipeline.evaluation.annotator import Annotator, AnnotatorSettings
 from pipeline.evaluation.datasets import ClipFiles, DatasetError, Truth
 from pipeline.evaluation.metrics import boundary_accuracy, region_similarity
 from pipeline.evaluation.simulated_prompts import exact_box, grid_points, innermost, random_points
@@ -135,7 +135,7 @@ def check_first_frame(clip: ClipFiles, truth: Truth, settings: AnnotatorSettings
     Raises:
         DatasetError: the frame is outside the clip or shows no object.
     """
-    frame_index = 0 if settings.start is Start.MASK else settings.first_frame
+    frame_index = 0 if settings.start.gives_first_frame else settings.first_frame
     if frame_index is None:
         return
     if not 0 <= frame_index < len(truth.labels):
@@ -160,7 +160,7 @@ def run_clip(
 ) -> ClipScore:
     """Run all rounds on one clip.
 
-    With ``Start.MASK``, frame 0 is given and not scored, as in DAVIS' semi-supervised track; else all frames are.
+    Where the true mask of frame 0 is given, frame 0 is not scored, as in DAVIS' semi-supervised track; else all are.
 
     Args:
         clip: its files.
@@ -178,7 +178,7 @@ def run_clip(
     stopwatch = Stopwatch()
     annotator = Annotator(truth, clip.name, settings)
     scores = MaskScores(truth)
-    scored = slice(1 if settings.start is Start.MASK else 0, None)
+    scored = slice(1 if settings.start.gives_first_frame else 0, None)
     session: Session | None = None
     given: list[Prompt] = []
     rounds: list[RoundScore] = []

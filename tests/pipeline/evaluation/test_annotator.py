@@ -136,6 +136,19 @@ def test_starting_from_a_mask_gives_the_truth_of_frame_0_and_then_prompts() -> N
     }
 
 
+def test_masks_gives_the_truth_in_every_round_also_where_an_object_is_absent() -> None:
+    truth = truth_of([(4, 0), (9, 9)])
+    annotator = Annotator(truth, "clip", AnnotatorSettings(start=Start.MASKS))
+    assert annotator.first_frames() == (0,)
+    assert [prompt.object_id for prompt in annotator.prompts([0])] == [1]
+    wrong = np.ones((10, 100), np.bool_)
+    for frame_index in (0, 1):
+        given = annotator.prompts([frame_index], {frame_index: {1: wrong, 2: wrong}})
+        assert all(isinstance(prompt, MaskPrompt) for prompt in given)
+        masks = {prompt.object_id: prompt.mask.decode() for prompt in given if isinstance(prompt, MaskPrompt)}
+        assert all((masks[object_id] == truth.mask(frame_index, object_id)).all() for object_id in (1, 2))
+
+
 @pytest.mark.parametrize("strategy", ClickStrategy)
 def test_clicks_only(strategy: ClickStrategy, tmp_path: Path) -> None:
     clip = real_or_rendered("comp-bear-lucia", tmp_path)
