@@ -25,7 +25,7 @@ from pipeline.batch.summary import (
 )
 from pipeline.cli.console import print_note, progress_bar
 from pipeline.cli.stopping import StopRequest
-from pipeline.embeddings.cache import embedding_cache
+from pipeline.embeddings.cache import DISK_MIB, embedding_cache
 from pipeline.methods.choice import MethodChoice, build_method, option_words
 from pipeline.settings import ModelSettings
 from pipeline.types import FrameResult, Prompt
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 DEVICE = "auto"
 EMBEDDING_RAM_MIB = 1024
-EMBEDDING_DISK_MIB = 0
+EMBEDDING_DISK_MIB = DISK_MIB
 SUMMARY_EVERY_S = 5.0
 """A killed run loses the masks that are newer than its summary."""
 
@@ -61,6 +61,8 @@ class SegmentOptions:
     resume: bool = False
     overwrite: bool = False
     embedding_disk_mib: int = EMBEDDING_DISK_MIB
+    embedding_folder: Path | None = None
+    """None: `embeddings` in the cache folder, which the backend uses too."""
 
     def check(self) -> None:
         """Check what can be checked without reading a file.
@@ -87,6 +89,7 @@ class SegmentOptions:
         ):
             words += [option, str(value)] if value != default else []
         words += [] if self.choice.checkpoint is None else ["--checkpoint", str(self.choice.checkpoint)]
+        words += [] if self.embedding_folder is None else ["--embedding-folder", str(self.embedding_folder)]
         for word in option_words(self.choice.options):
             words += ["--option", word]
         return shlex.join([*words, "--overwrite" if self.overwrite and not started else "--resume"])
@@ -209,10 +212,8 @@ class SegmentRun:
 
         options = self._options
         try:
-            cache_dir = ModelSettings().cache_dir
-            embeddings = embedding_cache(
-                options.embedding_ram_mib, options.embedding_disk_mib, cache_dir.expanduser() / "embeddings"
-            )
+            folder = options.embedding_folder or ModelSettings().cache_dir / "embeddings"
+            embeddings = embedding_cache(options.embedding_ram_mib, options.embedding_disk_mib, folder.expanduser())
             resources.callback(embeddings.close)
             method = build_method(options.choice, store=options.store, device=options.device, embeddings=embeddings)
         except ValueError as error:

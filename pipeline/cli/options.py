@@ -30,6 +30,12 @@ Checkpoint = Annotated[
 MethodOptions = Annotated[
     list[str] | None, typer.Option(help="One of the method's own settings, as NAME=VALUE; may be repeated.")
 ]
+EmbeddingFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of image embeddings on disk, for them alone.", show_default="embeddings in the cache folder"
+    ),
+]
 
 
 def method_choice(

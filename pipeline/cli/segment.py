@@ -19,6 +19,7 @@ from pipeline.cli.options import (
     BoxTrackerName,
     Checkpoint,
     DeviceName,
+    EmbeddingFolder,
     MethodName,
     MethodOptions,
     PointTrackerName,
@@ -38,7 +39,7 @@ from pipeline.video.reader import VideoError
 from pipeline.video.video_file import FRAME_DISK_MIB
 
 ONLINE_ONLY = ("answers", "answer_timeout_s", "drop_late", "idle_s", "end_file", "reconnects", "click_means")
-OFFLINE_ONLY = ("resume", "frame_disk_mib", "embedding_disk_mib")
+OFFLINE_ONLY = ("resume", "frame_disk_mib", "embedding_disk_mib", "embedding_folder")
 
 
 def _print_schema(wanted: bool) -> None:
@@ -81,8 +82,9 @@ def segment(
         int, typer.Option(min=16, help="Bound of a video file's decoded frames in the temporary folder.")
     ] = FRAME_DISK_MIB,
     embedding_disk_mib: Annotated[
-        int, typer.Option(min=0, help="Bound of image embeddings kept for later runs in the cache folder; 0: none.")
+        int, typer.Option(min=0, help="Bound of image embeddings on disk, for later passes and runs; 0: none.")
     ] = EMBEDDING_DISK_MIB,
+    embedding_folder: EmbeddingFolder = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run's masks and summary.")] = False,
     _schema: Annotated[
@@ -179,6 +181,7 @@ def segment(
         device=device,
         embedding_ram_mib=embedding_ram_mib,
         embedding_disk_mib=embedding_disk_mib,
+        embedding_folder=embedding_folder,
         frame_disk_mib=frame_disk_mib,
         resume=resume,
         overwrite=overwrite,

@@ -30,6 +30,8 @@ class SupportsNbytes(Protocol):
 
 
 T = TypeVar("T", bound=SupportsNbytes)
+DISK_MIB = 4096
+"""Bound on disk of the commands that come back to a clip's frames, as of the backend: some 500 frames of HQ-SAM."""
 
 
 @runtime_checkable

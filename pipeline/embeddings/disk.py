@@ -38,12 +38,13 @@ class _PlainDisk(Disk):  # type: ignore[misc]
 class EmbeddingDisk:
     """Bytes by name; the least recently used are dropped first. Thread-safe.
 
-    A fault of the disk (full, damaged, locked) at worst makes a value missing; after one the disk is not used for a
-    minute. A value larger than an eighth of the bound is not kept.
+    The folder is opened with the first value, so that it is not made where no segmenter stores anything. A fault of the
+    disk (full, damaged, locked) at worst makes a value missing; after one the disk is not used for a minute. A value
+    larger than an eighth of the bound is not kept.
     """
 
     def __init__(self, folder: Path, limit_mib: int) -> None:
-        """Open the folder, which must hold nothing else; if its index is damaged, it is emptied.
+        """Nothing is opened yet. The folder must hold nothing else; if its index is damaged, it is emptied.
 
         Raises:
             ValueError: the bound is less than `LEAST_MIB`.
@@ -54,23 +55,15 @@ class EmbeddingDisk:
         self._write_lock = threading.Lock()
         self._recent_fault: TTLCache[str, bool] = TTLCache(1, ttl=_PAUSE_S)
         self._cache: Any = None
-        for attempt in range(2):
-            try:
-                self._cache = self._opened()
-                return
-            except sqlite3.DatabaseError as error:
-                logger.warning("the embeddings in %s are damaged and are made again: %s", self._folder, error)
-                if attempt == 0:
-                    shutil.rmtree(self._folder, ignore_errors=True)
-            except _FAULTS as error:
-                logger.warning("embeddings are not kept on disk: %s: %s", self._folder, error)
-                return
+        self._open_lock = threading.Lock()
 
     @property
     def held_bytes(self) -> int:
         """Bytes kept on disk now."""
+        if not self._folder.exists():
+            return 0
         try:
-            return 0 if self._cache is None else int(self._cache.volume())
+            return int(self._cache.volume()) if self._is_usable() else 0
         except _FAULTS:
             return 0
 
@@ -108,7 +101,23 @@ class EmbeddingDisk:
         if self._cache is not None:
             self._cache.close()
 
-    def _opened(self) -> Cache:
+    def _open(self) -> None:
+        """Open the folder; a damaged one is emptied and tried again."""
+        try:
+            self._cache = self._new_cache()
+        except sqlite3.OperationalError as error:  # The disk is full or locked: what is stored is not damaged.
+            self._pause(error)
+        except sqlite3.DatabaseError as error:
+            logger.warning("the embeddings in %s are damaged and are made again: %s", self._folder, error)
+            shutil.rmtree(self._folder, ignore_errors=True)
+            try:
+                self._cache = self._new_cache()
+            except _FAULTS as again:
+                self._pause(again)
+        except _FAULTS as error:
+            self._pause(error)
+
+    def _new_cache(self) -> Cache:
         return Cache(
             str(self._folder),
             disk=_PlainDisk,
@@ -119,6 +128,9 @@ class EmbeddingDisk:
         )
 
     def _is_usable(self) -> bool:
+        with self._open_lock:
+            if self._cache is None and "fault" not in self._recent_fault:
+                self._open()
         return self._cache is not None and "fault" not in self._recent_fault
 
     def _pause(self, error: Exception) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 
 from pipeline.methods.base import Method
 from pipeline.types import FrameRGB
-from pipeline.video.frames import FrameSource
+from pipeline.video.frames import FrameSource, frame_identity
 
 SAMPLE_STEP_PX = 8
 PARTS = ("decode", "embed", "track", "segment", "other")
@@ -60,7 +61,7 @@ class TimedFrames:
     """A `FrameSource` that times another one; reading its frames counts as decoding."""
 
     def __init__(self, frames: FrameSource, stopwatch: Stopwatch) -> None:
-        self._frames, self._stopwatch = frames, stopwatch
+        self._frames, self._stopwatch, self._run = frames, stopwatch, uuid.uuid4().hex
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -70,6 +71,11 @@ class TimedFrames:
         """See `FrameSource.size_hw_px`."""
         with self._stopwatch.part("decode"):
             return self._frames.size_hw_px
+
+    def identity(self, frame_index: int) -> str | None:
+        """The identity that the source knows, made one of this object alone: no embedding of another run is used."""
+        known = frame_identity(self._frames, frame_index)
+        return None if known is None else f"{self._run}|{known}"
 
     def frame(self, frame_index: int) -> FrameRGB:
         """See `FrameSource.frame`."""

@@ -18,13 +18,16 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from ls_backend.cli.main import app
+from pipeline.batch import run
 from pipeline.batch.prompt_file import json_schema
 from pipeline.batch.run import SegmentOptions
 from pipeline.batch.summary import Summary
 from pipeline.cli.stopping import StopRequest
+from pipeline.embeddings.cache import embedding_cache
 from pipeline.methods.choice import MethodChoice
 from pipeline.parts.registry import METHOD, own_names
 from pipeline.video.sample_clip import SampleClip, render_sample_clip
+from tests import slow_colour_segmenter
 from tests.built_methods import NOWHERE
 from tests.pipeline.streaming.online_command import masks_of
 
@@ -331,8 +334,42 @@ def test_the_command_to_continue_has_the_options() -> None:
     afresh = replace(options, overwrite=True)
     assert afresh.command_to_continue(started=False) == f"{chosen} --embedding-ram-mib 64 --overwrite"
     assert afresh.command_to_continue(started=True).endswith("--resume")
-    kept = replace(options, embedding_disk_mib=512)
+    kept = replace(options, embedding_disk_mib=512, embedding_folder=Path("a folder"))
     assert "--embedding-ram-mib 64 --embedding-disk-mib 512 " in kept.command_to_continue(started=True)
+    assert "--embedding-folder 'a folder' " in kept.command_to_continue(started=True)
+
+
+def test_embeddings_beyond_the_memory_come_from_disk(
+    frames: Path, clip: SampleClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No frame is embedded twice in a run, nor by the next run on the same frames; 0 keeps none on disk."""
+    made = slow_colour_segmenter.use_it(monkeypatch)
+    monkeypatch.setenv("IVOS_CACHE_DIR", str(tmp_path / "cache"))
+    row, column = np.argwhere(clip.labels[0] == 1).mean(axis=0).round()
+    prompts = [{"frame_index": k, "point_xy_px": [float(column), float(row)]} for k in (0, N_FRAMES - 1)]
+    path = prompts_file(tmp_path, clip, objects=[{"object_id": 1, "prompts": prompts}])
+    words = (frames, "-p", path, "--method", "sam_pd", "--segmenter", slow_colour_segmenter.NAME)
+    monkeypatch.setattr(run, "embedding_cache", lambda _, *rest: embedding_cache(2, *rest))
+    for output in ("out", "again"):
+        result = segment(*words, "-o", tmp_path / output)
+        assert result.exit_code == 0, result.output
+        assert sorted(made.values()) == [1] * N_FRAMES
+    assert list((tmp_path / "cache" / "embeddings").rglob("*.db"))
+    elsewhere = ("--embedding-folder", tmp_path / "elsewhere")
+    assert segment(*words, "-o", tmp_path / "third", *elsewhere).exit_code == 0
+    assert sorted(made.values()) == [2] * N_FRAMES
+    made.clear()
+    assert segment(*words, "-o", tmp_path / "fourth", "--embedding-disk-mib", "0").exit_code == 0
+    assert max(made.values()) > 1, "they do not fit into memory"
+
+
+def test_the_download_free_segmenter_stores_no_embeddings(
+    frames: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IVOS_CACHE_DIR", str(tmp_path / "cache"))
+    result = segment(frames, "-p", prompts, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert not (tmp_path / "cache" / "embeddings").exists()
 
 
 def test_the_schema_is_printed_without_other_arguments() -> None:
