@@ -64,7 +64,8 @@ class AnnotatorSettings:
 
     ``first_frame`` None is the best frame, see `best_frame`. A round prompts ``frames_per_round`` frames; in later
     rounds these are at least ``frames_apart`` from each other where the clip is long enough. ``seed`` fixes all random
-    numbers.
+    numbers. ``n_starts`` independent runs begin on different frames, as the three initial prompts of each clip in I-PT,
+    IV-A.
     """
 
     start: Start = Start.PROMPTS
@@ -79,29 +80,37 @@ class AnnotatorSettings:
     max_clicks: int = 3
     scribble_width_px: float = 3.0
     seed: int = 0
+    n_starts: int = 1
 
 
 class Annotator:
     """Gives the prompts for one clip, round by round; remembers which frames it has prompted.
 
-    The same settings, clip name and masks give the same prompts, whatever clips ran before.
+    The same settings, start, clip name and masks give the same prompts, whatever clips ran before.
     """
 
-    def __init__(self, truth: Truth, clip_name: str, settings: AnnotatorSettings) -> None:
-        self._truth, self._settings = truth, settings
+    def __init__(self, truth: Truth, clip_name: str, settings: AnnotatorSettings, start: int = 0) -> None:
+        """Nothing is prompted yet.
+
+        Args:
+            truth: the true masks of the clip.
+            clip_name: its name.
+            settings: what the annotator does.
+            start: which of the ``n_starts`` runs, from 0; each has its own first frame and its own random numbers.
+        """
+        self._truth, self._settings, self._start = truth, settings, start
         self._areas_px = truth.areas_px()
-        self._rng = np.random.default_rng([settings.seed, zlib.crc32(clip_name.encode())])
+        self._rng = np.random.default_rng([settings.seed, zlib.crc32(clip_name.encode()), *([start] if start else [])])
         self._prompted: list[int] = []
 
     def first_frames(self) -> tuple[int, ...]:
-        """The frames of round 1: ``first_frame`` of the settings, then others over the clip, see `spread_frames`.
+        """The frames of round 1: this start's first frame, then others over the clip, see `spread_frames`.
 
         A run that starts from a mask has only frame 0 here.
         """
         if self._settings.start.gives_first_frame:
             return (0,)
-        given = self._settings.first_frame
-        first = best_frame(self._areas_px) if given is None else given
+        first = start_frames(self._areas_px, self._settings)[self._start]
         return spread_frames(first, np.asarray(self._areas_px.any(axis=1)), self._settings.frames_per_round)
 
     def next_frames(self, jf_per_frame: NDArray[np.float64], suggested: Sequence[int] = ()) -> tuple[int, ...]:
@@ -211,6 +220,19 @@ def best_frame(areas_px: NDArray[np.int64]) -> int:
     """
     n_present = (areas_px > 0).sum(axis=1)
     return int(np.argmax(np.where(n_present == n_present.max(), areas_px.sum(axis=1), -1)))
+
+
+def start_frames(areas_px: NDArray[np.int64], settings: AnnotatorSettings) -> tuple[int, ...]:
+    """The first frame of every start: ``first_frame`` of the settings or the best one, then others over the clip.
+
+    A clip that shows objects on too few frames gives fewer.
+
+    Args:
+        areas_px: pixels of every object on every frame, (T, O).
+        settings: of the annotator.
+    """
+    first = best_frame(areas_px) if settings.first_frame is None else settings.first_frame
+    return spread_frames(first, np.asarray(areas_px.any(axis=1)), settings.n_starts)
 
 
 def spread_frames(first: int, usable: NDArray[np.bool_], n_frames: int) -> tuple[int, ...]:

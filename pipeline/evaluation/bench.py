@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,20 +25,22 @@ from pipeline.cli.options import (
     resolved_choice,
 )
 from pipeline.cli.stopping import Stopped, StopRequest
-from pipeline.embeddings.cache import EmbeddingCache
+from pipeline.embeddings.cache import DISK_MIB
 from pipeline.evaluation.annotator import AnnotatorSettings, NextFrame, Start
 from pipeline.evaluation.datasets import ClipFiles, DatasetError, Objects, Truth, find_clips, read_truth
 from pipeline.evaluation.long.command import long
 from pipeline.evaluation.memory.command import memory
 from pipeline.evaluation.options import (
-    ROUNDS_EMBEDDING_RAM_MIB,
+    BenchEmbeddingFolder,
     BenchError,
     DataFolder,
+    EmbeddingDiskMib,
     check_files,
     comma_separated,
     data_folder,
     is_on_command_line,
     refuse_options,
+    rounds_embeddings,
 )
 from pipeline.evaluation.report import clip_entry, plot_report, report, show_tables
 from pipeline.evaluation.results import Results
@@ -93,6 +96,7 @@ def rounds_on_clips(
         int | None, typer.Option(min=0, help="Frame of round 1, from 0.", show_default="the best frame")
     ] = None,
     frames_per_round: Annotated[int, typer.Option(min=1, help="Frames that a round prompts together.")] = 1,
+    starts: Annotated[int, typer.Option(min=1, help="Runs per clip from different first frames; I-PT takes 3.")] = 1,
     click_strategy: Annotated[ClickStrategy, typer.Option(help="Where --start clicks clicks.")] = ClickStrategy.A3,
     method: MethodName = DEFAULT_CHOICE.method,
     segmenter: SegmenterName = DOWNLOAD_FREE,
@@ -109,6 +113,8 @@ def rounds_on_clips(
     json: Annotated[Path | None, typer.Option(help="Write all figures into this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw J&F over rounds and seconds into this file.")] = None,
     masks: Annotated[Path | None, typer.Option(help="Write the final masks below this folder, as DAVIS PNGs.")] = None,
+    embedding_disk_mib: EmbeddingDiskMib = DISK_MIB,
+    embedding_folder: BenchEmbeddingFolder = None,
     protocol: Annotated[Protocol, typer.Option(help="rounds, or a single pass that calls for help.")] = Protocol.ROUNDS,
     corrections: Annotated[
         CorrectionPasses, typer.Option(help="zivos: who decides when to correct.")
@@ -132,7 +138,13 @@ def rounds_on_clips(
         refuse_options(context)
         return
     annotator = AnnotatorSettings(
-        start, next_frame, first_frame, frames_per_round, click_strategy=click_strategy, seed=seed
+        start,
+        next_frame,
+        first_frame,
+        frames_per_round,
+        click_strategy=click_strategy,
+        seed=seed,
+        n_starts=starts,
     )
     try:
         check_protocol(context, protocol)
@@ -177,16 +189,20 @@ def rounds_on_clips(
             "objects": objects.value,
             **_annotator_settings(annotator),
             "single_frames": list(frame_indices),
+            "embedding_disk_mib": embedding_disk_mib,
         }
         clips = find_clips(folder, comma_separated(sequences))
         check_files(json, plot, masks)
-        embeddings: EmbeddingCache[Any] = EmbeddingCache(ROUNDS_EMBEDDING_RAM_MIB)
-        built = build_method(choice, store=store, device=device, embeddings=embeddings)
-        used_device = resolve_device(device)
+        with ExitStack() as resources:
+            embeddings = resources.enter_context(rounds_embeddings(embedding_disk_mib, embedding_folder))
+            built = build_method(choice, store=store, device=device, embeddings=embeddings)
+            used_device = resolve_device(device)
+            kept_open = resources.pop_all()
     except (BenchError, DatasetError, ValueError, OSError) as error:
         raise error_exit(error) from error
     plan = RoundsPlan(clips, objects, annotator, rounds, frame_indices, settings, used_device, json, plot, masks)
-    run_rounds(plan, built)
+    with kept_open:
+        run_rounds(plan, built)
 
 
 def frame_numbers(text: str) -> tuple[int, ...]:
@@ -211,6 +227,11 @@ def check_rounds(annotator: AnnotatorSettings, n_rounds: int, single_frames: tup
         raise BenchError(
             f"--start {annotator.start.value} begins on frame 0; leave out --first-frame, or use --start prompts"
         )
+    if annotator.start.gives_first_frame and annotator.n_starts > 1:
+        raise BenchError(
+            f"--start {annotator.start.value} begins on frame 0 and has one start; leave out --starts, or use "
+            "--start prompts, clicks or scribbles"
+        )
     if n_rounds == 0 and not single_frames:
         raise BenchError("--rounds 0 measures nothing by itself; give --single-frames 0,20,40, or at least one round")
 
@@ -231,7 +252,8 @@ def run_rounds(plan: RoundsPlan, method: Method) -> None:
     def run() -> None:
         # The signal is heard between two frames, where nothing can swallow it.
         with StopRequest(repeat_aborts=True) as stop, progress_bar() as progress:
-            bar = progress.add_task("", total=len(plan.clips) * (plan.n_rounds + bool(plan.single_frames)))
+            n_rounds = plan.n_rounds * plan.annotator.n_starts
+            bar = progress.add_task("", total=len(plan.clips) * (n_rounds + bool(plan.single_frames)))
             try:
                 for clip in plan.clips:
                     stop.check()
@@ -269,7 +291,7 @@ def _clip_rounds(
     progress: Progress,
     bar: TaskID,
 ) -> dict[str, Any]:
-    """All rounds on one clip: its entry in the JSON.
+    """All rounds of all starts on one clip: its entry in the JSON.
 
     Raises:
         BenchError: masks cannot be written.
@@ -277,22 +299,25 @@ def _clip_rounds(
         FrameError: no frame can be read.
         Stopped: a signal arrived.
     """
-    completed_before = progress.tasks[bar].completed
+    scores: list[ClipScore] = []
+    for start in range(plan.annotator.n_starts):
+        completed_before = progress.tasks[bar].completed
+        run = clip.name if plan.annotator.n_starts == 1 else f"{clip.name}, start {start + 1}"
 
-    def on_frame(number: int, n_frames: int) -> None:
-        stop.check()
-        description = f"{clip.name}, round {number}, frame {n_frames}"
-        progress.update(bar, description=description, completed=completed_before + number - 1)
+        def on_frame(number: int, n_frames: int, run: str = run, completed: float = completed_before) -> None:
+            stop.check()
+            description = f"{run}, round {number}, frame {n_frames}"
+            progress.update(bar, description=description, completed=completed + number - 1)
 
-    score = run_clip(clip, truth, method, plan.annotator, plan.n_rounds, on_frame)
+        scores.append(run_clip(clip, truth, method, plan.annotator, plan.n_rounds, on_frame, start))
+        progress.update(bar, completed=completed_before + plan.n_rounds)
     if plan.masks is not None:
-        write_masks(score, clip, plan.masks)
-    progress.update(bar, completed=completed_before + plan.n_rounds)
-    return clip_entry(score)
+        write_masks(scores[0], clip, plan.masks)
+    return clip_entry(scores)
 
 
 def write_masks(score: ClipScore, clip: ClipFiles, folder: Path) -> None:
-    """Write the final masks of a clip.
+    """Write the final masks of a clip's first start.
 
     Raises:
         BenchError: they cannot be written.
@@ -311,6 +336,7 @@ def _annotator_settings(annotator: AnnotatorSettings) -> dict[str, Any]:
         "next_frame": annotator.next_frame.value,
         "first_frame": annotator.first_frame,
         "frames_per_round": annotator.frames_per_round,
+        "starts": annotator.n_starts,
         "frames_apart": annotator.frames_apart,
         "click_strategy": annotator.click_strategy.value,
         "max_clicks": annotator.max_clicks,

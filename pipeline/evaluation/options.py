@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from pipeline.cli.console import error_exit
+from pipeline.embeddings.cache import EmbeddingCache, embedding_cache
 
 DEFAULT_DATA = Path("../shared/data/davis")
 ROUNDS_EMBEDDING_RAM_MIB = 1024
@@ -21,6 +25,13 @@ DataFolder = Annotated[
 ]
 LongSequences = Annotated[
     str, typer.Option(help="The clip whose objects count, then those shown in between, separated by commas.")
+]
+EmbeddingDiskMib = Annotated[
+    int, typer.Option(min=0, help="Bound of image embeddings on disk, for later passes; 0: none.")
+]
+BenchEmbeddingFolder = Annotated[
+    Path | None,
+    typer.Option(help="Where they lie, until the run ends.", show_default="the temporary folder"),
 ]
 
 
@@ -65,6 +76,28 @@ def data_folder(data: Path | None) -> Path:
     if data is None and not DEFAULT_DATA.is_dir():
         raise BenchError(f"no clips to measure on: {DEFAULT_DATA} is not here; give --data DIR in the layout of DAVIS")
     return data or DEFAULT_DATA
+
+
+@contextmanager
+def rounds_embeddings(disk_mib: int, folder: Path | None) -> Iterator[EmbeddingCache[Any]]:
+    """The embeddings of a run, in memory and on disk. The disk is emptied with the run: no figure depends on others.
+
+    Args:
+        disk_mib: bound on disk; 0 keeps none there.
+        folder: gets a folder for this run; None: the temporary folder.
+
+    Raises:
+        OSError: the folder cannot be written.
+        ValueError: the bound is too small.
+    """
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="ivos_bench_", dir=folder, ignore_cleanup_errors=True) as own:
+        embeddings = embedding_cache(ROUNDS_EMBEDDING_RAM_MIB, disk_mib, Path(own))
+        try:
+            yield embeddings
+        finally:
+            embeddings.close()
 
 
 def check_files(json: Path | None, plot: Path | None = None, masks: Path | None = None) -> None:

@@ -25,8 +25,57 @@ TITLES_OF_KINDS = {"box": "exact box", "box_clicks": "exact box, 8 + 1 clicks", 
 CLIP_COLOUR, MEAN_COLOUR = "#b8c4d0", "#0b3d66"
 
 
-def clip_entry(score: ClipScore) -> dict[str, Any]:
-    """One clip's entry of ``sequences``."""
+def clip_entry(scores: Sequence[ClipScore]) -> dict[str, Any]:
+    """One clip's entry of ``sequences``.
+
+    Args:
+        scores: of every start, at least one. With several, figures are means over them and counts are sums, and the
+            entry holds that of every start in ``starts``.
+    """
+    starts = [_start_entry(score) for score in scores]
+    if len(starts) == 1:
+        return starts[0] | {"starts": None}
+    first = starts[0]
+    rounds = [_mean_round([entry["rounds"][i] for entry in starts]) for i in range(len(first["rounds"]))]
+    frames = zip(*(entry["jf_per_frame"] for entry in starts), strict=True)
+    entry: dict[str, Any] = {key: first[key] for key in ("name", "frames", "height_px", "width_px", "objects")}
+    entry |= {
+        "rounds": rounds,
+        "jf_per_frame": [None if None in values else round(float(np.mean(values)), 4) for values in frames],
+        "seconds_by_part": {part: sum(entry["seconds_by_part"][part] for entry in starts) for part in PARTS},
+        "before_aggregation": None,
+        "starts": starts,
+    }
+    if first["before_aggregation"]:
+        entry["before_aggregation"] = _mean_figures([entry["before_aggregation"] for entry in starts])
+    return entry | _last(rounds) | _areas([entry]) | _per_frame([entry])
+
+
+def _mean_round(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The same round of several starts as one."""
+    return {
+        "round": rounds[0]["round"],
+        **_mean_figures(rounds),
+        "seconds": _mean([r["seconds"] for r in rounds]),
+        "frame_index": rounds[0]["frame_index"],
+        "frame_indices": [frame_index for r in rounds for frame_index in r["frame_indices"]],
+        "prompts": sum(r["prompts"] for r in rounds),
+        "frames_segmented": sum(r["frames_segmented"] for r in rounds),
+    }
+
+
+def _mean_figures(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The means over starts of J, F and J&F, and of those of every object."""
+    by_object = zip(*(start["objects"] for start in each), strict=True)
+    objects = [
+        {"object_id": starts[0]["object_id"]} | {key: _mean([start[key] for start in starts]) for key in FIGURES}
+        for starts in by_object
+    ]
+    return {key: _mean([start[key] for start in each]) for key in FIGURES} | {"objects": objects}
+
+
+def _start_entry(score: ClipScore) -> dict[str, Any]:
+    """One start's entry: what a clip's entry holds, without ``starts``."""
     rounds = [
         {
             "round": r.round,
@@ -100,7 +149,8 @@ def report(
 def _clips(entries: Sequence[Mapping[str, Any]], key: str) -> list[ClipRounds]:
     return [
         ClipRounds(tuple(r[key] for r in e["rounds"]), tuple(r["seconds"] for r in e["rounds"]), e["objects"])
-        for e in entries
+        for clip in entries
+        for e in clip.get("starts") or [clip]
     ]
 
 
@@ -224,6 +274,8 @@ def show_tables(document: Mapping[str, Any], console: Console) -> None:
         console.print(_clips_table(document, name))
         if document["before_aggregation"]:
             console.print(_aggregation_table(document))
+        if document["sequences"][0]["starts"]:
+            console.print(_starts_table(document))
         console.print(_figures_table(document))
     if document["single_frames"]:
         console.print(_single_frames_table(document["single_frames"], name))
@@ -247,6 +299,20 @@ def _cells(entry: Mapping[str, Any], n_rounds: int) -> list[str]:
     first = [_share(entry["rounds"][0]["jf"])] if n_rounds > 1 else []
     figures = [_share(entry[key]) for key in ("jf", "j", "f", "r_auc_jf")]
     return [str(entry["frames"]), str(entry["objects"]), *first, *figures, _seconds(entry["seconds_per_frame"])]
+
+
+def _starts_table(document: Mapping[str, Any]) -> Table:
+    """Every start of every clip, whose means the other tables show."""
+    table = _table("starts")
+    table.add_column("clip", no_wrap=True)
+    for column in ("first frame", "round 1", "J&F", "R-AUC"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for entry in document["sequences"]:
+        for start in entry["starts"]:
+            first = start["rounds"][0]
+            figures = (first["jf"], start["jf"], start["r_auc_jf"])
+            table.add_row(escape(entry["name"]), str(first["frame_index"]), *map(_share, figures))
+    return table
 
 
 def _aggregation_table(document: Mapping[str, Any]) -> Table:

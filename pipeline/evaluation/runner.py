@@ -130,11 +130,17 @@ class MaskScores:
 
 
 def check_first_frame(clip: ClipFiles, truth: Truth, settings: AnnotatorSettings) -> None:
-    """Check that round 1 can prompt the frame of the settings.
+    """Check that round 1 of every start can prompt its frame.
 
     Raises:
-        DatasetError: the frame is outside the clip or shows no object.
+        DatasetError: the frame is outside the clip or shows no object, or there are too few frames for all starts.
     """
+    n_usable = int(truth.areas_px().any(axis=1).sum())
+    if n_usable < settings.n_starts:
+        raise DatasetError(
+            f"clip {clip.name} shows objects on {n_usable} frames, too few for {settings.n_starts} starts; give fewer "
+            "--starts, or leave the clip out with --sequences"
+        )
     frame_index = 0 if settings.start.gives_first_frame else settings.first_frame
     if frame_index is None:
         return
@@ -157,8 +163,9 @@ def run_clip(
     settings: AnnotatorSettings,
     n_rounds: int,
     on_frame: Callable[[int, int], None] = lambda _round, _n_frames: None,
+    start: int = 0,
 ) -> ClipScore:
-    """Run all rounds on one clip.
+    """Run all rounds of one start on one clip.
 
     Where the true mask of frame 0 is given, frame 0 is not scored, as in DAVIS' semi-supervised track; else all are.
 
@@ -169,6 +176,7 @@ def run_clip(
         settings: of the annotator.
         n_rounds: at least 1.
         on_frame: called with the round and its number of frames so far, for a progress bar.
+        start: which of the ``n_starts`` of the settings, from 0.
 
     Raises:
         DatasetError: round 1 cannot be on the frame that the settings ask for.
@@ -176,7 +184,7 @@ def run_clip(
     """
     check_first_frame(clip, truth, settings)
     stopwatch = Stopwatch()
-    annotator = Annotator(truth, clip.name, settings)
+    annotator = Annotator(truth, clip.name, settings, start)
     scores = MaskScores(truth)
     scored = slice(1 if settings.start.gives_first_frame else 0, None)
     session: Session | None = None

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 DEFAULT_START = InitialPrompt.CLICKS.value
 ZIVOS_ONLY = ("corrections", "n_corrections", "long_frames", "frame_rate", "click_means")
 ROUNDS_ONLY = (
-    *("rounds", "next_frame", "first_frame", "frames_per_round", "click_strategy", "single_frames", "plot", "masks"),
+    *("rounds", "next_frame", "first_frame", "frames_per_round", "starts", "click_strategy", "single_frames", "plot"),
+    *("masks", "embedding_disk_mib", "embedding_folder"),
 )
 
 

@@ -16,6 +16,7 @@ from pipeline.evaluation.annotator import (
     Start,
     best_frame,
     spread_frames,
+    start_frames,
 )
 from pipeline.evaluation.datasets import Truth
 from pipeline.evaluation.simulated_prompts import ClickStrategy, exact_box
@@ -268,3 +269,20 @@ def test_an_object_too_small_for_a_scribble_gets_a_dot() -> None:
     (prompt,) = Annotator(truth, "c", AnnotatorSettings(start=Start.SCRIBBLES)).prompts([0])
     assert isinstance(prompt, ScribblePrompt)
     assert prompt.path_xy_px == ((0.5, 0.5),)
+
+
+def test_every_start_has_its_own_first_frame_and_its_own_random_numbers() -> None:
+    """The first start is the only one of a run with one; the others are spread over the clip."""
+    truth = truth_of([(5,)] * 10 + [(9,)] + [(5,)] * 20)
+    settings = AnnotatorSettings(n_starts=3)
+    starts = [Annotator(truth, "clip", settings, start) for start in range(3)]
+    frames = [annotator.first_frames() for annotator in starts]
+    assert frames == [(frame_index,) for frame_index in start_frames(truth.areas_px(), settings)]
+    assert frames[0] == (10,)
+    assert min(abs(a[0] - b[0]) for a in frames for b in frames if a != b) >= 5
+    one = Annotator(truth, "clip", AnnotatorSettings())
+    assert one.first_frames() == frames[0]
+    assert one.prompts(frames[0]) == starts[0].prompts(frames[0]) != starts[1].prompts(frames[0])
+    given = start_frames(truth.areas_px(), replace(settings, first_frame=0))
+    assert given[0] == 0
+    assert len(set(given)) == 3

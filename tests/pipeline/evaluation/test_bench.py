@@ -14,10 +14,12 @@ from PIL import Image
 from typer.testing import Result
 
 from pipeline.evaluation import bench as command
+from pipeline.evaluation import options
 from pipeline.evaluation.datasets import ClipFiles, Truth
 from pipeline.evaluation.metrics import region_similarity
 from pipeline.methods.choice import DEFAULT_METHOD
 from pipeline.parts.registry import METHOD, own_names
+from tests import slow_colour_segmenter
 from tests.clips import REPOSITORY
 from tests.pipeline.evaluation.davis_folder import write_rendered_clip
 from tests.pipeline.evaluation.ivos_command import check_refused, ivos
@@ -61,6 +63,7 @@ CLIP_KEYS: dict[str, Any] = {
     "objects": int,
     "rounds": list,
     "jf_per_frame": list,
+    "starts": (list, type(None)),
     "seconds_by_part": dict,
     "before_aggregation": (dict, type(None)),
 } | dict.fromkeys(("j", "f", "jf", "auc_j", "auc_jf", "r_auc_jf", "j_at_60s", "jf_at_60s"), NUMBER)
@@ -113,6 +116,47 @@ def test_two_rounds_on_two_clips(data: Path, tmp_path: Path) -> None:
         assert figure in result.output
     assert Image.open(plot).size == (1500, 600)
     check_masks(document, data, masks)
+
+
+def test_several_starts_are_averaged_and_each_is_in_the_file(data: Path, tmp_path: Path) -> None:
+    """The first start is the run that a single start is; the others begin elsewhere, with other random numbers."""
+    file, single = tmp_path / "x.json", tmp_path / "single.json"
+    result = bench("--data", data, "--rounds", "2", "--starts", "3", "--json", file)
+    assert result.exit_code == 0, result.output
+    assert bench("--data", data, "--rounds", "2", "--json", single).exit_code == 0
+    document, alone = json.loads(file.read_text()), json.loads(single.read_text())
+    assert document["settings"]["starts"] == 3
+    for entry, of_one in zip(document["sequences"], alone["sequences"], strict=True):
+        assert has_form(entry, CLIP_KEYS)
+        assert of_one["starts"] is None
+        starts = entry["starts"]
+        assert [len(start["rounds"]) for start in starts] == [2, 2, 2]
+        assert starts[0]["rounds"][1]["objects"] == of_one["rounds"][1]["objects"]
+        assert len({start["rounds"][0]["frame_index"] for start in starts}) == 3
+        for number in (0, 1):
+            of_round = [start["rounds"][number] for start in starts]
+            shown = entry["rounds"][number]
+            assert shown["jf"] == pytest.approx(np.mean([each["jf"] for each in of_round]))
+            assert shown["seconds"] == pytest.approx(np.mean([each["seconds"] for each in of_round]))
+            assert shown["frame_indices"] == [each["frame_index"] for each in of_round]
+        assert entry["r_auc_jf"] == pytest.approx(np.mean([start["r_auc_jf"] for start in starts]))
+        assert entry["jf"] == entry["rounds"][-1]["jf"]
+    check_before_aggregation(document)
+    assert "first frame" in result.output
+
+
+def test_a_later_pass_embeds_no_frame_again(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Embeddings that do not fit into memory come from disk; the folder is empty after the run."""
+    made = slow_colour_segmenter.use_it(monkeypatch)
+    monkeypatch.setattr(options, "ROUNDS_EMBEDDING_RAM_MIB", 2)
+    words = ("--data", data, "--sequences", "one", "--method", "sam_pd", "--segmenter", slow_colour_segmenter.NAME)
+    result = bench(*words, "--rounds", "3", "--embedding-folder", tmp_path / "disk")
+    assert result.exit_code == 0, result.output
+    assert sorted(made.values()) == [1] * N_FRAMES
+    assert list((tmp_path / "disk").iterdir()) == []
+    made.clear()
+    assert bench(*words, "--rounds", "3", "--embedding-disk-mib", "0").exit_code == 0
+    assert max(made.values()) > 1, "they do not fit into memory"
 
 
 def check_before_aggregation(document: dict[str, Any]) -> None:
@@ -187,6 +231,12 @@ def test_options_choose_prompts_and_frames(data: Path, tmp_path: Path, arguments
         (("--box-tracker", "best"), "unknown box tracker 'best'; known are"),
         (("--device", "tpu"), "device 'tpu' is none of auto, cpu, cuda, cuda:N, mps"),
         (("--start", "mask", "--first-frame", "2"), "--start mask begins on frame 0; leave out --first-frame"),
+        (
+            ("--start", "masks", "--starts", "3"),
+            "--start masks begins on frame 0 and has one start",
+        ),
+        (("--starts", "5", "--sequences", "one"), f"clip one shows objects on {N_FRAMES} frames, too few for 5 starts"),
+        (("--embedding-disk-mib", "8"), "embeddings on disk need 64 MiB or more (0 turns them off), but got 8"),
         (("--first-frame", "50"), "clip one has frames 0 to 3, but round 1 was asked for on frame 50"),
         (("--rounds", "0"), "--rounds 0 measures nothing by itself"),
         (("--single-frames", "0,x"), "--single-frames needs frame numbers from 0 such as 0,20,40, but got '0,x'"),
@@ -213,13 +263,16 @@ def test_ctrl_c_keeps_the_finished_clips(data: Path, tmp_path: Path, monkeypatch
     """The signal comes while the second clip is measured; the run ends after the frame at hand."""
     file, run_clip, frames = tmp_path / "x.json", command.run_clip, []
 
-    def interrupted(clip: ClipFiles, truth: Truth, method: Any, settings: Any, n_rounds: int, on_frame: Any) -> Any:
+    def interrupted(
+        clip: ClipFiles, truth: Truth, method: Any, settings: Any, n_rounds: int, on_frame: Any, start: int
+    ) -> Any:
         def on_frame_of_two(number: int, n_frames: int) -> None:
             frames.append(n_frames)
             signal.raise_signal(signal.SIGINT)
             on_frame(number, n_frames)
 
-        return run_clip(clip, truth, method, settings, n_rounds, on_frame_of_two if clip.name == "two" else on_frame)
+        told = on_frame_of_two if clip.name == "two" else on_frame
+        return run_clip(clip, truth, method, settings, n_rounds, told, start)
 
     monkeypatch.setattr(command, "run_clip", interrupted)
     before = signal.getsignal(signal.SIGINT)

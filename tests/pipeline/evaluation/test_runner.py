@@ -160,7 +160,7 @@ def test_the_report_weighs_objects_not_clips(two_rounds: ClipScore, tmp_path: Pa
         object_ids=(1,),
         rounds=tuple(replace(r, j={1: 0.0}, f={1: 0.0}, seconds=30.0) for r in two_rounds.rounds),
     )
-    entries = [clip_entry(two_rounds), clip_entry(alone)]
+    entries = [clip_entry([two_rounds]), clip_entry([alone])]
     settings = {"method": "m", "segmenter": "s", "box_tracker": "b", "seed": 0, "rounds": 2}
     document = report(entries, [], settings, device="cpu", complete=False)
     assert document["objects"] == 3
