@@ -53,9 +53,7 @@ class Estimate:
     Attributes:
         frame_index: the frame.
         logits: (H, W) float32, positive inside the object.
-        score: the method's confidence, in [0, 1].
-        fusion_weight: >= 0. Where two passes reach the same frame, each one's share by distance is multiplied by this.
-            Equal weights leave the distance alone, as in I-PT.
+        score: the method's confidence, in [0, 1]; of an empty mask, that the object is not there.
         uncertainty: masked entropy in [0, 1]; None for methods that do not measure it.
         uncertainty_change: increase since the previous frame, in [-1, 1]; None where there is nothing to compare.
         wants_help: whether the method would ask a person to correct this frame (thesis, 6.4.4).
@@ -64,14 +62,37 @@ class Estimate:
     frame_index: int
     logits: NDArray[np.float32]
     score: float
-    fusion_weight: float = 1.0
     uncertainty: float | None = None
     uncertainty_change: float | None = None
     wants_help: bool = False
 
 
+@dataclass(frozen=True)
+class PropagationPass:
+    """One propagation pass of one object, from a frame whose mask is known.
+
+    Attributes:
+        anchor: that frame. Its mask may be empty: a person said that the object is not there.
+        frame_indices: consecutive frames, forward or backward in time, the first one a neighbour of the anchor.
+        memory: from `PerObjectVideo.begin_round`.
+    """
+
+    anchor: Anchor
+    frame_indices: range
+    memory: Any
+
+
 class PerObjectVideo(Protocol):
     """A method at work on one video, one object at a time. Call it from one thread at a time."""
+
+    @property
+    def fusion_score_power(self) -> float:
+        """How much the scores of two predictions of a frame count where they are fused.
+
+        Each one's share by distance is multiplied by its score to this power, 0 or more. 0 leaves the distance alone
+        (I-PT, Eq. 1).
+        """
+        ...
 
     @property
     def clicks_only(self) -> bool:
@@ -113,15 +134,37 @@ class PerObjectVideo(Protocol):
     def propagate(self, anchor: Anchor, frame_indices: range, memory: Any) -> Iterator[Estimate]:
         """Segment the frames after an anchor, in the order given. A frame that cannot be read yields nothing.
 
+        From an anchor with an empty mask, every frame without strong evidence of the object yields an empty mask with
+        score 1.
+
         Args:
-            anchor: a frame whose mask is known, the neighbour of the first of ``frame_indices``.
-            frame_indices: consecutive frames, forward or backward in time.
-            memory: from `begin_round`.
+            anchor: see `PropagationPass`, as all arguments.
+            frame_indices: the frames to segment.
+            memory: of the object.
         """
         ...
 
     def forget(self, object_id: int) -> None:
         """Drop everything about an object, because its latest rounds were undone."""
+        ...
+
+
+@runtime_checkable
+class BatchedVideo(PerObjectVideo, Protocol):
+    """A method that segments several objects on the same frame together, each within its own pass."""
+
+    def propagate_together(self, passes: Sequence[PropagationPass]) -> Iterator[tuple[int, Estimate]]:
+        """Segment the frames of several passes, as `propagate` does those of one.
+
+        The passes take turns. Next is the pass with the fewest frames done, the first of several. Passes that are next
+        at the same frame and go in the same direction take that step together.
+
+        Args:
+            passes: of one or several objects.
+
+        Returns:
+            Position in ``passes``, and estimate, of every frame.
+        """
         ...
 
 

@@ -72,7 +72,7 @@ class IPtSettings:
     restart: str = "horizon"
     restart_frames: int = 8
     flow_long_side_px: int = 214
-    fusion_score_power: float = 12.0
+    fusion_score_power: float = 0.0
 
     def __post_init__(self) -> None:
         check_policy(self.memory_policy, self.memory_slots, self.memory_similarity)

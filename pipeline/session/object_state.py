@@ -117,7 +117,8 @@ class ObjectState:
         masks_before_prompts: by prompted frame, the propagated mask it had before its first prompt. Clicks correct that
             mask, however often they change.
         round_index: how many rounds changed the object's prompts.
-        interaction_frames: the frames that the latest round prompted. Propagation starts from these.
+        interaction_frames: the frames that the latest round prompted, and rounds that did not finish before it.
+            Propagation starts from these.
     """
 
     object_id: int
@@ -163,7 +164,9 @@ class ObjectState:
             self.masks_before_prompts.pop(frame_index, None)
         self.prompts = new
         self.round_index += 1
-        self.interaction_frames = changed
+        # What an unfinished round prompted counts on: its passes are still to be run.
+        unfinished = self.interaction_frames & set(new) if self.stale else set[int]()
+        self.interaction_frames = changed | unfinished
         self.stale = (self.stale | changed | affected_frames(changed | removed, set(new), n_frames)) if new else set()
 
     def return_to(self, earlier: ObjectState) -> set[int]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import fusion
 from pipeline.masks import probabilities, saturated_logits
-from pipeline.methods.base import Anchor, Estimate, PerObjectVideo
+from pipeline.methods.base import Anchor, BatchedVideo, Estimate, PerObjectVideo, PropagationPass
 from pipeline.prompting import merge_prompts, split_at_last_mask
 from pipeline.session.mask_store import MaskStore
 from pipeline.session.object_state import FrameMask, ObjectState
@@ -19,13 +20,19 @@ from pipeline.session.propagation import AccumulatedUncertainty, frames_around_c
 from pipeline.types import FrameResult
 from pipeline.video.frames import FrameError
 
+T = TypeVar("T")
+
+AGREED_POWER = 8.0
+"""Once a pass agrees with what is known from the other side, by an IoU of a, it counts by 1 - a to this power."""
+
 
 class PerObjectPropagation:
     """A `pipeline.session.propagation.Propagation`.
 
     Prompted frames come first. The others follow outward from this round's interaction frames, nearest first and in
-    both directions; each pass ends before the object's next prompted frame. Between two prompted frames the predictions
-    of the passes from both are fused (I-PT, Eq. 1).
+    both directions; each pass ends before the object's next prompted frame. Between two prompted frames a prediction is
+    fused with the mask that the frame has from earlier rounds (I-PT, Eq. 1). Where both were prompted now, the passes
+    from both are fused: these frames come twice.
     """
 
     affected_frames = staticmethod(frames_around_changes)
@@ -38,7 +45,7 @@ class PerObjectPropagation:
         unfinished = self._store.unfinished()
         for state in unfinished:
             yield from self._segment_prompted_frames(state, cancelled)
-        yield from _alternate([self._propagate(state, cancelled) for state in unfinished])
+        yield from self._propagate(unfinished, cancelled)
 
     def _segment_prompted_frames(self, state: ObjectState, cancelled: Callable[[], bool]) -> Iterator[FrameResult]:
         for frame_index in sorted(state.stale & set(state.prompts)):
@@ -70,78 +77,143 @@ class PerObjectPropagation:
         estimate = self._video.segment_prompted(frame_index, merged, prior=prior, memory=memory)
         return FrameMask.from_logits(estimate.logits, estimate.score, prompted=True)
 
-    def _propagate(self, state: ObjectState, cancelled: Callable[[], bool]) -> Iterator[FrameResult]:
-        """Segment an object's stale frames between its prompted ones, outward from the latest interaction frames."""
+    def _propagate(self, states: Sequence[ObjectState], cancelled: Callable[[], bool]) -> Iterator[FrameResult]:
+        """Segment the stale frames between the objects' prompted ones."""
+        gaps = [gap for state in states for gap in self._gaps(state)]
+        passes = [(gap, gap_pass) for gap in gaps for gap_pass in gap.passes]
+        if not passes or cancelled():
+            return
+        streams = self._streams([each.of_video for _, each in passes])
+        for position, estimate in streams:
+            gap, gap_pass = passes[position]
+            mask = gap_pass.accumulated.next_mask(estimate)
+            if estimate.frame_index in gap.state.stale:
+                yield from self._arrived(gap, gap_pass, estimate, mask)
+            if cancelled():
+                return
+        for gap in gaps:
+            # Also the frames without a mask: they cannot be read.
+            self._store.mark_finished(gap.state, gap.frame_indices)
+
+    def _gaps(self, state: ObjectState) -> Iterator[_Gap]:
+        """The stretches of frames between an object's prompted ones that have stale frames."""
         anchors = self._store.anchors(state, clicks_only=self._video.clicks_only)
-        if not anchors or cancelled():
+        if not anchors:
             return
         memory = self._video.begin_round(self._store.object_round(state, anchors))
         bounds: list[Anchor | None] = [None, *anchors, None]
-        gaps = []
         for left, right in itertools.pairwise(bounds):
             low = 0 if left is None else left.frame_index + 1
             high = len(self._store.frames) if right is None else right.frame_index
             if state.stale & set(range(low, high)):
-                gaps.append(self._fill_gap(state, left, right, range(low, high), memory, cancelled))
-        yield from _alternate(gaps)
+                yield _Gap.of(state, left, right, range(low, high), memory)
 
-    def _fill_gap(
-        self,
-        state: ObjectState,
-        left: Anchor | None,
-        right: Anchor | None,
-        gap: range,
-        memory: Any,
-        cancelled: Callable[[], bool],
-    ) -> Iterator[FrameResult]:
-        """Segment the stale frames between two neighbouring prompted frames, or between one and an end of the clip.
+    def _streams(self, passes: Sequence[PropagationPass]) -> Iterator[tuple[int, Estimate]]:
+        if isinstance(self._video, BatchedVideo):
+            return self._video.propagate_together(passes)
+        running = [self._video.propagate(each.anchor, each.frame_indices, each.memory) for each in passes]
+        return _alternate([zip(itertools.repeat(n), stream) for n, stream in enumerate(running)])
 
-        The pass from the far side runs first and is kept; the results come with the pass from the near side.
-        """
-        from_right = left is None or (right is not None and right.frame_index in state.interaction_frames)
-        near, far = (right, left) if from_right else (left, right)
-        assert near is not None
-        start, order = resume_point(state, near, gap[::-1] if from_right else gap)
-        from_far: dict[int, tuple[FrameMask, float]] = {}
-        if far is not None:
-            accumulated = AccumulatedUncertainty()
-            for estimate in self._video.propagate(far, order[::-1], memory):
-                from_far[estimate.frame_index] = accumulated.next_mask(estimate), estimate.fusion_weight
-                if cancelled():
-                    return
-        reached: set[int] = set()
+    def _arrived(self, gap: _Gap, gap_pass: _GapPass, estimate: Estimate, mask: FrameMask) -> Iterator[FrameResult]:
+        """Take the prediction of one pass for a stale frame."""
+        frame_index, object_id = estimate.frame_index, gap.state.object_id
+        far = gap.far_from(gap_pass.near)
+        is_first_of_two = frame_index in gap.awaited_twice and frame_index not in gap.arrived
+        other = None if is_first_of_two else gap.state.masks.get(frame_index)
+        if far is not None and other is not None:
+            mask = self._fused(estimate, mask, other, gap_pass, far)
+        gap.arrived.add(frame_index)
+        yield from self._store.add_masks(frame_index, {object_id: mask}, final=not is_first_of_two)
+
+    def _fused(
+        self, estimate: Estimate, mask: FrameMask, other: FrameMask, gap_pass: _GapPass, far: Anchor
+    ) -> FrameMask:
+        """The prediction of a frame from one side, fused with what is known from the other side (I-PT, Eq. 1)."""
+        probability = probabilities(estimate.logits)
+        if other.soft is not None:
+            other_probability = other.soft.probabilities()
+        else:
+            other_probability = probabilities(saturated_logits(other.raw.decode()))
+        weight = fusion.linear_weight(estimate.frame_index, gap_pass.near.frame_index, far.frame_index)
+        power = self._video.fusion_score_power
+        met = 1.0 - gap_pass.agreed**AGREED_POWER
+        weight = fusion.trusted_weight(weight, met * mask.score**power, other.score**power)
+        fused = fusion.fuse(probability, other_probability, weight)
+        logits = np.log(np.clip(fused, 1e-4, 1 - 1e-4) / np.clip(1.0 - fused, 1e-4, 1.0)).astype(np.float32)
+        score = weight * mask.score + (1.0 - weight) * other.score
+        agreed = agreement(probability, other_probability)
+        gap_pass.agreed = max(gap_pass.agreed, agreed)
+        return FrameMask.from_logits(logits, 1.0).with_score(score, agreed)
+
+
+@dataclass
+class _GapPass:
+    """A pass into a gap from one of its ends.
+
+    Attributes:
+        near: the prompted frame at this end.
+        of_video: what the method runs, from ``near`` or from where an earlier round left the pass.
+        accumulated: lowers the confidence along the pass.
+        agreed: how far the pass agreed with the masks from the other end so far, at best, in [0, 1]. Where both agree,
+            both are right; where they differ farther on, the pass is what went wrong, not the mask nearer to its own
+            prompted frame.
+    """
+
+    near: Anchor
+    of_video: PropagationPass
+    accumulated: AccumulatedUncertainty
+    agreed: float = 0.0
+
+    @classmethod
+    def of(cls, state: ObjectState, near: Anchor, frame_indices: range, memory: Any) -> _GapPass:
+        """The rest of a pass through all frames of a gap, nearest first."""
+        start, order = resume_point(state, near, frame_indices)
+        n_needed = max((n for n, index in enumerate(order, start=1) if index in state.stale), default=0)
         accumulated = AccumulatedUncertainty.of_frames(state, _frames_up_to(near, start))
-        for estimate in self._video.propagate(start, order, memory):
-            reached.add(estimate.frame_index)
-            mask, other = accumulated.next_mask(estimate), from_far.pop(estimate.frame_index, None)
-            if estimate.frame_index in state.stale:
-                if far is not None and other is not None:
-                    mask = _fused(estimate, mask, near, far, *other)
-                yield from self._store.add_masks(estimate.frame_index, {state.object_id: mask})
-            if cancelled():
-                return
-        self._store.mark_finished(state, set(gap) - reached)
+        return cls(near, PropagationPass(start, order[:n_needed], memory), accumulated)
+
+
+@dataclass(frozen=True)
+class _Gap:
+    """The frames between two neighbouring prompted frames of an object, or between one and an end of the clip.
+
+    Attributes:
+        state: the object.
+        left: the prompted frame before the gap; None at the beginning of the clip.
+        right: the one after it; None at the end.
+        frame_indices: the frames between them.
+        passes: from the ends that the latest rounds prompted; from both where they prompted both or neither.
+        awaited_twice: the frames that get a prediction from both ends.
+        arrived: the frames that got one in this round.
+    """
+
+    state: ObjectState
+    left: Anchor | None
+    right: Anchor | None
+    frame_indices: range
+    passes: list[_GapPass]
+    awaited_twice: frozenset[int]
+    arrived: set[int] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, state: ObjectState, left: Anchor | None, right: Anchor | None, frames: range, memory: Any) -> _Gap:
+        """The gap with the passes that this round needs."""
+        ends = [(end, order) for end, order in ((left, frames), (right, frames[::-1])) if end is not None]
+        new = [each for each in ends if each[0].frame_index in state.interaction_frames] or ends
+        passes = [_GapPass.of(state, end, order, memory) for end, order in new]
+        ranges = [set(each.of_video.frame_indices) for each in passes]
+        twice = frozenset(set.intersection(*ranges)) if len(ranges) == 2 else frozenset[int]()
+        return cls(state, left, right, frames, passes, twice)
+
+    def far_from(self, near: Anchor) -> Anchor | None:
+        """The end opposite to ``near``."""
+        return self.right if near is self.left else self.left
 
 
 def _frames_up_to(near: Anchor, start: Anchor) -> range:
     """The frames after a prompted frame, up to and with the frame where its pass continues."""
     step = 1 if start.frame_index >= near.frame_index else -1
     return range(near.frame_index + step, start.frame_index + step, step)
-
-
-def _fused(
-    estimate: Estimate, mask: FrameMask, near: Anchor, far: Anchor, far_mask: FrameMask, far_fusion_weight: float
-) -> FrameMask:
-    """The prediction of one frame from the near side, fused with the one from the far side."""
-    assert far_mask.soft is not None
-    probability = probabilities(estimate.logits)
-    far_probability = far_mask.soft.probabilities()
-    weight = fusion.linear_weight(estimate.frame_index, near.frame_index, far.frame_index)
-    weight = fusion.trusted_weight(weight, estimate.fusion_weight, far_fusion_weight)
-    fused = fusion.fuse(probability, far_probability, weight)
-    logits = np.log(np.clip(fused, 1e-4, 1 - 1e-4) / np.clip(1.0 - fused, 1e-4, 1.0)).astype(np.float32)
-    score = weight * mask.score + (1.0 - weight) * far_mask.score
-    return FrameMask.from_logits(logits, 1.0).with_score(score, agreement(probability, far_probability))
 
 
 def agreement(probability: NDArray[np.float32], other: NDArray[np.float32]) -> float:
@@ -159,13 +231,14 @@ def agreement(probability: NDArray[np.float32], other: NDArray[np.float32]) -> f
     return float((one & two).sum() / union) if union else 1.0
 
 
-def _alternate(streams: Sequence[Iterator[FrameResult]]) -> Iterator[FrameResult]:
-    """One result of every stream in turn until all have ended."""
+def _alternate(streams: Sequence[Iterator[T]]) -> Iterator[T]:
+    """One item of every stream in turn until all have ended."""
     running = list(streams)
     while running:
         for stream in list(running):
-            result = next(stream, None)
-            if result is None:
+            try:
+                item = next(stream)
+            except StopIteration:
                 running.remove(stream)
             else:
-                yield result
+                yield item

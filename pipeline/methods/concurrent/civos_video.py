@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.embeddings.prefetch import EmbeddingPrefetcher
@@ -32,6 +32,11 @@ class CivosVideo:
     def __init__(self, state: VideoState, settings: CivosSettings) -> None:
         self._state, self._settings = state, settings
         self._video = MemoryVideo(state, settings, across_rounds=False)
+
+    @property
+    def fusion_score_power(self) -> float:
+        """See `CivosSettings`."""
+        return self._settings.fusion_score_power
 
     @property
     def held_bytes(self) -> int:
@@ -69,7 +74,7 @@ class CivosVideo:
                 except FrameError:
                     continue
                 (estimate,) = self._video.segment(frame_index, embedding, [pass_])
-                yield replace(estimate, fusion_weight=max(estimate.score, 0.0) ** self._settings.fusion_score_power)
+                yield estimate
         finally:
             ahead.prefetch(())
 

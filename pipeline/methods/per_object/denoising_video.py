@@ -35,6 +35,7 @@ class DenoisingVideo:
     """See `pipeline.methods.base.PerObjectVideo`."""
 
     clicks_only = False
+    fusion_score_power = 0.0
 
     def __init__(self, state: VideoState, decoder: Decoder, settings: SamPdSettings) -> None:
         self._state, self._decoder, self._settings = state, decoder, settings

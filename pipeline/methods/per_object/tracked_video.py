@@ -68,11 +68,11 @@ class TrackedVideo:
         decoder: Decoder,
         restart: RestartSettings,
         flow_long_side_px: int,
-        score_power: float = 0.0,
+        fusion_score_power: float = 0.0,
     ) -> None:
         self._state, self._tracker, self._decoder = state, tracker, decoder
         self._restart, self._flow_long_side_px = restart, flow_long_side_px
-        self._score_power = score_power
+        self.fusion_score_power = fusion_score_power
         self._grid: KeyGrid | None = None
 
     @property
@@ -213,7 +213,7 @@ class TrackedVideo:
 
     def _estimate(self, frame_index: int, decoded: Decoded) -> Estimate:
         logits = self._state.full_size(frame_index, decoded.low_res_logits)
-        return Estimate(frame_index, logits, decoded.score, max(decoded.score, 0.0) ** self._score_power)
+        return Estimate(frame_index, logits, decoded.score)
 
 
 @dataclass

@@ -28,6 +28,7 @@ class Sam2Video:
     """See `pipeline.methods.base.PerObjectVideo`."""
 
     clicks_only = False
+    fusion_score_power = 0.0
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -71,7 +71,8 @@ def test_prompted_frames_come_first_and_a_later_round_stays_between_its_neighbou
     session = Session(ArrayFrames(IMAGES), method)
     first = play(session, [true_mask(2), true_mask(6)])
     assert [result.frame_index for result in first[:2]] == [2, 6]
-    assert sorted(result.frame_index for result in first) == list(range(N_FRAMES))
+    # Between the two the passes from both meet, and each frame comes twice.
+    assert sorted(result.frame_index for result in first) == [0, 1, 2, 3, 3, 4, 4, 5, 5, 6, 7, 8]
     before = masks_of(session)
     second = play(session, [true_mask(2), true_mask(6), true_mask(4)])
     assert [result.frame_index for result in second] == [4, 3, 5]
@@ -276,9 +277,10 @@ def test_an_object_that_leaves_is_empty_and_found_again_when_it_returns(method: 
 
 @dataclass(frozen=True)
 class LosingMethod:
-    """Its pass to the right is right; its pass to the left sees nothing, and its word counts ``left_trust``."""
+    """Its pass to the right is right; its pass to the left sees nothing, and says so with the score ``left_score``."""
 
-    left_trust: float
+    left_score: float
+    fusion_score_power: float = 12.0
     held_bytes: int = 0
     clicks_only: bool = False
 
@@ -305,17 +307,57 @@ class LosingMethod:
         for frame_index in frame_indices:
             right = frame_indices.step > 0
             logits = np.where(MASKS[frame_index] & right, 4.0, -4.0).astype(np.float32)
-            yield Estimate(frame_index, logits, 0.9, 1.0 if right else self.left_trust)
+            yield Estimate(frame_index, logits, 0.9 if right else self.left_score)
 
 
-@pytest.mark.parametrize(("left_trust", "found"), [(1.0, [1, 2, 3]), (0.01, [1, 2, 3, 4, 5, 6])])
-def test_a_pass_that_lost_the_object_does_not_overrule_the_one_that_did_not(
-    left_trust: float, found: list[int]
+@pytest.mark.parametrize(("power", "found"), [(0.0, [1, 2, 3]), (12.0, [1, 2, 3, 4, 5, 6])])
+@pytest.mark.parametrize("one_round", [True, False])
+def test_with_a_score_power_a_pass_that_lost_the_object_does_not_overrule_one_that_did_not(
+    power: float, found: list[int], one_round: bool
 ) -> None:
-    session = Session(ArrayFrames(IMAGES), LosingMethod(left_trust))
+    session = Session(ArrayFrames(IMAGES), LosingMethod(0.5, power))
+    if not one_round:
+        play(session, [true_mask(0)])
     play(session, [true_mask(0), true_mask(7)])
     masks = masks_of(session)
     assert [frame for frame in range(1, 7) if masks[frame].area_px] == found
+
+
+@dataclass(frozen=True)
+class RecordingPasses(LosingMethod):
+    """It notes the frames of every pass, and sees the object everywhere."""
+
+    passes: list[range] = field(default_factory=list)
+
+    def propagate(self, anchor: Anchor, frame_indices: range, memory: None) -> Iterator[Estimate]:  # noqa: ARG002
+        self.passes.append(frame_indices)
+        for frame_index in frame_indices:
+            yield Estimate(frame_index, np.where(MASKS[frame_index], 4.0, -4.0).astype(np.float32), 0.9)
+
+
+def test_a_later_round_passes_from_its_own_frame_alone() -> None:
+    method = RecordingPasses(0.9)
+    session = Session(ArrayFrames(IMAGES), method)
+    play(session, [true_mask(0)])
+    assert method.passes == [range(1, 9)]
+    method.passes.clear()
+    second = play(session, [true_mask(0), true_mask(6)])
+    assert method.passes == [range(5, 0, -1), range(7, 9)]
+    assert [result.frame_index for result in second] == [6, 5, 7, 4, 8, 3, 2, 1]
+    method.passes.clear()
+    play(session, [true_mask(0), true_mask(6), true_mask(3)])
+    assert method.passes == [range(2, 0, -1), range(4, 6)]
+
+
+def test_a_round_that_another_one_overtook_goes_on_from_its_own_frame() -> None:
+    method = RecordingPasses(0.9)
+    session = Session(ArrayFrames(IMAGES), method)
+    play(session, [true_mask(0)])
+    play_until_cancelled(session, [true_mask(0), true_mask(5)], 3)
+    method.passes.clear()
+    play(session, [true_mask(0), true_mask(5), true_mask(8)])
+    assert method.passes == [range(3, 0, -1), range(6, 8), range(7, 5, -1)]
+    assert session.stale_frames(1) == ()
 
 
 def test_a_session_tells_confidence_uncertainty_and_agreement(method: Method) -> None:
