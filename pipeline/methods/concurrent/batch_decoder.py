@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from pipeline.masks import ABSENT_LOGIT
 from pipeline.methods.common.decoding import nearly_same
 from pipeline.segmenters.base import FloatMap, ObjectPrompts, PromptBatch, Segmentation, Segmenter
 
@@ -16,6 +19,10 @@ class LowResMask:
 
     low_res_logits: FloatMap
     score: float
+
+    def without_object(self, score: float) -> LowResMask:
+        """An empty mask in its place."""
+        return LowResMask(np.full_like(self.low_res_logits, ABSENT_LOGIT), score)
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pipeline.memory import diversity, shared
 from pipeline.memory.diversity import FrameKeys
 from pipeline.memory.key_grid import KeyGrid
 from pipeline.memory.policies import POLICY_CELLS, MemoryPolicy
 from pipeline.memory.shared import SharedMemory
+from pipeline.methods.common.search import Looks
 from pipeline.methods.common.video_state import VideoState
 from pipeline.segmenters.base import FloatMap
 from pipeline.types import BoolMask
-
-READOUT_LIMIT = 3.0
-"""The memory's logits stay within this."""
 
 
 @dataclass(frozen=True)
@@ -207,14 +204,19 @@ class ConcurrentMemory:
         cells = np.flatnonzero(where.any(axis=0))
         shares = shared.read(keys[:, torch.from_numpy(cells)], keys_memory, rows, self._settings.temperature)
         logits = np.zeros(where.shape, np.float32)
-        logits[:, cells] = _logits(shares.numpy())
+        logits[:, cells] = shared.share_logits(shares.numpy())
         return [grid.enlarged(each) for each in np.where(where, logits, np.float32(0))]
+
+    def looks(self, frame_index: int, request: ReadRequest) -> Looks:
+        """What an object looks like on the frames that `read` reads."""
+        frames = self._nearest(request, frame_index)
+        keys = {frame: self._prompted.keys(frame) for frame in frames}
+        values = {frame: self._prompted.value(request.object_id, frame) for frame in frames}
+        return Looks(
+            {**keys, **{frame: each.keys for frame, each in request.further.items()}},
+            {**values, **{frame: each.value for frame, each in request.further.items()}},
+        )
 
     def _nearest(self, request: ReadRequest, frame_index: int) -> list[int]:
         frames = self._prompted.frames_of(request.object_id) if request.prompted else ()
         return sorted(frames, key=lambda frame: abs(frame - frame_index))[: self._settings.read_frames]
-
-
-def _logits(shares: NDArray[np.float32]) -> NDArray[np.float32]:
-    limited = np.clip(shares, 1e-3, 1.0 - 1e-3)
-    return np.asarray(np.clip(np.log(limited / (1.0 - limited)), -READOUT_LIMIT, READOUT_LIMIT), np.float32)

@@ -14,19 +14,25 @@ import torch
 from pipeline.embeddings.prefetch import EmbeddingPrefetcher
 from pipeline.masks import saturated_logits
 from pipeline.memory.diversity import FrameKeys
+from pipeline.memory.key_grid import KeyGrid
 from pipeline.memory.policies import MemoryPolicy
 from pipeline.memory.policy_settings import build_policy
 from pipeline.methods.base import Anchor, Estimate, Interaction, ObjectRound
+from pipeline.methods.common.expected_prompts import prompts_from
 from pipeline.methods.common.mask_flow import FlowFields, MaskFlow
+from pipeline.methods.common.search import LOST_SCORE, Reappearance
 from pipeline.methods.common.video_state import LearnedObject, VideoState, digest
 from pipeline.methods.concurrent.batch_decoder import BatchDecoder, LowResMask
 from pipeline.methods.concurrent.interaction import PromptedFrames
 from pipeline.methods.concurrent.memory import ConcurrentMemory, MemoryItem, MemorySettings, PassMemory, ReadRequest
-from pipeline.methods.concurrent.prompts import prompts_from
 from pipeline.methods.concurrent.settings import ConcurrentSettings
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
 from pipeline.types import BoolMask
 from pipeline.video.frames import FrameError
+
+CONTRADICTION = -2.0
+"""A mask is dropped if the memory's logits on it are lower than this on average: almost all of it looks like what was
+not the object."""
 
 
 @dataclass(eq=False)
@@ -39,6 +45,7 @@ class PassState:
         flow: carries its latest mask to the next frame.
         memory: the temporary memory of the pass.
         uncertainty: of the latest frame, for methods that measure it.
+        absent: whether the pass started where a person said that the object is not to be seen, and has not found it.
         previous_appearance: what the segmenter had learnt before the latest frame.
     """
 
@@ -47,6 +54,7 @@ class PassState:
     flow: MaskFlow
     memory: PassMemory
     uncertainty: float | None = None
+    absent: bool = False
     previous_appearance: Any = None
 
 
@@ -118,6 +126,7 @@ class MemoryVideo:
         pass_memory = PassMemory(s.last_frames, s.interval_frames, policy)
         pass_ = PassState(object_id, memory[object_id], MaskFlow(self._fields), pass_memory)
         pass_.flow.start(anchor.frame_index, anchor.mask)
+        pass_.absent = not anchor.mask.any()
         # Prompted frames are in the memory already. A pass that resumes a cancelled round starts from another frame.
         known = self._across_rounds and self._memory.holds(object_id, anchor.frame_index)
         try:
@@ -147,14 +156,22 @@ class MemoryVideo:
             for pass_, mask in zip(passes, carried, strict=True)
         ]
         readouts = self._memory.read(frame_index, embedding, keys, requests)
-        prompts = self._prompts(embedding, carried, readouts)
+        grid = self._memory.grid(embedding)
+        judges = [
+            Reappearance(self._memory.looks(frame_index, request), keys, grid) if request.mask is None else None
+            for request in requests
+        ]
+        prompts = self._prompts(grid, carried, readouts, judges)
         appearance = [pass_.appearance for pass_ in passes]
         found = self._decoder.run(embedding, prompts, carried, appearance, readouts)
+        rows = zip(passes, found, readouts, judges, strict=True)
+        found = [self._checked(pass_, each, readout, judge) for pass_, each, readout, judge in rows]
         results = self._judge(frame_index, embedding, passes, found, readouts)
         coarse = cache(lambda: self._memory.coarse(keys))
         for pass_, each in zip(passes, results, strict=True):
             mask: BoolMask = np.asarray(each.estimate.logits > 0)
             pass_.flow.start(frame_index, mask)
+            pass_.absent = pass_.absent and not mask.any()
             pass_.previous_appearance = pass_.appearance
             if each.remember:
                 remembered = MemoryItem(keys, self._memory.value(embedding, mask))
@@ -165,6 +182,7 @@ class MemoryVideo:
     def continue_from(self, pass_: PassState, anchor: Anchor, memory: Mapping[int, Any] | None) -> None:
         """See `pipeline.methods.base.OnlineVideo.continue_from` (thesis, 6.4.5)."""
         pass_.flow.start(anchor.frame_index, anchor.mask)
+        pass_.absent = not anchor.mask.any()
         pass_.memory.discard(anchor.frame_index)
         if memory is None:
             segmenter, embedding = self._state.segmenter, self._state.embedding(anchor.frame_index)
@@ -255,12 +273,37 @@ class MemoryVideo:
         return [None if each is None else self._state.segmenter.to_low_res(embedding, each) for each in carried]
 
     def _prompts(
-        self, embedding: Any, carried: Sequence[FloatMap | None], readouts: Sequence[FloatMap]
+        self,
+        grid: KeyGrid,
+        carried: Sequence[FloatMap | None],
+        readouts: Sequence[FloatMap],
+        judges: Sequence[Reappearance | None],
     ) -> list[ObjectPrompts]:
-        grid, size_hw_px, s = self._memory.grid(embedding), self._state.frames.size_hw_px, self._settings
-        expected = self._decoder.combine(carried, readouts)
-        return [
-            prompts_from(each, grid, s.positive_points, s.negative_points, size_hw_px)
-            for each in expected
-            if each is not None
-        ]
+        size_hw_px, s = self._state.frames.size_hw_px, self._settings
+        prompts = []
+        for expected, judge in zip(self._decoder.combine(carried, readouts), judges, strict=True):
+            if expected is None or (judge is not None and not judge.is_worth_asking(expected)):
+                prompts.append(ObjectPrompts(tracked=True))
+            else:
+                prompts.append(prompts_from(expected, grid, s.positive_points, s.negative_points, size_hw_px))
+        return prompts
+
+    def _checked(
+        self, pass_: PassState, found: LowResMask, readout: FloatMap, judge: Reappearance | None
+    ) -> LowResMask:
+        """The mask, or an empty one where the memory contradicts it.
+
+        Where nothing was carried to the frame, the object was lost, and a mask must surely show it. A segmenter with a
+        mask prior has its own search, which is trusted unless a person said that the object is not there.
+        """
+        searches_itself = self._state.segmenter.uses_mask_prior
+        mask = np.asarray(found.low_res_logits > 0)
+        if judge is None:
+            contradicted = not searches_itself and mask.any() and float(readout[mask].mean()) < CONTRADICTION
+            return found.without_object(LOST_SCORE) if contradicted else found
+        if searches_itself and not pass_.absent:
+            return found
+        support = judge.support(mask)
+        if mask.any() and judge.recognises(mask):
+            return LowResMask(found.low_res_logits, min(found.score, support))
+        return found.without_object((1.0 if pass_.absent else LOST_SCORE) * (1.0 - support))

@@ -13,8 +13,8 @@ import torch
 from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.memory import shared
 from pipeline.methods.base import Anchor, ConcurrentVideo, Estimate, Interaction, ObjectRound
+from pipeline.methods.common.expected_prompts import prompts_from
 from pipeline.methods.common.mask_flow import FlowField, FlowFields, MaskFlow
-from pipeline.methods.concurrent.prompts import prompts_from
 from pipeline.methods.concurrent.settings import ConcurrentSettings
 from pipeline.methods.idpro import IdPro
 from pipeline.segmenters.base import ObjectPrompts, Segmenter
@@ -117,7 +117,8 @@ def test_the_memory_leads_where_the_flow_has_nothing_to_carry() -> None:
     video = opened(segmenter)
     tasks = [task(1, 0)]
     memory = video.begin_round(tasks)
-    lost = video.start_pass(1, Anchor(4, np.zeros_like(MASKS[4])), memory)
+    lost = video.start_pass(1, Anchor(0, MASKS[0]), memory)
+    lost.flow.start(4, np.zeros_like(MASKS[4]))
     (estimate,) = video.step(5, [lost], memory)
     box = segmenter.calls[-1].prompts[0].box_xyxy_px
     assert box is not None

@@ -1,4 +1,4 @@
-"""Prompts for the segmenter from the expected mask of an object: equally many for every object, so that one call does.
+"""Prompts for the segmenter from the expected mask of an object: mostly equally many, so that one call does for all.
 
 IDPro's ID-queried decoder and the thesis' decoders take what was read from the memory directly (IDPro, Eq. 8; thesis,
 Eq. 3.12). A promptable segmenter gets it as points, a box and a mask.
@@ -19,33 +19,54 @@ BOX_MARGIN = 0.04
 """How much wider than the expected mask the box is on each side, as a share of the box: objects move and grow."""
 SEARCHED_MARGIN = 0.25
 """How far outside the box negative points may lie, as a share of its longer side."""
+NEAR = 0.5
+"""Parts of an expected mask belong together if the gap between them is at most this share of the greatest one's longer
+side. An object behind a post has several parts; a speck in another corner of the frame is something else."""
 
 
 def prompts_from(
-    expected: FloatMap, grid: KeyGrid, n_positive: int, n_negative: int, size_hw_px: tuple[int, int]
+    expected: FloatMap,
+    grid: KeyGrid,
+    n_positive: int,
+    n_negative: int,
+    size_hw_px: tuple[int, int],
 ) -> ObjectPrompts:
     """Points and a box for the expected object; none if the expected mask is empty.
 
-    Positive points lie deep inside the expected mask and apart from each other. Negative points lie close to its box,
-    where the logits are lowest.
+    Only the part with the most evidence and the parts near it count, see `main_part`. Positive points lie deep inside
+    and apart from each other. Negative points lie close to the box, where the logits are lowest.
 
     Args:
         expected: (h, w) logits in the segmenter's resolution.
         grid: of the video.
         n_positive: exactly how many positive points.
-        n_negative: exactly how many negative ones.
+        n_negative: how many negative ones; none if all of the frame near the box is expected to be the object.
         size_hw_px: of the frame.
     """
     expected = expected[: grid.covered_hw[0], : grid.covered_hw[1]]
-    mask = expected > 0
+    mask = main_part(expected)
     if not mask.any():
         return ObjectPrompts(tracked=True)
     box = bounding_box(mask)
-    points = [*_deepest(mask, n_positive), *_excluded(expected, box, n_negative)]
-    signs = np.array([True] * n_positive + [False] * n_negative, np.bool_)
+    negative = _excluded(expected, box, n_negative)
+    points = [*_deepest(mask, n_positive), *negative]
+    signs = np.array([True] * n_positive + [False] * len(negative), np.bool_)
     columns, rows = np.array(points, np.intp).reshape(-1, 2).T
     points_xy_px = np.column_stack([grid.x_px[columns], grid.y_px[rows]]).astype(np.float32)
     return ObjectPrompts(points_xy_px, signs, _in_pixels(box, grid, size_hw_px), tracked=True)
+
+
+def main_part(expected: FloatMap) -> BoolMask:
+    """Of an expected mask, logits (h, w), the part (h, w) with the greatest sum of logits and the parts near it."""
+    count, labels, boxes, _ = cv2.connectedComponentsWithStats((expected > 0).astype(np.uint8), connectivity=8)
+    if count <= 2:
+        return np.asarray(labels > 0)
+    evidence = np.bincount(labels.ravel(), np.maximum(expected, 0).ravel(), count)
+    main = labels == int(evidence.argmax())
+    _, _, width, height, _ = boxes[int(evidence.argmax())]
+    distance = cv2.distanceTransform((~main).astype(np.uint8), cv2.DIST_L2, 3)
+    near = np.unique(labels[distance <= NEAR * max(width, height)])
+    return np.asarray(np.isin(labels, near[near > 0]))
 
 
 def _deepest(mask: BoolMask, n_points: int) -> list[tuple[int, int]]:
@@ -65,13 +86,15 @@ def _deepest(mask: BoolMask, n_points: int) -> list[tuple[int, int]]:
 
 
 def _excluded(expected: FloatMap, box: tuple[float, float, float, float], n_points: int) -> list[tuple[int, int]]:
-    """Columns and rows of the cells around a box with the lowest logits, apart from each other."""
+    """Columns and rows of the cells around a box with the lowest logits, apart from each other; only where negative."""
     x0, y0, x1, y1 = box
     margin = max(4.0, SEARCHED_MARGIN * max(x1 - x0, y1 - y0))
     top, left = max(0, int(y0 - margin)), max(0, int(x0 - margin))
     part = expected[top : int(np.ceil(y1 + margin)), left : int(np.ceil(x1 + margin))]
+    if not (part <= 0).any():
+        return []
     distance = cv2.distanceTransform((part <= 0).astype(np.uint8), cv2.DIST_L2, 3)
-    against = np.where(part <= 0, -part, -np.inf) + distance / margin
+    against = np.where(part <= 0, -part + distance / margin, -np.inf)
     points = []
     for _ in range(n_points):
         row, column = np.unravel_index(int(against.argmax()), against.shape)

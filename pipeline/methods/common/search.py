@@ -1,0 +1,246 @@
+"""Looks for an object on a frame where nothing of it is known any more: where is what looked like it before?
+
+The papers have no such step. Tracked points that are lost stay lost, and a segmenter that is asked without them answers
+anything. Here the frames on which a person showed the object are read as the concurrent methods read theirs (thesis,
+Eq. 3.9 to 3.11). The place with the most evidence prompts the segmenter, and its mask counts only if it looks much more
+like the object than anything that was not the object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.memory.key_grid import KeyGrid
+from pipeline.memory.shared import SharedMemory, read, share_logits
+from pipeline.methods.base import Anchor
+from pipeline.methods.common.expected_prompts import main_part, prompts_from
+from pipeline.methods.common.video_state import VideoState, digest
+from pipeline.segmenters.base import FloatMap, ObjectPrompts
+from pipeline.types import BoolMask
+
+SEARCH_CELLS = 40
+"""Cells along a frame's longer side. Reading `READ_FRAMES` frames then takes less time than decoding a mask."""
+READ_FRAMES = 4
+"""Remembered frames that are read: the nearest in time that show the object, and as many that do not."""
+LIMIT_MIB = 32.0
+"""Bound of the remembered frames of one video."""
+TEMPERATURE = 0.035
+"""Of the memory's softmax, as in `ConcurrentSettings`."""
+STRONG = 0.6
+"""Least support (see `Looks.support`) of a mask that is found again. On real clips with hand-made features, the most
+similar other thing had 0.58, and other clips had at most 0.5."""
+LOST_SCORE = 0.75
+"""Greatest score of an empty mask where no person said that the object is not there: it may only look different."""
+WORTH_ASKING = 0.4
+"""Least support of an expected place for which the segmenter is asked."""
+AREA_RANGE = 0.2, 4.0
+"""Least and greatest area of a mask that is found again, as a share of the object's usual area."""
+LEAST_BACKGROUND = 0.5
+"""Assumed for the similarity of the object and everything else where the object fills all remembered frames."""
+N_POSITIVE, N_NEGATIVE = 3, 1
+"""Points that ask the segmenter, as in `ConcurrentSettings`."""
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What an object looked like on some frames, and what everything else did.
+
+    Attributes:
+        keys: unit keys (C, N) of each frame's cells, by frame index, see `KeyGrid.keys`.
+        values: (N,) float32 in [0, 1] by frame index, the share of each cell that is the object's; all 0 on a frame
+            that does not show it.
+    """
+
+    keys: Mapping[int, torch.Tensor]
+    values: Mapping[int, torch.Tensor]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether any frame shows the object."""
+        return any(bool(value.any()) for value in self.values.values())
+
+    @cached_property
+    def usual_cells(self) -> float:
+        """The object's median area in cells, on the frames that show it."""
+        return float(np.median([float(value.sum()) for value in self.values.values() if bool(value.any())]))
+
+    @cached_property
+    def _object_keys(self) -> torch.Tensor:
+        """(C, M): the cells that are mostly the object's."""
+        shown = [frame for frame, value in self.values.items() if bool(value.any())]
+        return torch.cat([self.keys[frame][:, _cells(self.values[frame])] for frame in shown], dim=1)
+
+    @cached_property
+    def background_similarity(self) -> float:
+        """How similar the object's cells are to the most similar cell that has nothing of the object, on average."""
+        others = [self.keys[frame][:, value <= 0.05] for frame, value in self.values.items()]
+        background = torch.cat(others, dim=1)
+        if not background.shape[1]:
+            return LEAST_BACKGROUND
+        return max(LEAST_BACKGROUND, float((self._object_keys.T @ background).amax(dim=1).mean()))
+
+    def support(self, keys: torch.Tensor, shares: torch.Tensor) -> float:
+        """How much more a mask looks like the object than anything else that was seen, in [0, 1].
+
+        Each cell of the mask is compared with the most similar one of the object. 1 means equal; 0 means no more
+        similar than the object is to what is not the object. So the bound does not depend on the kind of keys.
+
+        Args:
+            keys: unit keys (C, N) of the frame.
+            shares: (N,) in [0, 1], the share of each cell that the mask covers.
+        """
+        if not bool(shares.any()) or not self.is_known:
+            return 0.0
+        with torch.inference_mode():
+            alike = float((self._object_keys.T @ keys[:, _cells(shares)]).amax(dim=0).mean())
+            level = self.background_similarity
+            return float(np.clip((alike - level) / max(1.0 - level, 1e-6), 0.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Reappearance:
+    """Judges whether a lost object is to be seen on a frame again.
+
+    Attributes:
+        looks: of the object.
+        keys: unit keys (C, N) of the frame.
+        grid: of the keys.
+    """
+
+    looks: Looks
+    keys: torch.Tensor
+    grid: KeyGrid
+
+    def is_worth_asking(self, expected: FloatMap) -> bool:
+        """Whether the segmenter should be asked for the place where the object is expected, logits (h, w)."""
+        part = main_part(expected[: self.grid.covered_hw[0], : self.grid.covered_hw[1]])
+        if not self.looks.is_known or not part.any():
+            return False
+        is_large = part.mean() * self.grid.n_cells >= AREA_RANGE[0] * self.looks.usual_cells
+        return bool(is_large) and self.support(part) >= WORTH_ASKING
+
+    def support(self, mask: BoolMask) -> float:
+        """See `Looks.support`; the mask (h, w) is in the segmenter's resolution."""
+        return self.looks.support(self.keys, self.grid.low_res_shares(mask))
+
+    def recognises(self, mask: BoolMask) -> bool:
+        """Whether a mask (h, w) surely shows the object: its support is strong, and its area possible."""
+        least, greatest = AREA_RANGE
+        area_cells = float(self.grid.low_res_shares(mask).sum())
+        possible = self.looks.is_known and least <= area_cells / self.looks.usual_cells <= greatest
+        return possible and self.support(mask) >= STRONG
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """What a search gives: logits (h, w), empty if nothing was found, and how sure that is.
+
+    Attributes:
+        low_res_logits: (h, w) float32 in the segmenter's resolution, or None if nothing was found.
+        score: in [0, 1]; of a mask that was found, the smaller one of the segmenter's score and the support, without a
+            mask how little anything on the frame looks like the object.
+    """
+
+    low_res_logits: FloatMap | None
+    score: float
+
+
+Ask = Callable[[ObjectPrompts, FloatMap], tuple[FloatMap, float]]
+"""Asks the segmenter with prompts and an expected mask (h, w): logits (h, w) and a score."""
+
+
+class ObjectSearch:
+    """Remembers the prompted frames of a video's objects, and finds lost objects. Not thread-safe."""
+
+    def __init__(self, state: VideoState) -> None:
+        self._state = state
+        self._memory = SharedMemory(LIMIT_MIB)
+        self._digests: dict[tuple[int, int], bytes] = {}
+        self._known: dict[int, Looks] = {}
+        self._grid: KeyGrid | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory held, in bytes."""
+        return self._memory.nbytes
+
+    def remember(self, object_id: int, anchors: Sequence[Anchor]) -> None:
+        """Remember an object's prompted frames, those where it is not to be seen as well; forget all others.
+
+        Raises:
+            FrameError: a frame cannot be read.
+        """
+        frames = {anchor.frame_index for anchor in anchors}
+        self._memory.keep_only(object_id, frames)
+        self._known.pop(object_id, None)
+        for anchor in anchors:
+            key, mask_digest = (object_id, anchor.frame_index), digest(anchor.mask)
+            held = anchor.frame_index in self._memory.frames_of(object_id)
+            if held and self._digests.get(key) == mask_digest:
+                continue
+            embedding = self._state.embedding(anchor.frame_index)
+            value = self._grid_of(embedding).shares(anchor.mask)
+            self._memory.store(anchor.frame_index, self._keys(anchor.frame_index, embedding), object_id, value)
+            self._digests[key] = mask_digest
+        self._digests = {k: each for k, each in self._digests.items() if k[0] != object_id or k[1] in frames}
+
+    def forget(self, object_id: int) -> None:
+        """Forget an object."""
+        self._memory.forget(object_id)
+        self._known.pop(object_id, None)
+        self._digests = {key: each for key, each in self._digests.items() if key[0] != object_id}
+
+    def find(self, object_id: int, frame_index: int, embedding: Any, ask: Ask) -> Sighting:
+        """Look for an object on a frame. The segmenter is asked at most once, and only where it is worth it."""
+        judge = self.judge(object_id, frame_index, embedding)
+        looks, grid = judge.looks, judge.grid
+        if not looks.is_known:
+            return Sighting(None, 1.0)
+        expected = grid.enlarged(share_logits(read(judge.keys, looks.keys, [looks.values], TEMPERATURE)[0].numpy()))
+        mask = np.asarray(expected > 0)
+        if judge.is_worth_asking(expected):
+            prompts = prompts_from(expected, grid, N_POSITIVE, N_NEGATIVE, self._state.frames.size_hw_px)
+            low_res_logits, score = ask(prompts, expected)
+            mask = np.asarray(low_res_logits > 0)
+            if judge.recognises(mask):
+                return Sighting(low_res_logits, min(score, judge.support(mask)))
+        return Sighting(None, 1.0 - judge.support(mask))
+
+    def judge(self, object_id: int, frame_index: int, embedding: Any) -> Reappearance:
+        """Judges masks of an object on a frame."""
+        looks = self._looks(object_id, frame_index)
+        return Reappearance(looks, self._keys(frame_index, embedding), self._grid_of(embedding))
+
+    def _looks(self, object_id: int, frame_index: int) -> Looks:
+        """Of the frames nearest in time; kept until other frames are the nearest, as its properties take time."""
+        frames = sorted(self._memory.frames_of(object_id), key=lambda frame: abs(frame - frame_index))
+        values = {frame: self._memory.value(object_id, frame) for frame in frames}
+        shown = [frame for frame in frames if bool(values[frame].any())][:READ_FRAMES]
+        empty = [frame for frame in frames if not bool(values[frame].any())][:READ_FRAMES]
+        used = tuple(sorted([*shown, *empty]))
+        known = self._known.get(object_id)
+        if known is None or tuple(known.values) != used:
+            known = Looks({frame: self._memory.keys(frame) for frame in used}, {frame: values[frame] for frame in used})
+            self._known[object_id] = known
+        return known
+
+    def _keys(self, frame_index: int, embedding: Any) -> torch.Tensor:
+        if frame_index in self._memory:
+            return self._memory.keys(frame_index)
+        return self._grid_of(embedding).keys(self._state.segmenter.key_features(embedding)).cpu()
+
+    def _grid_of(self, embedding: Any) -> KeyGrid:
+        if self._grid is None:
+            self._grid = KeyGrid.of(self._state.segmenter, embedding, self._state.frames.size_hw_px, SEARCH_CELLS)
+        return self._grid
+
+
+def _cells(shares: torch.Tensor) -> torch.Tensor:
+    """(N,) bool, the cells that are mostly a mask's; of a small mask those it covers the most."""
+    return shares >= min(0.5, float(shares.max()))
