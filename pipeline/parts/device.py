@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 MAX_TORCH_THREADS = 4
 
@@ -33,3 +37,20 @@ def resolve_device(device: str) -> str:
     if not usable:
         raise ValueError(f"device {device!r} cannot be used on this machine; use auto or cpu")
     return device
+
+
+def sixteen_bit_dtype(device: str | torch.device) -> torch.dtype:
+    """The type for networks that compute in 16 bits: bfloat16, but float16 on a CUDA device that only emulates it.
+
+    GPUs before Ampere have no bfloat16: torch converts every number to float32 and back, which is slower than float32.
+
+    Args:
+        device: a torch device.
+    """
+    import torch
+
+    if torch.device(device).type != "cuda":
+        return torch.bfloat16
+    with torch.cuda.device(device):
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native else torch.float16

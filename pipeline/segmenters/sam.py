@@ -21,6 +21,7 @@ from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 
 from pipeline.parts.context import PartContext
+from pipeline.parts.device import sixteen_bit_dtype
 from pipeline.segmenters.base import (
     FloatMap,
     MemoryEntry,
@@ -83,7 +84,7 @@ class SamSegmenter(SerializableEmbeddings):
         Args:
             model: from `model_zoo.sam.load_sam`, or any other `Sam`.
             name: names architecture and weights, such as "sam_vit_b".
-            device: a torch device. CUDA computes in bfloat16, or float16 where it lacks that; others in float32.
+            device: a torch device. CUDA computes in 16 bits, see `sixteen_bit_dtype`; others in float32.
         """
         self._device = torch.device(device)
         self._model = model.to(self._device).eval().requires_grad_(False)
@@ -92,7 +93,7 @@ class SamSegmenter(SerializableEmbeddings):
         self._low_res: tuple[int, int] = tuple(model.prompt_encoder.mask_input_size)
         self._channels: int = model.prompt_encoder.embed_dim
         self._half = self._device.type == "cuda"
-        self._autocast_dtype = torch.bfloat16 if self._half and torch.cuda.is_bf16_supported() else torch.float16
+        self._autocast_dtype = sixteen_bit_dtype(self._device)
         self._name = f"{name}_half" if self._half else name
         with torch.inference_mode():
             self._image_pe = model.prompt_encoder.get_dense_pe()

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 
 from model_zoo.sam2 import load_sam2, new_inference_session
 from pipeline.parts.context import PartContext
+from pipeline.parts.device import sixteen_bit_dtype
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
 from pipeline.segmenters.serialization import SerializableEmbeddings
 from pipeline.types import BoolMask, FrameRGB
@@ -106,16 +107,15 @@ class Sam2Network(SerializableEmbeddings):
             model: from `model_zoo.sam2.load_sam2`.
             name: names architecture and weights, such as "sam2_1_hiera_tiny".
             device: a torch device.
-            half: compute in bfloat16, or in float16 on a CUDA device without it, as the model's authors do throughout;
-                otherwise in float32. None takes 16 bits on CUDA alone.
+            half: compute in 16 bits (see `sixteen_bit_dtype`), as the model's authors do throughout; otherwise in
+                float32. None takes 16 bits on CUDA alone.
         """
         self._device = torch.device(device)
         self._model = model.to(self._device).eval().requires_grad_(False)
         self._side_px = int(model.config.image_size)
         cuda = self._device.type == "cuda"
         self._half = cuda if half is None else half
-        bfloat16 = not cuda or torch.cuda.is_bf16_supported()
-        self._autocast_dtype = torch.bfloat16 if bfloat16 else torch.float16
+        self._autocast_dtype = sixteen_bit_dtype(self._device)
         self._name = f"{name}_half" if self._half else name
         self.n_memory_frames = int(model.config.num_maskmem) - 1
         self.n_pointer_frames = int(model.config.max_object_pointers_in_encoder) - 1
