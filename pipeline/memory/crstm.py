@@ -82,16 +82,21 @@ def _weighted(values: torch.Tensor, scores: torch.Tensor, top_k: int) -> torch.T
     return torch.einsum("nkv,nk->vn", values.T[cells], torch.softmax(best, dim=1))
 
 
-def alpha(round_index: int, total_rounds: int = 8) -> float:
-    """Eq. 6: the share in (0, 1) of a frame's own value; it grows as rounds leave shorter ranges to the memory.
+def alpha(prompted_frames: int, total_rounds: int = 8) -> float:
+    """Eq. 6: the share in (0, 1) of a frame's own value; it grows as prompted frames leave shorter ranges between them.
+
+    In the paper every round prompts one more frame, so that r counts both. Here a person may correct one frame in many
+    rounds, which shortens no range: r is the number of prompted frames.
 
     Args:
-        round_index: r, 1 in the first round.
-        total_rounds: R; the share is a half at r = R / 2. Later rounds than R may come.
+        prompted_frames: r, how many frames of the object are prompted, the one being segmented included.
+        total_rounds: R; the share is a half at r = R / 2. More frames than R may be prompted.
 
     Raises:
-        ValueError: the round or the number of rounds is below 1.
+        ValueError: either number is below 1.
     """
-    if round_index < 1 or total_rounds < 1:
-        raise ValueError(f"rounds count from 1, but got round {round_index} of {total_rounds}")
-    return 1 / (1 + math.exp(-(round_index - total_rounds / 2) / 2))
+    if prompted_frames < 1 or total_rounds < 1:
+        raise ValueError(
+            f"expected at least 1 prompted frame and 1 round, but got {prompted_frames} frames, {total_rounds} rounds"
+        )
+    return 1 / (1 + math.exp(-(prompted_frames - total_rounds / 2) / 2))

@@ -35,7 +35,7 @@ class IPtSettings:
         use_memory: use the cross-round space-time memory.
         memory_interval_frames: offer one frame in every ``memory_interval_frames`` to the memory (the paper's d).
         memory_top_k: how many memory cells answer for one cell of the frame (Eq. 4).
-        memory_rounds: the paper's R in Eq. 6: after half as many rounds, memory and frame count equally.
+        memory_rounds: the paper's R in Eq. 6: with half as many prompted frames, memory and frame count equally.
         memory_mib: upper bound in MiB of one object's memory in one video.
         memory_policy: which of the offered frames stay in memory: ``fifo`` (the latest) or ``readmem`` (the most
             diverse).

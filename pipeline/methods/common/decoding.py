@@ -47,16 +47,22 @@ class CrstmSettings:
 
 @dataclass(frozen=True)
 class ObjectMemory:
-    """One object in one round: what the segmenter learnt, its memory bank, and the round, which weighs the memory."""
+    """One object in one round.
+
+    Attributes:
+        appearance: what the segmenter learnt of it.
+        bank: its memory, or None.
+        prompted_frames: on how many frames a person prompted it; they weigh the memory (r of Eq. 6, `crstm.alpha`).
+    """
 
     appearance: Any
     bank: MemoryBank | None
-    round_index: int
+    prompted_frames: int
 
     @classmethod
     def nothing(cls) -> ObjectMemory:
         """Of an object without any prompted frame."""
-        return cls(None, None, 1)
+        return cls(None, None, 0)
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,7 @@ class Decoder:
         score = float(first.predicted_iou[0, row])
         readout = None
         if self.crstm is not None and memory.bank is not None:
-            share = crstm.alpha(memory.round_index, self.crstm.total_rounds)
+            share = crstm.alpha(memory.prompted_frames, self.crstm.total_rounds)
             readout = memory.bank.read(query, self.crstm.top_k, share)
         for iteration in range(1 + self.refinement_iterations):
             found = self._iterate(
@@ -119,7 +125,8 @@ class Decoder:
     def decode_prompted(
         self, embedding: Any, prompts: ObjectPrompts, memory: ObjectMemory, prior: FloatMap | None
     ) -> Decoded:
-        """As `decode`, with the mask (h, w) that the frame had before, given as the segmenter wants it."""
+        """As `decode`, of one more prompted frame. The mask (h, w) it had before is given as the segmenter wants it."""
+        memory = replace(memory, prompted_frames=memory.prompted_frames + 1)
         if self.segmenter.uses_mask_prior:
             return self.decode(embedding, prompts, memory, carried=prior)
         return self.decode(embedding, prompts, memory, mask_input=prior)

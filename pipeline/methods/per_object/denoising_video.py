@@ -53,7 +53,7 @@ class DenoisingVideo:
         """Let the segmenter learn from the prompted frames."""
         known = self._state.objects.setdefault(task.object_id, LearnedObject(None))
         learnt = self._state.learn(known, task.anchors)
-        return DenoisingMemory(ObjectMemory(learnt, None, task.round_index), task.other_masks)
+        return DenoisingMemory(ObjectMemory(learnt, None, len(task.anchors)), task.other_masks)
 
     def segment_prompted(
         self, frame_index: int, prompts: ObjectPrompts, *, prior: FloatMap | None, memory: DenoisingMemory | None

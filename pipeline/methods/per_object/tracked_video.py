@@ -97,7 +97,7 @@ class TrackedVideo:
         if known is None:
             bank = crstm.bank() if crstm is not None else None
             known = self._state.objects[task.object_id] = LearnedObject(bank)
-        memory = ObjectMemory(self._state.learn(known, task.anchors), known.bank, task.round_index)
+        memory = ObjectMemory(self._state.learn(known, task.anchors), known.bank, len(task.anchors))
         if known.bank is not None:
             prompted = {anchor.frame_index for anchor in task.anchors}
             for frame_index in set(known.digests_in_bank) - prompted:

@@ -79,10 +79,10 @@ def test_a_large_memory_is_read_within_the_bound() -> None:
 
 
 @pytest.mark.parametrize(
-    ("round_index", "wanted"), [(1, 0.1824255), (4, 0.5), (6, 0.7310586), (8, 0.8807971), (20, 0.9996646)]
+    ("prompted_frames", "wanted"), [(1, 0.1824255), (4, 0.5), (6, 0.7310586), (8, 0.8807971), (20, 0.9996646)]
 )
-def test_alpha(round_index: int, wanted: float) -> None:
-    assert crstm.alpha(round_index) == pytest.approx(wanted)
+def test_alpha(prompted_frames: int, wanted: float) -> None:
+    assert crstm.alpha(prompted_frames) == pytest.approx(wanted)
 
 
 def test_alpha_of_fewer_rounds() -> None:
@@ -103,7 +103,7 @@ def test_what_does_not_fit_is_refused(shapes: tuple[tuple[int, int], ...], top_k
         crstm.read(torch.zeros(shapes[0]), torch.zeros(shapes[1]), torch.zeros(shapes[2]), top_k)
 
 
-@pytest.mark.parametrize("rounds", [(0, 8), (1, 0)])
-def test_rounds_count_from_one(rounds: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="rounds count from 1"):
-        crstm.alpha(*rounds)
+@pytest.mark.parametrize("numbers", [(0, 8), (1, 0)])
+def test_alpha_needs_a_prompted_frame_and_a_round(numbers: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="at least 1 prompted frame and 1 round"):
+        crstm.alpha(*numbers)

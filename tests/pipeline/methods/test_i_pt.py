@@ -20,7 +20,7 @@ from pipeline.trackers.boxes.base import BoxQuery, BoxTracks
 from pipeline.trackers.boxes.mask_box import MaskBox
 from pipeline.trackers.points.base import PointQueries, PointTracks
 from pipeline.trackers.points.lucas_kanade import LucasKanade
-from pipeline.types import BoxPrompt, MaskPrompt, PointPrompt, RunLengthMask
+from pipeline.types import BoxPrompt, MaskPrompt, PointPrompt, Prompt, RunLengthMask
 from pipeline.video.frames import FrameSource
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
 from tests.pipeline.methods.recording_segmenter import Call, RecordingSegmenter
@@ -96,7 +96,7 @@ def test_the_memory_holds_prompted_frames_and_every_fifth_and_a_round_clears_its
     assert later.bank is memory.bank
     assert sorted(memory.bank.frame_indices) == [0, 7, 10]
     assert sorted(memory.bank.interaction_frames) == [0, 7]
-    assert later.round_index == 2
+    assert (memory.prompted_frames, later.prompted_frames) == (1, 2)
     video.begin_round(one_round(7, round_index=3))
     assert sorted(memory.bank.frame_indices) == [7]
     assert 0 < video.held_bytes < 10**7
@@ -236,7 +236,11 @@ def test_impossible_restarts_are_refused(variant: str, horizon: int) -> None:
         RestartSettings(variant, horizon)
 
 
-def test_rounds_of_a_session_raise_alpha() -> None:
+def alphas(segmenter: RecordingSegmenter) -> set[float]:
+    return {call.readout.alpha for call in segmenter.calls if call.readout is not None}
+
+
+def test_prompted_frames_raise_alpha() -> None:
     segmenter = RecordingSegmenter()
     method = IPt(segmenter, LucasKanade(), MaskBox(), EmbeddingCache(64))
     session = Session(ArrayFrames(IMAGES), method)
@@ -245,9 +249,20 @@ def test_rounds_of_a_session_raise_alpha() -> None:
     more = [*given, BoxPrompt(1, 6, (30, 30, 90, 90)), PointPrompt(1, 6, 60, 60)]
     segmenter.calls.clear()
     list(session.run_round(more, object_ids=[1]))
-    shares = {call.readout.alpha for call in segmenter.calls if call.readout is not None}
-    assert shares == {crstm.alpha(2, 8)}
+    assert alphas(segmenter) == {crstm.alpha(2, 8)}
     assert session.held_bytes > 0
+
+
+def test_eight_clicks_on_one_frame_leave_alpha_where_it_was() -> None:
+    segmenter = RecordingSegmenter()
+    session = Session(ArrayFrames(IMAGES), IPt(segmenter, LucasKanade(), MaskBox(), EmbeddingCache(64)))
+    prompts: list[Prompt] = [MaskPrompt(1, 0, RunLengthMask.encode(MASKS[0])), BoxPrompt(1, 6, (30, 30, 90, 90))]
+    list(session.run_round(prompts, object_ids=[1]))
+    for click in range(8):
+        segmenter.calls.clear()
+        prompts.append(PointPrompt(1, 6, 56 + click, 60))
+        list(session.run_round(prompts, object_ids=[1]))
+        assert alphas(segmenter) == {crstm.alpha(2, 8)}
 
 
 def test_trackers_go_on_from_the_last_mask_that_shows_the_object() -> None:
