@@ -23,8 +23,8 @@ class MemoryBank:
     """Memory entries by frame index, at most ``limit_mib`` MiB of them. Not thread-safe.
 
     A ``policy``, if there is one, decides which propagated frames stay, see `offer`. Over the limit the oldest entries
-    are dropped first, those of interaction frames only when no other is left, and the newest never. All entries that
-    have cells must have the same numbers of channels and be on one device.
+    are dropped first, those of interaction frames only when no other is left, and the newest never. Entries without
+    cells, as of an empty mask, are not stored. All others must have the same numbers of channels and be on one device.
     """
 
     def __init__(self, limit_mib: float, policy: MemoryPolicy | None = None) -> None:
@@ -70,7 +70,13 @@ class MemoryBank:
         return taken
 
     def store(self, frame_index: int, entry: MemoryEntry, interaction: bool) -> None:
-        """Store a frame's entry in place of an earlier one. An interaction frame stays one until it is forgotten."""
+        """Store a frame's entry in place of an earlier one. An interaction frame stays one until it is forgotten.
+
+        With an entry that has no cells the frame is forgotten: nothing of it can be read.
+        """
+        if not entry.keys.shape[1]:
+            self.forget(frame_index)
+            return
         known = self._stored.pop(frame_index, None)
         self._stored[frame_index] = _Stored(entry, interaction or (known is not None and known.interaction))
         self._joined = None
@@ -97,15 +103,22 @@ class MemoryBank:
         """Forget a frame of any kind, if it is in memory."""
         self._remove([frame_index])
 
-    def read(self, query: MemoryQuery, top_k: int, alpha: float) -> MemoryReadout | None:
-        """Read the memory for a query (Eq. 3 to 5); None if it is empty. For ``alpha`` see `crstm.alpha`.
+    def read(self, query: MemoryQuery, top_k: int, alpha: float, temperature: float = 1.0) -> MemoryReadout | None:
+        """Read the memory for a query (Eq. 3 to 5); None if it is empty.
 
         Keys are compared in the channels that the query has: it may leave out trailing ones.
+
+        Args:
+            query: which cells of a frame ask.
+            top_k: see `crstm.read`.
+            alpha: the frame's own share, see `crstm.alpha`.
+            temperature: see `crstm.read`.
         """
-        if not any(each.entry.keys.shape[1] for each in self._stored.values()):
+        if not self._stored:
             return None
         keys, values = self._join()
-        return MemoryReadout(query, crstm.read(keys[: query.keys.shape[0]], values, query.keys, top_k), alpha)
+        found = crstm.read(keys[: query.keys.shape[0]], values, query.keys, top_k, temperature)
+        return MemoryReadout(query, found, alpha)
 
     def _remove(self, frame_indices: Iterable[int]) -> None:
         leaving = list(frame_indices)
@@ -122,13 +135,11 @@ class MemoryBank:
         The entries become views of them, so that no memory is used twice.
         """
         if self._joined is None:
-            # An entry of an empty mask has no cells, and may have another number of channels.
-            stored = {index: each for index, each in self._stored.items() if each.entry.keys.shape[1]}
-            keys = torch.cat([each.entry.keys for each in stored.values()], dim=1)
+            keys = torch.cat([each.entry.keys for each in self._stored.values()], dim=1)
             # One memory cell after the other: `crstm.read` gathers single cells.
-            values = torch.cat([each.entry.values.T for each in stored.values()]).T
+            values = torch.cat([each.entry.values.T for each in self._stored.values()]).T
             start = 0
-            for index, each in stored.items():
+            for index, each in list(self._stored.items()):
                 cells = slice(start, start + each.entry.keys.shape[1])
                 self._stored[index] = _Stored(MemoryEntry(keys[:, cells], values[:, cells]), each.interaction)
                 start = cells.stop

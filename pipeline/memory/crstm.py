@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 
 CHUNK_BYTES = 64 * 2**20
 """`read` answers as many queries at a time as keep its intermediate results below this; always at least one."""
@@ -17,14 +18,9 @@ def affinity(keys_memory: torch.Tensor, keys_query: torch.Tensor) -> torch.Tenso
         keys_memory: (C, M) float32.
         keys_query: (C, N) float32, on the same device.
     """
-    return _by_query(keys_memory, keys_query, _squared_norms(keys_memory)).T
-
-
-def _by_query(keys_memory: torch.Tensor, keys_query: torch.Tensor, memory_norms: torch.Tensor) -> torch.Tensor:
-    """S transposed, (N, M): each query's affinities lie side by side."""
     # -|m - q|^2 = 2 mq - |m|^2 - |q|^2: one matrix product, no intermediate with all channels of all pairs.
-    products = torch.addmm(-memory_norms, keys_query.T, keys_memory, alpha=2)
-    return products.sub_(_squared_norms(keys_query)[:, None]).clamp_(max=0)
+    products = torch.addmm(-_squared_norms(keys_memory), keys_query.T, keys_memory, alpha=2)
+    return products.sub_(_squared_norms(keys_query)[:, None]).clamp_(max=0).T
 
 
 def _squared_norms(columns: torch.Tensor) -> torch.Tensor:
@@ -32,23 +28,29 @@ def _squared_norms(columns: torch.Tensor) -> torch.Tensor:
     return norms.square()
 
 
-def read(keys_memory: torch.Tensor, values: torch.Tensor, keys_query: torch.Tensor, top_k: int) -> torch.Tensor:
+def read(
+    keys_memory: torch.Tensor,
+    values: torch.Tensor,
+    keys_query: torch.Tensor,
+    top_k: int,
+    temperature: float = 1.0,
+) -> torch.Tensor:
     """Eq. 3 to 5: for every query the mean of its ``top_k`` nearest memory values, weighted by softmax of affinity.
 
-    Scaling the keys sets the softmax's temperature; that is the caller's choice. Beside its arguments and its result it
-    needs at most `CHUNK_BYTES`, or what a single query needs where that is more.
+    Beside its arguments and its result it needs at most `CHUNK_BYTES`, or what a single query needs where that is more.
 
     Args:
         keys_memory: (C, M) float32, M >= 1.
         values: (V, M) float32; fastest where its transpose is contiguous.
         keys_query: (C, N) float32.
         top_k: how many memory cells take part, >= 1; M or more means all.
+        temperature: affinities are divided by this before the softmax, > 0; 1 is Eq. 4.
 
     Returns:
         (V, N) float32, on the device of the arguments.
 
     Raises:
-        ValueError: the shapes do not fit, the memory is empty, or ``top_k`` is below 1.
+        ValueError: the shapes do not fit, the memory is empty, ``top_k`` is below 1, or the temperature not above 0.
     """
     n_channels, n_memory = keys_memory.shape
     n_queries = keys_query.shape[1]
@@ -57,14 +59,19 @@ def read(keys_memory: torch.Tensor, values: torch.Tensor, keys_query: torch.Tens
         raise ValueError(f"expected keys (C, M), values (V, M) and query keys (C, N), but got {shapes}")
     if not n_memory or top_k < 1:
         raise ValueError(f"expected a memory of at least 1 cell and top_k >= 1, but got {n_memory} cells, {top_k=}")
-    answer = torch.empty((values.shape[0], n_queries), dtype=torch.float32, device=keys_query.device)
+    if temperature <= 0:
+        raise ValueError(f"expected a temperature above 0, but got {temperature}")
+    answer = torch.empty((n_queries, values.shape[0]), dtype=torch.float32, device=keys_query.device)
     step = queries_per_chunk(n_memory, values.shape[0], top_k)
     with torch.inference_mode():
-        memory_norms = _squared_norms(keys_memory)
+        by_cell = values.T.contiguous()
+        # |q|^2 is left out: a softmax over the memory's cells does not change when all of them get the same number.
+        offsets = _squared_norms(keys_memory) / -temperature
         for start in range(0, n_queries, step):
-            scores = _by_query(keys_memory, keys_query[:, start : start + step], memory_norms)
-            answer[:, start : start + step] = _weighted(values, scores, top_k)
-    return answer
+            queries = keys_query[:, start : start + step].T
+            scores = torch.addmm(offsets, queries, keys_memory, alpha=2 / temperature)
+            answer[start : start + step] = _weighted(by_cell, scores, top_k)
+    return answer.T
 
 
 def queries_per_chunk(n_memory: int, n_values: int, top_k: int) -> int:
@@ -74,12 +81,20 @@ def queries_per_chunk(n_memory: int, n_values: int, top_k: int) -> int:
     return max(1, CHUNK_BYTES // (4 * (affinities + gathered)))
 
 
-def _weighted(values: torch.Tensor, scores: torch.Tensor, top_k: int) -> torch.Tensor:
-    """Eq. 4 and 5 for scores (N, M): (V, N). torch's softmax subtracts the greatest score: nothing overflows."""
+def _weighted(by_cell: torch.Tensor, scores: torch.Tensor, top_k: int) -> torch.Tensor:
+    """Eq. 4 and 5 for values (M, V) and scores (N, M): (N, V).
+
+    torch's softmax subtracts the greatest score: nothing overflows.
+    """
     if top_k >= scores.shape[1]:
-        return values @ torch.softmax(scores, dim=1).T
+        return torch.softmax(scores, dim=1) @ by_cell
     best, cells = torch.topk(scores, top_k, dim=1, sorted=False)
-    return torch.einsum("nkv,nk->vn", values.T[cells], torch.softmax(best, dim=1))
+    weights = torch.softmax(best, dim=1)
+    if by_cell.device.type == "mps":
+        # Not every version of torch has weighted bags there.
+        return torch.bmm(weights[:, None], by_cell[cells])[:, 0]
+    # No tensor of all gathered values, which would be many times larger than the result.
+    return F.embedding_bag(cells, by_cell, mode="sum", per_sample_weights=weights)
 
 
 def alpha(prompted_frames: int, total_rounds: int = 8) -> float:

@@ -33,6 +33,7 @@ from pipeline.segmenters.base import (
     Segmentation,
 )
 from pipeline.segmenters.resizing import Resizing, resizing
+from pipeline.segmenters.sam_memory import AskedCells, CellLimits, object_box
 from pipeline.segmenters.serialization import SerializableEmbeddings
 from pipeline.types import FrameRGB
 
@@ -64,7 +65,10 @@ class SamEmbedding:
 
 
 class SamSegmenter(SerializableEmbeddings):
-    """See `pipeline.segmenters.base.Segmenter`. The memory's tensors (C = V = 256, N = 4096 cells) stay on the device.
+    """See `pipeline.segmenters.base.Segmenter`. The memory's tensors (C = V = 256) stay on the device.
+
+    A query is about the cells around the object, and a frame stores those of the image (see
+    `pipeline.segmenters.sam_memory`).
 
     Objects are decoded in batches of equally many points and the same presence of a box: the package knows no attention
     mask, so a row filled up with padding tokens would attend to them and come out different from `SamPredictor`.
@@ -92,6 +96,7 @@ class SamSegmenter(SerializableEmbeddings):
         self._grid: tuple[int, int] = tuple(model.prompt_encoder.image_embedding_size)
         self._low_res: tuple[int, int] = tuple(model.prompt_encoder.mask_input_size)
         self._channels: int = model.prompt_encoder.embed_dim
+        self._cell_limits = CellLimits.on(self._device)
         self._half = self._device.type == "cuda"
         self._autocast_dtype = sixteen_bit_dtype(self._device)
         self._name = f"{name}_half" if self._half else name
@@ -153,8 +158,8 @@ class SamSegmenter(SerializableEmbeddings):
         """Prompt encoder and mask decoder; see `pipeline.segmenters.base.Segmenter.segment`.
 
         ``mask_prior`` and ``appearance`` are not used. With ``multimask`` K is 3, else 1, as in `SamPredictor`.
-        A readout replaces the row's dense prompt embedding v by alpha * v + (1 - alpha) * values (I-PT, Eq. 6); one
-        without cells leaves it.
+        A readout replaces the row's dense prompt embedding v by alpha * v + (1 - alpha) * values (I-PT, Eq. 6) around
+        the cells that its query is about; one without cells leaves it.
 
         Raises:
             ValueError: a sequence has not one item per object, or an item the wrong shape.
@@ -176,22 +181,29 @@ class SamSegmenter(SerializableEmbeddings):
                 logits[rows] = decoded.float().cpu().numpy()
                 predicted_iou[rows] = scores.float().cpu().numpy().clip(0, 1)
                 for position, row in enumerate(rows):
-                    queries[row] = MemoryQuery(keys[position].T)
+                    best = logits[row, int(predicted_iou[row].argmax())]
+                    queries[row] = self._asked(embedding, prompts.objects[row], best, keys[position]).query()
         return Segmentation(logits, predicted_iou, tuple(queries))
 
     def memorise(self, embedding: SamEmbedding, query: MemoryQuery, low_res_logits: FloatMap) -> MemoryEntry:  # noqa: ARG002
-        """The query's keys, and as values the dense prompt embedding of the mask (I-PT, Sec. III-D1), both (256, 4096).
+        """The frame's keys, and as values the dense prompt embedding of the mask (I-PT, Sec. III-D1), both (256, M).
 
-        A query without cells gives an entry without cells.
+        A query without cells and an empty mask give an entry without cells.
 
         Raises:
             ValueError: the logits do not have the segmenter's own resolution.
         """
-        if not query.keys.shape[1]:
-            return MemoryEntry(query.keys, query.keys)
+        self._check_low_res(low_res_logits)
+        mask = low_res_logits > 0
+        if not query.keys.shape[1] or not mask.any():
+            nothing = torch.zeros((self._channels, 0), device=self._device)
+            return MemoryEntry(nothing, nothing)
+        asked: AskedCells = query.cells
         with torch.inference_mode():
-            # Copies: a query is a view of the keys of all objects of its call, and would keep them alive.
-            return MemoryEntry(query.keys.contiguous(), self._dense([low_res_logits])[0].flatten(1).contiguous())
+            cells = asked.stored(mask, self._cell_limits.stored).to(self._device)
+            values = self._dense([low_res_logits])[0].flatten(1)
+            # Copies: a query holds the keys of all objects of its call, and would keep them alive.
+            return MemoryEntry(asked.all_keys[cells].T.contiguous(), values[:, cells].contiguous())
 
     def to_low_res(self, embedding: SamEmbedding, logits: FloatMap) -> FloatMap:
         """Logits (H, W) at the segmenter's own resolution: resized and padded as the image was, averaged by cell.
@@ -260,11 +272,21 @@ class SamSegmenter(SerializableEmbeddings):
         """Mix a dense prompt embedding (C, gh, gw) in place with what was read from the memory."""
         if readout is None or not readout.values.shape[1]:
             return
-        expected = (self._channels, self._grid[0] * self._grid[1])
+        asked: AskedCells = readout.query.cells
+        expected = (self._channels, asked.n_cells)
         if tuple(readout.values.shape) != expected:
             raise ValueError(f"a readout must have values {expected}, but got {tuple(readout.values.shape)}")
-        values = readout.values.to(self._device, torch.float32).reshape(dense.shape)
-        dense.mul_(readout.alpha).add_(values, alpha=1 - readout.alpha)
+        asked.mix(dense, readout)
+
+    def _asked(
+        self, embedding: SamEmbedding, prompts: ObjectPrompts, low_res_logits: FloatMap, keys: torch.Tensor
+    ) -> AskedCells:
+        """The cells around an object that the memory is asked about; ``keys`` are (cells, C)."""
+        side_px = self._transform.target_length
+        image_hw = tuple(-(-px * n // side_px) for px, n in zip(embedding.input_size_px, self._grid, strict=True))
+        cells_per_px = embedding.input_size_px[1] / embedding.original_size_px[1] * self._grid[1] / side_px
+        box = object_box(low_res_logits, prompts, cells_per_px, self._grid)
+        return AskedCells.around(keys, self._grid, (image_hw[0], image_hw[1]), box, self._cell_limits.asked)
 
     def _decode(
         self, embedding: SamEmbedding, sparse: torch.Tensor, dense: torch.Tensor, multimask: bool

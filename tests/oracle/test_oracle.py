@@ -39,9 +39,11 @@ def true_logits(name: str, frame_index: int = 0, object_id: int = 1) -> np.ndarr
 def test_shapes_and_keys_are_as_of_segment_anything() -> None:
     found, _ = asked("moves", CLICK)
     assert found.low_res_logits.shape == (1, 1, LOW_RES, LOW_RES)
-    assert found.queries[0].keys.shape == (CHANNELS, GRID**2)
     embedding = SEGMENTER.embed(scene("moves").images[0])
-    np.testing.assert_array_equal(found.queries[0].keys, SEGMENTER.features(embedding).flatten(1))
+    query = found.queries[0]
+    np.testing.assert_array_equal(query.cells.all_keys.T, SEGMENTER.features(embedding).flatten(1))
+    assert query.keys.shape == (CHANNELS, query.cells.n_cells)
+    assert query.cells.n_cells < GRID**2
     assert found.predicted_iou[0, 0] > 0.8
 
 

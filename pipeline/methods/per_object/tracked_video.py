@@ -112,6 +112,10 @@ class TrackedVideo:
         mask_digest = digest(anchor.mask)
         if known.digests_in_bank.get(anchor.frame_index) == mask_digest:
             return
+        if not anchor.mask.any():
+            bank.forget(anchor.frame_index)
+            known.digests_in_bank[anchor.frame_index] = mask_digest
+            return
         embedding = self._state.embedding(anchor.frame_index)
         mask = self._state.low_res(anchor.frame_index, saturated_logits(anchor.mask))
         prompts = self._tracker.prompts_at(self._state.frames, anchor)

@@ -52,11 +52,14 @@ def test_an_empty_bank_says_nothing() -> None:
     assert_reads(bank, [4])
 
 
-def test_an_entry_of_an_empty_mask_may_have_other_channels() -> None:
+def test_an_entry_without_cells_is_not_stored_and_takes_the_place_of_an_earlier_one() -> None:
     bank = filled(10, [(0, True), (1, False)])
-    bank.store(2, MemoryEntry(torch.zeros((2, 0)), torch.zeros((3, 0))), interaction=True)
+    nothing = MemoryEntry(torch.zeros((2, 0)), torch.zeros((3, 0)))
+    bank.store(2, nothing, interaction=True)
     assert_reads(bank, [0, 1])
-    assert bank.interaction_frames == (0, 2)
+    assert bank.interaction_frames == (0,)
+    bank.store(0, nothing, interaction=True)
+    assert_reads(bank, [1])
 
 
 def test_reading_follows_every_change() -> None:

@@ -14,12 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.segmenters import sam
-from pipeline.segmenters.base import FloatMap, MemoryQuery, MemoryReadout, ObjectPrompts, PromptBatch, Segmenter
+from pipeline.segmenters.base import FloatMap, MemoryReadout, ObjectPrompts, PromptBatch, Segmenter
 from pipeline.segmenters.sam import NO_OBJECT_LOGIT, SamEmbedding, SamSegmenter
+from pipeline.segmenters.sam_memory import AskedCells, CellLimits
 from tests.tiny_sam import build_tiny_sam
 
 SIZE_HW_PX = (301, 417)
 VALUES = torch.zeros((256, 9))
+ASKED = AskedCells(torch.zeros((4096, 256)), (64, 64), (47, 64), np.arange(3), np.arange(4))
 
 
 @cache
@@ -95,8 +97,9 @@ def test_no_object_at_all() -> None:
     assert found.queries == ()
 
 
-def test_keys_leave_the_transformer_and_values_the_prompt_encoder() -> None:
+def test_keys_leave_the_transformer_and_values_the_prompt_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build_tiny_sam()
+    monkeypatch.setattr(segmenter(), "_cell_limits", CellLimits())
     found = segmenter().segment(embedding(), PromptBatch((clicks(3),)))
     mask = found.low_res_logits[0, 0]
     entry = segmenter().memorise(embedding(), found.queries[0], mask)
@@ -110,9 +113,11 @@ def test_keys_leave_the_transformer_and_values_the_prompt_encoder() -> None:
         keys = decoder.transformer(image, model.prompt_encoder.get_dense_pe(), tokens)[1][0]
         values = model.prompt_encoder(None, None, torch.from_numpy(mask)[None, None])[1][0]
     # The height is resized to a whole number of pixels, so that its scale differs a little from the width's.
-    torch.testing.assert_close(entry.keys, keys.T, atol=1e-2, rtol=0)
-    torch.testing.assert_close(entry.values, values.reshape(256, 4096), atol=1e-5, rtol=0)
-    assert entry.nbytes == 2 * 256 * 4096 * 4
+    # 739 of 1024 pixels are image, which is 47 of 64 rows of cells.
+    on_image = 47 * 64
+    torch.testing.assert_close(entry.keys, keys.T[:, :on_image], atol=1e-2, rtol=0)
+    torch.testing.assert_close(entry.values, values.reshape(256, 4096)[:, :on_image], atol=1e-5, rtol=0)
+    assert entry.nbytes == 2 * 256 * on_image * 4
     # No view of a larger tensor: the memory bank's limit counts bytes in use.
     assert entry.keys.untyped_storage().nbytes() == entry.keys.nbytes
     assert entry.values.untyped_storage().nbytes() == entry.values.nbytes
@@ -187,8 +192,8 @@ def test_low_resolution_logits_are_cell_averages() -> None:
         (lambda s, e: s.segment(e, ONE, readout=[None] * 2), "readout must have one item per object, but got 2 for 1"),
         (lambda s, e: s.segment(e, ONE, mask_input=[disc((5, 7), 1)]), "(256, 256) of low resolution, but got (5, 7)"),
         (
-            lambda s, e: s.segment(e, ONE, readout=[MemoryReadout(MemoryQuery(VALUES), VALUES, 0.5)]),
-            "values (256, 4096), but got (256, 9)",
+            lambda s, e: s.segment(e, ONE, readout=[MemoryReadout(ASKED.query(), VALUES, 0.5)]),
+            "values (256, 12), but got (256, 9)",
         ),
     ],
 )
