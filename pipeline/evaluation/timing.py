@@ -16,8 +16,9 @@ from pipeline.types import FrameRGB
 from pipeline.video.frames import FrameSource, frame_identity
 
 SAMPLE_STEP_PX = 8
-PARTS = ("decode", "embed", "track", "segment", "other")
-"""Reading frames; the segmenter's ``embed``; both trackers; the rest of the segmenter; the rest of the method."""
+PARTS = ("decode", "embed", "track", "segment", "memory", "other")
+"""Reading frames; the segmenter's ``embed``; both trackers; the rest of the segmenter, but for what it stores in the
+memory; storing in the memory and reading it; the rest of the method."""
 
 
 class Stopwatch:
@@ -103,13 +104,13 @@ class StandIn:
 
 
 class TimedPart(StandIn):
-    """Times all methods of a segmenter or tracker."""
+    """Times all methods of a segmenter, tracker or memory."""
 
     def __init__(self, part: Any, name_of_part: Callable[[str], str], stopwatch: Stopwatch) -> None:
         """Nothing is timed yet.
 
         Args:
-            part: segmenter or tracker.
+            part: segmenter, tracker or memory.
             name_of_part: by a method's name, which of `PARTS` its seconds belong to.
             stopwatch: gets the seconds.
         """
@@ -129,22 +130,26 @@ class TimedPart(StandIn):
 
 
 def timed_method(method: Method, stopwatch: Stopwatch) -> Method:
-    """A copy of a method whose segmenter and trackers are timed.
+    """A copy of a method whose segmenter, trackers and memory are timed.
 
     A method is a frozen dataclass. Its fields ``segmenter``, ``point_tracker`` and ``box_tracker`` are wrapped where it
-    has them; all others, the embedding cache too, are shared with the original.
+    has them, and so is what its field ``new_memory`` makes; all others, the embedding cache too, are shared with the
+    original.
     """
     names_of_parts: dict[str, Callable[[str], str]] = {
-        "segmenter": lambda name: "embed" if name == "embed" else "segment",
+        "segmenter": lambda name: {"embed": "embed", "memorise": "memory"}.get(name, "segment"),
         "point_tracker": lambda _: "track",
         "box_tracker": lambda _: "track",
     }
     untimed: Any = method
     fields = {field.name for field in dataclasses.fields(untimed)}
     parts = {name: getattr(untimed, name) for name in names_of_parts if name in fields}
-    wrapped = {
+    wrapped: dict[str, Any] = {
         name: TimedPart(part, names_of_parts[name], stopwatch) for name, part in parts.items() if part is not None
     }
+    if "new_memory" in fields:
+        new_memory = untimed.new_memory
+        wrapped["new_memory"] = lambda *arguments: TimedPart(new_memory(*arguments), lambda _: "memory", stopwatch)
     timed: Method = dataclasses.replace(untimed, **wrapped)
     return timed
 

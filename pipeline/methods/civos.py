@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipeline.embeddings.cache import EmbeddingCache
-from pipeline.methods.concurrent.settings import ConcurrentSettings
+from pipeline.methods.concurrent.settings import ConcurrentSettings, NewMemory, new_concurrent_memory
 from pipeline.segmenters.base import Segmenter
 from pipeline.video.frames import FrameSource
 
@@ -52,10 +52,13 @@ class Civos:
     settings: CivosSettings = CivosSettings()
     video_keys: Iterator[int] = field(default_factory=itertools.count, repr=False)
     """Gives each video its own key in the cache."""
+    new_memory: NewMemory = field(default=new_concurrent_memory, repr=False)
+    """Makes the memory of a video."""
 
     def open(self, frames: FrameSource) -> CivosVideo:
         """Start work on a video."""
         from pipeline.methods.common.video_state import VideoState
         from pipeline.methods.concurrent.civos_video import CivosVideo
 
-        return CivosVideo(VideoState(frames, self.segmenter, self.embeddings, next(self.video_keys)), self.settings)
+        state = VideoState(frames, self.segmenter, self.embeddings, next(self.video_keys))
+        return CivosVideo(state, self.settings, self.new_memory)

@@ -6,7 +6,7 @@ Source: Wei et al., "Training-Free Robust Interactive Video Object Segmentation"
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,8 @@ from pipeline.trackers.points.base import PointTracker
 from pipeline.video.frames import FrameSource
 
 if TYPE_CHECKING:
+    from pipeline.memory.bank import MemoryBank
+    from pipeline.memory.policies import MemoryPolicy
     from pipeline.methods.per_object.tracked_video import TrackedVideo
 
 
@@ -78,6 +80,12 @@ class IPtSettings:
         check_policy(self.memory_policy, self.memory_slots, self.memory_similarity)
 
 
+def _new_bank(limit_mib: float, policy: MemoryPolicy) -> MemoryBank:
+    from pipeline.memory.bank import MemoryBank
+
+    return MemoryBank(limit_mib, policy)
+
+
 @dataclass(frozen=True)
 class IPt:
     """See `pipeline.methods.base.Method`."""
@@ -89,6 +97,8 @@ class IPt:
     settings: IPtSettings = IPtSettings()
     video_keys: Iterator[int] = field(default_factory=itertools.count, repr=False)
     """Gives each video its own key in the cache."""
+    new_memory: Callable[[float, MemoryPolicy], MemoryBank] = field(default=_new_bank, repr=False)
+    """Makes the memory of an object, from its bound in MiB and its policy."""
 
     def open(self, frames: FrameSource) -> TrackedVideo:
         """Start work on a video."""
@@ -106,6 +116,7 @@ class IPt:
             s.memory_policy,
             s.memory_slots,
             s.memory_similarity,
+            self.new_memory,
         )
         tracking = TrackingSettings(s.positive_points, s.negative_points, s.sampling, s.min_box_score)
         return TrackedVideo(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.embeddings.cache import EmbeddingCache
-from pipeline.methods.concurrent.settings import ConcurrentSettings
+from pipeline.methods.concurrent.settings import ConcurrentSettings, NewMemory, new_concurrent_memory
 from pipeline.segmenters.base import Segmenter
 from pipeline.video.frames import FrameSource
 
@@ -42,6 +42,8 @@ class IdPro:
     settings: ConcurrentSettings = field(default_factory=ConcurrentSettings)
     video_keys: Iterator[int] = field(default_factory=itertools.count, repr=False)
     """Gives each video its own key in the cache."""
+    new_memory: NewMemory = field(default=new_concurrent_memory, repr=False)
+    """Makes the memory of a video."""
 
     def open(self, frames: FrameSource) -> MemoryVideo:
         """Start work on a video."""
@@ -49,4 +51,4 @@ class IdPro:
         from pipeline.methods.concurrent.video import MemoryVideo
 
         state = VideoState(frames, self.segmenter, self.embeddings, next(self.video_keys))
-        return MemoryVideo(state, self.settings)
+        return MemoryVideo(state, self.settings, new_memory=self.new_memory)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.embeddings.cache import EmbeddingCache
-from pipeline.methods.concurrent.settings import ConcurrentSettings
+from pipeline.methods.concurrent.settings import ConcurrentSettings, NewMemory, new_concurrent_memory
 from pipeline.segmenters.base import Segmenter
 from pipeline.video.frames import FrameSource
 
@@ -74,10 +74,13 @@ class Lazy:
     settings: LazySettings = field(default_factory=LazySettings)
     video_keys: Iterator[int] = field(default_factory=itertools.count, repr=False)
     """Gives each video its own key in the cache."""
+    new_memory: NewMemory = field(default=new_concurrent_memory, repr=False)
+    """Makes the memory of a video."""
 
     def open(self, frames: FrameSource) -> LazyVideo:
         """Start work on a video."""
         from pipeline.methods.common.video_state import VideoState
         from pipeline.methods.concurrent.lazy_video import LazyVideo
 
-        return LazyVideo(VideoState(frames, self.segmenter, self.embeddings, next(self.video_keys)), self.settings)
+        state = VideoState(frames, self.segmenter, self.embeddings, next(self.video_keys))
+        return LazyVideo(state, self.settings, self.new_memory)

@@ -66,7 +66,7 @@ class SpeedMeasurement:
 
     ``encoder_s`` are seconds of single frames, ``decoder_s`` of single calls. ``embeddings_per_frame`` counts those of
     the frame that was embedded most often in all rounds of a session, by number of objects. ``by_part_s`` are seconds
-    of round 1 by `timing.PARTS`.
+    by `timing.PARTS`, of round 1 with one object and with many, and of all later rounds.
     """
 
     encoder_s: list[float] = field(default_factory=list)
@@ -170,6 +170,7 @@ class SpeedBench:
         for frame_index in self.later_frames:
             prompts = [*prompts, BoxPrompt(1, frame_index, self.boxes[0])]
             current.later_rounds.append(run.round(prompts))
+        run.record_parts(current, "later_rounds")
         run.record_embeddings(current, 1)
 
     def _many_objects(self, current: SpeedMeasurement) -> None:
@@ -189,6 +190,7 @@ class _MeasuredSession:
         self._log = EmbeddingLog()
         self._embeddings: EmbeddingCache[Any] = EmbeddingCache(UNREACHED_RAM_MIB)
         self._stopwatch = Stopwatch()
+        self._recorded_s = self._stopwatch.seconds
         method: Any = bench.method
         segmenter = LoggedSegmenter(bench.segmenter, self._log)
         fresh = dataclasses.replace(method, segmenter=segmenter, embeddings=self._embeddings)
@@ -217,12 +219,18 @@ class _MeasuredSession:
 
     def record_resources(self, current: SpeedMeasurement, name: str) -> None:
         """Record the seconds by part, the session's memory and disk, and the peak memory of the process."""
-        current.by_part_s[name] = self._stopwatch.seconds
+        self.record_parts(current, name)
         current.memory_mib[f"{name}_embeddings"] = self._embeddings.held_bytes / 2**20
         current.memory_mib[f"{name}_session"] = self._session.held_bytes / 2**20
         current.memory_mib[f"{name}_peak_rss"] = peak_rss_mib()
         if self._bench.stored_bytes is not None:
             current.disk_mib[f"{name}_stored"] = self._bench.stored_bytes(self._session) / 2**20
+
+    def record_parts(self, current: SpeedMeasurement, name: str) -> None:
+        """Record the seconds by part since they were last recorded."""
+        seconds = self._stopwatch.seconds
+        current.by_part_s[name] = {part: seconds[part] - self._recorded_s[part] for part in seconds}
+        self._recorded_s = seconds
 
     def record_embeddings(self, current: SpeedMeasurement, n_objects: int) -> None:
         """Record how often frames were embedded in this session."""

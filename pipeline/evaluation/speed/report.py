@@ -53,6 +53,7 @@ def ratios_of(measured: SpeedMeasurement, n_frames: int) -> dict[str, float | No
         "later_round_vs_round1": _quotient(median(later_s) if later_s else None, frame_s),
         "first_mask_vs_decoder": _quotient(median([r.first_mask_s for r in later]) if later else None, decoder_s),
         "encoder_busy": _quotient(_encoder_busy(measured.one_object), one_s),
+        "memory_share": _memory_share(measured),
     }
 
 
@@ -65,6 +66,7 @@ def targets(segmenter: str, device: str) -> dict[str, dict[str, float]]:
         "later_round_vs_round1": {"at_most": 0.30},
         "first_mask_vs_decoder": {"at_most": 2.0},
         "encoder_busy": {"at_least": 0.85},
+        "memory_share": {"at_most": 0.15},
     }
 
 
@@ -148,6 +150,7 @@ def _seconds(measurements: Sequence[SpeedMeasurement]) -> dict[str, list[Any]]:
         "round1_one_object_by_part": by_part("one_object"),
         "round1_many_objects": [_rounded(_wall(m.many_objects)) for m in measurements],
         "round1_many_objects_by_part": by_part("many_objects"),
+        "later_rounds_by_part": by_part("later_rounds"),
         "later_round": rounds(lambda each: each.wall_s),
         "first_mask": rounds(lambda each: each.first_mask_s),
     }
@@ -210,6 +213,13 @@ def _encoder_busy(round_times: RoundTimes | None) -> float | None:
     return round_times.encoder_busy_s if round_times else None
 
 
+def _memory_share(measured: SpeedMeasurement) -> float | None:
+    """The memory's share of the seconds with one object, in round 1 or in the later rounds: the greater one."""
+    rounds = [measured.by_part_s[name] for name in ("one_object", "later_rounds") if name in measured.by_part_s]
+    shares = [_quotient(parts["memory"], sum(parts.values())) for parts in rounds]
+    return max((share for share in shares if share is not None), default=None)
+
+
 def _middle(values: Sequence[float | None]) -> float | None:
     present = [value for value in values if value is not None]
     return median(present) if present else None
@@ -229,6 +239,7 @@ TITLES = {
     "later_round_vs_round1": "later round / round 1, per frame",
     "first_mask_vs_decoder": "first mask, embedding cached / decoder call",
     "encoder_busy": "share of round 1 with the encoder at work",
+    "memory_share": "share of the memory in a round's time",
 }
 
 

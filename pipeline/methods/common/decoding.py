@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from pipeline.memory import crstm
 from pipeline.memory.bank import MemoryBank
+from pipeline.memory.policies import MemoryPolicy
 from pipeline.memory.policy_settings import build_policy
 from pipeline.segmenters.base import FloatMap, MemoryQuery, ObjectPrompts, PromptBatch, Segmentation, Segmenter
 from pipeline.types import BoolMask
@@ -30,6 +32,7 @@ class CrstmSettings:
         policy: which of the offered frames stay, one of `POLICIES`.
         slots: how many of them do, beside the prompted ones.
         least_similarity: READMem's lower similarity bound, see `ReadMem`.
+        new_bank: makes a memory from its bound in MiB and its policy.
     """
 
     interval_frames: int = 5
@@ -39,10 +42,11 @@ class CrstmSettings:
     policy: str = "fifo"
     slots: int = 20
     least_similarity: float = 0.5
+    new_bank: Callable[[float, MemoryPolicy], MemoryBank] = MemoryBank
 
     def bank(self) -> MemoryBank:
         """An empty memory."""
-        return MemoryBank(self.limit_mib, build_policy(self.policy, self.slots, self.least_similarity))
+        return self.new_bank(self.limit_mib, build_policy(self.policy, self.slots, self.least_similarity))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pipeline.embeddings.prefetch import EmbeddingPrefetcher
 from pipeline.methods.base import Anchor, Estimate, Interaction, ObjectRound
 from pipeline.methods.civos import CivosSettings
 from pipeline.methods.common.video_state import VideoState
+from pipeline.methods.concurrent.settings import NewMemory, new_concurrent_memory
 from pipeline.methods.concurrent.video import MemoryVideo
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
 from pipeline.video.frames import FrameError
@@ -29,9 +30,11 @@ class CivosVideo:
 
     clicks_only = True
 
-    def __init__(self, state: VideoState, settings: CivosSettings) -> None:
+    def __init__(
+        self, state: VideoState, settings: CivosSettings, new_memory: NewMemory = new_concurrent_memory
+    ) -> None:
         self._state, self._settings = state, settings
-        self._video = MemoryVideo(state, settings, across_rounds=False)
+        self._video = MemoryVideo(state, settings, across_rounds=False, new_memory=new_memory)
 
     @property
     def fusion_score_power(self) -> float:

@@ -14,6 +14,7 @@ from pipeline.masks import probabilities
 from pipeline.methods.base import Estimate
 from pipeline.methods.common.video_state import VideoState
 from pipeline.methods.concurrent.batch_decoder import BatchDecoder, LowResMask
+from pipeline.methods.concurrent.settings import NewMemory, new_concurrent_memory
 from pipeline.methods.concurrent.video import MemoryVideo, PassState, StepResult
 from pipeline.methods.lazy import LazySettings
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
@@ -24,8 +25,10 @@ from pipeline.uncertainty import entropy_map, masked_entropy, pseudo_correction
 class LazyVideo(MemoryVideo):
     """See `pipeline.methods.base.OnlineVideo`. Each pass compares its uncertainty with that of its latest frame."""
 
-    def __init__(self, state: VideoState, settings: LazySettings) -> None:
-        super().__init__(state, settings)
+    def __init__(
+        self, state: VideoState, settings: LazySettings, new_memory: NewMemory = new_concurrent_memory
+    ) -> None:
+        super().__init__(state, settings, new_memory=new_memory)
         self._thresholds = settings
         self._refiner = BatchDecoder(state.segmenter, settings.readout_weight, settings.prompted_refinements)
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.memory.policy_settings import check_policy
+
+if TYPE_CHECKING:
+    from pipeline.methods.common.video_state import VideoState
+    from pipeline.methods.concurrent.memory import ConcurrentMemory
 
 
 @dataclass(frozen=True)
@@ -54,3 +60,15 @@ class ConcurrentSettings:
 
     def __post_init__(self) -> None:
         check_policy(self.memory_policy, self.memory_slots, self.memory_similarity)
+
+
+NewMemory = Callable[["VideoState", ConcurrentSettings], "ConcurrentMemory"]
+"""Makes the empty memory of a video."""
+
+
+def new_concurrent_memory(state: VideoState, settings: ConcurrentSettings) -> ConcurrentMemory:
+    """An empty memory of a video; torch is imported only here."""
+    from pipeline.methods.concurrent.memory import ConcurrentMemory, MemorySettings
+
+    s = settings
+    return ConcurrentMemory(state, MemorySettings(s.key_cells, s.read_frames, s.temperature, s.memory_mib))

@@ -24,8 +24,8 @@ from pipeline.methods.common.search import LOST_SCORE, Reappearance
 from pipeline.methods.common.video_state import LearnedObject, VideoState, digest
 from pipeline.methods.concurrent.batch_decoder import BatchDecoder, LowResMask
 from pipeline.methods.concurrent.interaction import PromptedFrames
-from pipeline.methods.concurrent.memory import ConcurrentMemory, MemoryItem, MemorySettings, PassMemory, ReadRequest
-from pipeline.methods.concurrent.settings import ConcurrentSettings
+from pipeline.methods.concurrent.memory import MemoryItem, PassMemory, ReadRequest
+from pipeline.methods.concurrent.settings import ConcurrentSettings, NewMemory, new_concurrent_memory
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
 from pipeline.types import BoolMask
 from pipeline.video.frames import FrameError
@@ -74,10 +74,17 @@ class MemoryVideo:
     remembers itself, first the frame from which it started.
     """
 
-    def __init__(self, state: VideoState, settings: ConcurrentSettings, *, across_rounds: bool = True) -> None:
+    def __init__(
+        self,
+        state: VideoState,
+        settings: ConcurrentSettings,
+        *,
+        across_rounds: bool = True,
+        new_memory: NewMemory = new_concurrent_memory,
+    ) -> None:
         s = settings
         self._state, self._settings, self._across_rounds = state, settings, across_rounds
-        self._memory = ConcurrentMemory(state, MemorySettings(s.key_cells, s.read_frames, s.temperature, s.memory_mib))
+        self._memory = new_memory(state, settings)
         self._mask_digests: dict[int, dict[int, bytes]] = {}
         self._fields = FlowFields(state.frames, s.flow_long_side_px)
         self._prefetcher: EmbeddingPrefetcher[Any] = EmbeddingPrefetcher(state.embedding, s.frames_ahead)

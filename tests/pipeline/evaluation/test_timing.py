@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +18,14 @@ from pipeline.evaluation.timing import (
     TimedPart,
     timed_method,
 )
+from pipeline.memory.bank import MemoryBank
 from pipeline.methods.base import Method
+from pipeline.methods.choice import MethodChoice
+from pipeline.methods.concurrent.memory import ConcurrentMemory
+from pipeline.segmenters.classical.segmenter import ClassicalSegmenter
 from pipeline.session.session import Session
-from pipeline.types import BoxPrompt, FrameRGB
+from pipeline.types import BoxPrompt, FrameRGB, MaskPrompt, RunLengthMask
+from tests.built_methods import built
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
 
 STEP_S = 0.02
@@ -81,6 +87,34 @@ def test_a_round_of_a_real_method_is_split_into_its_parts(method: Method) -> Non
     assert sum(stopwatch.seconds.values()) == pytest.approx(elapsed_s, abs=0.02)
     plain = Session(ArrayFrames(images), method)
     assert timed == list(plain.run_round([box], object_ids=[1]))
+
+
+@pytest.mark.parametrize("name", ["i_pt", "idpro", "civos", "lazy"])
+def test_what_the_memory_stores_and_reads_is_a_part_of_its_own(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spent_s = []
+
+    def slowed(owner: type, method_name: str) -> None:
+        plain = getattr(owner, method_name)
+
+        def slow(*arguments: Any, **named: Any) -> Any:
+            time.sleep(STEP_S)
+            spent_s.append(STEP_S)
+            return plain(*arguments, **named)
+
+        monkeypatch.setattr(owner, method_name, slow)
+
+    for owner in (MemoryBank, ConcurrentMemory):
+        slowed(owner, "read")
+        slowed(owner, "store")
+    slowed(ClassicalSegmenter, "memorise")
+    images, masks = moving_square(4)
+    given = MaskPrompt(1, 0, RunLengthMask.encode(masks[0]))
+    stopwatch = Stopwatch()
+    with stopwatch.part("other"):
+        session = Session(ArrayFrames(images), timed_method(built(MethodChoice(name, "classical")), stopwatch))
+        list(session.run_round([given], object_ids=[1]))
+    assert len(spent_s) >= len(images) - 1
+    assert stopwatch.seconds["memory"] >= sum(spent_s)
 
 
 FRAMES, _ = moving_square(3)

@@ -30,6 +30,7 @@ RATIOS = {
     "later_round_vs_round1",
     "first_mask_vs_decoder",
     "encoder_busy",
+    "memory_share",
 }
 
 
@@ -65,12 +66,14 @@ def test_every_ratio_is_the_quotient_of_its_raw_seconds(measured: tuple[dict[str
         seconds[key] for key in ("encoder_per_frame", "decoder_call", "first_mask")
     )
     assert len(encoder_s) == N_FRAMES
+    by_part = seconds["round1_one_object_by_part"] + seconds["later_rounds_by_part"]
     expected = {
         "round1_vs_encoder": round_1_s / N_FRAMES / fmean(encoder_s),
         "ten_objects_vs_one": seconds["round1_many_objects"][0] / round_1_s,
         "later_round_vs_round1": median(later_s) / (round_1_s / N_FRAMES),
         "first_mask_vs_decoder": median(first_mask_s) / median(decoder_s),
         "encoder_busy": seconds["round1_one_object_encoder"][0] / round_1_s,
+        "memory_share": max(each["memory"] / sum(each.values()) for each in by_part),
     }
     for name, ratio in document["ratios"].items():
         assert ratio == pytest.approx(expected[name], rel=1e-3), name

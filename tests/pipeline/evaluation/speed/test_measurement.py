@@ -82,6 +82,9 @@ def test_a_measurement_times_each_part(bench: SpeedBench) -> None:
     assert by_part["embed"] == pytest.approx(one.encoder_busy_s, rel=0.05)
     assert by_part["segment"] >= N_FRAMES * SEGMENT_S
     assert by_part["decode"] > 0
+    later = measured.by_part_s["later_rounds"]
+    assert later["embed"] == 0.0
+    assert SEGMENT_S * 6 <= later["segment"] <= sum(each.wall_s for each in measured.later_rounds)
     assert measured.by_part_s["many_objects"]["segment"] >= N_FRAMES * N_OBJECTS * SEGMENT_S
 
 
@@ -91,7 +94,8 @@ def test_a_part_that_was_not_run_has_no_figure(bench: SpeedBench) -> None:
         if name == "one object":
             step()
     ratios = ratios_of(fresh.measurements[0], N_FRAMES)
-    assert {name for name, ratio in ratios.items() if ratio is not None} == {"later_round_vs_round1", "encoder_busy"}
+    known = {name for name, ratio in ratios.items() if ratio is not None}
+    assert known == {"later_round_vs_round1", "encoder_busy", "memory_share"}
 
 
 def test_a_frame_that_is_embedded_again_is_counted(bench: SpeedBench) -> None:
@@ -120,6 +124,11 @@ def test_the_ratios_are_quotients_of_what_was_measured() -> None:
         one_object=round_of(12.0),
         many_objects=round_of(18.0),
         later_rounds=[round_of(2.0, 0.15, 4), round_of(2.0, 0.2, 2), round_of(1.0, 8.0, 2), round_of(1.0, 0.2, 0)],
+        by_part_s={
+            "one_object": {"embed": 9.0, "memory": 1.0},
+            "later_rounds": {"segment": 3.0, "memory": 1.0},
+            "many_objects": {"memory": 1.0},
+        },
     )
     assert ratios_of(measured, N_FRAMES) == {
         "round1_vs_encoder": pytest.approx(2.0 / 1.5),
@@ -127,6 +136,7 @@ def test_the_ratios_are_quotients_of_what_was_measured() -> None:
         "later_round_vs_round1": pytest.approx(0.5 / 2.0),
         "first_mask_vs_decoder": pytest.approx(2.0),
         "encoder_busy": pytest.approx(0.9),
+        "memory_share": pytest.approx(0.25),
     }
     assert set(ratios_of(SpeedMeasurement(), N_FRAMES).values()) == {None}
 
