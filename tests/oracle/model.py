@@ -171,8 +171,11 @@ def decode(colours: Map, dense: Map, tokens: Map, *, multimask: bool) -> tuple[M
     """
     told, on_image = Told.by(tokens), colours[..., 0] > PADDING / 2
     follows = bool(np.abs(dense).max() > 0.05)
-    # Blurred, so that colours decide where the border is.
-    values = _evidence(colours, on_image, told, follows) + DENSE_WEIGHT * cv2.GaussianBlur(dense, (0, 0), 2.0)
+    followed = dense
+    if len(told.positive) or told.box is not None:
+        # Blurred, so that colours decide where the border is.
+        followed = cv2.GaussianBlur(dense, (0, 0), 2.0)
+    values = _evidence(colours, on_image, told, follows) + DENSE_WEIGHT * followed
     if told.box is not None:
         inside = np.zeros_like(on_image)
         inside[told.box[1] : told.box[3], told.box[0] : told.box[2]] = True

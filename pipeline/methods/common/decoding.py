@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.masks import ABSENT_LOGIT
 from pipeline.memory import crstm
 from pipeline.memory.bank import MemoryBank
 from pipeline.memory.policies import MemoryPolicy
@@ -17,6 +18,9 @@ from pipeline.types import BoolMask
 
 CONVERGED_SHARE = 0.01
 """Refinement ends when an iteration changes less than this share of the mask."""
+
+UNKNOWN_SCORE = 0.5
+"""Score of an empty mask where nothing tells whether the object is there."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +133,21 @@ class Decoder:
     def decode_prompted(
         self, embedding: Any, prompts: ObjectPrompts, memory: ObjectMemory, prior: FloatMap | None
     ) -> Decoded:
-        """As `decode`, of one more prompted frame. The mask (h, w) it had before is given as the segmenter wants it."""
+        """As `decode`, of one more prompted frame. The mask (h, w) it had before is given as the segmenter wants it.
+
+        Negative points correct that mask. Without one they tell nothing of the object: the mask is empty, and not sure.
+        """
+        if prior is None and only_excludes(prompts):
+            return self.nothing(embedding, UNKNOWN_SCORE)
         memory = replace(memory, prompted_frames=memory.prompted_frames + 1)
         if self.segmenter.uses_mask_prior:
             return self.decode(embedding, prompts, memory, carried=prior)
         return self.decode(embedding, prompts, memory, mask_input=prior)
+
+    def nothing(self, embedding: Any, score: float) -> Decoded:
+        """An empty mask, without asking the segmenter for one; nothing of it can be remembered."""
+        unasked = self.segmenter.segment(embedding, PromptBatch((ObjectPrompts(),)))
+        return Decoded(np.full_like(unasked.low_res_logits[0, 0], ABSENT_LOGIT), score, unasked.queries[0])
 
     def query(self, embedding: Any, prompts: ObjectPrompts, memory: ObjectMemory, mask: FloatMap) -> MemoryQuery:
         """The memory query of a frame whose mask (h, w) is known: the first iteration, started from that mask."""
@@ -162,8 +176,18 @@ class Decoder:
 
 
 def is_ambiguous(prompts: ObjectPrompts, mask: FloatMap | None) -> bool:
-    """Whether the prompt is a single click. It may mean a part or the whole; SAM has a mask and a score for each."""
-    return len(prompts.positive) == 1 and prompts.box_xyxy_px is None and mask is None
+    """Whether the prompt is a person's only click. It may mean a part or the whole; SAM has a mask for each.
+
+    Of the points that trackers moved a single one may be left. Which mask scores best then changes from frame to frame,
+    while one mask stays much the same.
+    """
+    lone = len(prompts.positive) == 1 and bool(prompts.positive.all()) and prompts.box_xyxy_px is None
+    return lone and not prompts.tracked and mask is None
+
+
+def only_excludes(prompts: ObjectPrompts) -> bool:
+    """Whether prompts only say where the object is not; asked with them alone, SAM answers with anything else."""
+    return not prompts.positive.any() and prompts.box_xyxy_px is None
 
 
 def nearly_same(mask: BoolMask, before: BoolMask) -> bool:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.masks import ABSENT_LOGIT
 from pipeline.methods.base import Estimate, Interaction, ObjectRound
-from pipeline.methods.common.decoding import is_ambiguous
+from pipeline.methods.common.decoding import UNKNOWN_SCORE, is_ambiguous, only_excludes
 from pipeline.methods.common.video_state import VideoState
 from pipeline.methods.concurrent.batch_decoder import BatchDecoder, LowResMask
 from pipeline.methods.concurrent.memory import ConcurrentMemory, MemoryItem, ReadRequest
@@ -66,18 +67,24 @@ class PromptedFrames:
                 yield from self._second(frame_index, again, answers, others)
 
     def _first(self, embedding: Any, group: Sequence[Interaction]) -> list[LowResMask]:
-        """Answers from the prompts on one frame alone. Ambiguous clicks get several candidates, in a separate call."""
+        """Answers from the prompts on one frame alone. Ambiguous clicks get several candidates, in a separate call.
+
+        Negative clicks correct the mask that the frame had. Without one the answer is an empty mask.
+        """
         found: dict[int, LowResMask] = {}
         priors = [self._prior(embedding, each) for each in group]
         ambiguous = [is_ambiguous(each.prompts, prior) for each, prior in zip(group, priors, strict=True)]
         for kind in (False, True):
-            rows = [row for row in range(len(group)) if ambiguous[row] == kind]
+            rows = [row for row in range(len(group)) if ambiguous[row] == kind and not _says_nothing(group[row])]
             if rows:
                 prompts, expected = [group[row].prompts for row in rows], [priors[row] for row in rows]
                 nothing = [None] * len(rows)
                 first = replace(self.decoder, refinement_iterations=0)
                 answers = first.run(embedding, prompts, expected, nothing, nothing, multimask=kind)
                 found.update(zip(rows, answers, strict=True))
+        for row in set(range(len(group))) - set(found):
+            empty = np.full(self.state.frames.size_hw_px, ABSENT_LOGIT, np.float32)
+            found[row] = LowResMask(self.state.segmenter.to_low_res(embedding, empty), UNKNOWN_SCORE)
         return [found[row] for row in range(len(group))]
 
     def _second(
@@ -122,7 +129,7 @@ class PromptedFrames:
         answers: Mapping[ObjectOnFrame, LowResMask],
         others: Mapping[int, Mapping[int, BoolMask]],
     ) -> bool:
-        if (each.object_id, each.frame_index) not in answers:
+        if (each.object_id, each.frame_index) not in answers or _says_nothing(each):
             return False
         refines_alone = self.state.segmenter.uses_mask_prior and self.decoder.refinement_iterations > 0
         return refines_alone or bool(set(others[each.object_id]) - {each.frame_index})
@@ -170,3 +177,8 @@ class PromptedFrames:
     def _estimate(self, frame_index: int, embedding: Any, found: LowResMask) -> Estimate:
         logits = self.state.segmenter.to_full_size(embedding, found.low_res_logits)
         return Estimate(frame_index, logits, found.score)
+
+
+def _says_nothing(each: Interaction) -> bool:
+    """Whether only negative prompts came for a frame without a mask to correct."""
+    return each.prior is None and only_excludes(each.prompts)
