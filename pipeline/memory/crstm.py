@@ -74,6 +74,23 @@ def read(
     return answer.T
 
 
+def effective_cells(keys_memory: torch.Tensor, keys_query: torch.Tensor, top_k: int, temperature: float = 1.0) -> float:
+    """How many memory cells share the weight of Eq. 4: exp of its entropy, the mean over all queries.
+
+    1 means that a single cell answers, ``top_k`` that all of them do alike.
+
+    Args:
+        keys_memory: (C, M) float32, M >= 1.
+        keys_query: (C, N) float32, N >= 1.
+        top_k: see `read`.
+        temperature: see `read`.
+    """
+    with torch.inference_mode():
+        scores = affinity(keys_memory, keys_query).T / temperature
+        weights = torch.softmax(torch.topk(scores, min(top_k, scores.shape[1]), dim=1).values, dim=1)
+        return float(torch.special.entr(weights).sum(dim=1).exp().mean())
+
+
 def queries_per_chunk(n_memory: int, n_values: int, top_k: int) -> int:
     """How many queries `read` answers at a time: all of them need at most `CHUNK_BYTES`, or it is 1."""
     affinities = 2 * n_memory

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.memory.policy_settings import check_policy
-from pipeline.segmenters.base import Segmenter
+from pipeline.segmenters.base import Segmenter, memory_temperature
 from pipeline.trackers.boxes.base import BoxTracker
 from pipeline.trackers.points.base import PointTracker
 from pipeline.video.frames import FrameSource
@@ -37,6 +37,9 @@ class IPtSettings:
         use_memory: use the cross-round space-time memory.
         memory_interval_frames: offer one frame in every ``memory_interval_frames`` to the memory (the paper's d).
         memory_top_k: how many memory cells answer for one cell of the frame (Eq. 4).
+        memory_temperature: what affinities are divided by before the memory's softmax (Eq. 4): 1 as in the paper; 0 as
+            the segmenter's keys need it. That is 1 for the download-free segmenter, and a sixteenth of the mean squared
+            length of the keys for SAM and HQ-SAM: 16 where they have length 16. With 1 a single cell would answer.
         memory_rounds: the paper's R in Eq. 6: with half as many prompted frames, memory and frame count equally.
         memory_mib: upper bound in MiB of one object's memory in one video.
         memory_policy: which of the offered frames stay in memory: ``fifo`` (the latest) or ``readmem`` (the most
@@ -65,6 +68,7 @@ class IPtSettings:
     use_memory: bool = True
     memory_interval_frames: int = 5
     memory_top_k: int = 20
+    memory_temperature: float = 0.0
     memory_rounds: int = 8
     memory_mib: int = 256
     memory_policy: str = "fifo"
@@ -77,6 +81,8 @@ class IPtSettings:
     fusion_score_power: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.memory_temperature < 0:
+            raise ValueError(f"the memory's temperature must be 0 or more, but got {self.memory_temperature}")
         check_policy(self.memory_policy, self.memory_slots, self.memory_similarity)
 
 
@@ -111,6 +117,7 @@ class IPt:
         memory = CrstmSettings(
             s.memory_interval_frames,
             s.memory_top_k,
+            s.memory_temperature or memory_temperature(self.segmenter),
             s.memory_rounds,
             s.memory_mib,
             s.memory_policy,

@@ -202,3 +202,11 @@ class Segmenter(Protocol):
     def to_full_size(self, embedding: Any, low_res_logits: FloatMap) -> FloatMap:
         """Bring logits (h, w) of the segmenter's own resolution to the frame's size (H, W)."""
         ...
+
+
+def memory_temperature(segmenter: Segmenter) -> float:
+    """What affinities of a segmenter's memory keys are to be divided by before the softmax (I-PT, Eq. 4), > 0.
+
+    A segmenter whose keys need something other than 1 says so in a property of this name.
+    """
+    return float(getattr(segmenter, "memory_temperature", 1.0))

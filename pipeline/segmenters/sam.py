@@ -42,6 +42,8 @@ NO_OBJECT_LOGIT = -16.0
 MAX_ROWS = 16
 """Objects decoded in one call; with SAM's own sizes a row needs about 40 MiB while it is decoded."""
 
+SQUARED_LENGTH_PER_TEMPERATURE = 16.0
+
 T = TypeVar("T")
 
 
@@ -110,6 +112,19 @@ class SamSegmenter(SerializableEmbeddings):
     def name(self) -> str:
         """The model's name, and whether its embeddings were computed in 16 bits."""
         return self._name
+
+    @property
+    def memory_temperature(self) -> float:
+        """A sixteenth of the keys' mean squared length, see `pipeline.segmenters.base.memory_temperature`.
+
+        The keys leave a layer normalisation, whose weights w tell it: the sum of w^2, without the offset that all keys
+        have in common. Untrained, that is 256 for SAM's 256 channels, and the temperature is 16, the square root of the
+        channels by which STCN divides. With 1, as in I-PT, a single cell would answer for nearly every other.
+        """
+        layers: Any = getattr(self._model.mask_decoder.transformer, "layers", None)
+        if not layers:
+            return 1.0
+        return float(layers[-1].norm4.weight.square().sum()) / SQUARED_LENGTH_PER_TEMPERATURE
 
     def embed(self, frame_rgb: FrameRGB) -> SamEmbedding:
         """Run the image encoder, as `SamPredictor.set_image` does.

@@ -136,11 +136,17 @@ def run_calibration(
     """
     from pipeline.evaluation.datasets import LongClip
     from pipeline.evaluation.zivos.calibration_report import calibration_report, show_calibration
+    from pipeline.evaluation.zivos.key_statistics import KeyStatistics
     from pipeline.evaluation.zivos.single_pass import run_pass
 
     passes: list[PassScore] = []
+    untyped: Any = method
+    keys = KeyStatistics(untyped.segmenter)
     results = Results(
-        lambda complete: calibration_report(passes, calibration, settings, device=device, complete=complete), json
+        lambda complete: calibration_report(
+            passes, calibration, settings, device=device, complete=complete, keys=keys.document()
+        ),
+        json,
     )
 
     def run() -> None:
@@ -153,6 +159,7 @@ def run_calibration(
                     progress.update(bar, description=f"{name}, frame {n_done} of {n_frames}")
 
                 passes.append(run_pass(clip, method, start, Corrections.NONE, on_frame=on_frame))
+                keys.add(clip)
                 progress.advance(bar)
                 results.write()
 

@@ -26,6 +26,7 @@ from pipeline.evaluation.zivos.calibration import (
     thresholds,
     uncertainty_rise,
 )
+from pipeline.evaluation.zivos.key_statistics import key_lines
 from pipeline.evaluation.zivos.report import correlation_of_uncertainty
 from pipeline.evaluation.zivos.single_pass import ObjectScore, PassScore
 
@@ -46,6 +47,7 @@ def calibration_report(
     *,
     device: str,
     complete: bool,
+    keys: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The whole document.
 
@@ -55,6 +57,7 @@ def calibration_report(
         settings: of the run; ``method`` and ``segmenter`` are also keys at the top.
         device: the torch device in use.
         complete: whether all clips are in it.
+        keys: of `KeyStatistics`, if they were measured.
     """
     scores = [each for one in passes for each in one.objects]
     found = thresholds(scores, calibration)
@@ -84,6 +87,7 @@ def calibration_report(
             "iou": _quantiles([each.iou[each.present] for each in scores]),
         },
         "curves": {name: [_quality(each.quality_at(c)) for c in each.candidates()] for name, each in samples.items()},
+        "memory_keys": keys,
         "sequences": [_clip(one, calibration) for one in passes],
         "machine": machine(device),
         "versions": versions(),
@@ -197,6 +201,8 @@ def show_calibration(document: Mapping[str, Any], screen: Console) -> None:
             screen.print(f"no {name}: {found['reason']}", highlight=False)
     if document["options"]:
         screen.print(" ".join(f"--option {word}" for word in document["options"]), highlight=False, soft_wrap=True)
+    for line in key_lines(document["memory_keys"]) if document["memory_keys"] else ():
+        screen.print(line, highlight=False)
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -31,6 +31,7 @@ class CrstmSettings:
         interval_frames: one segmented frame in every ``interval_frames`` is offered to the memory (I-PT's d; STM's
             value).
         top_k: how many memory cells answer for a cell of the frame (Eq. 4; the value is STCN's).
+        temperature: affinities are divided by this before the softmax; 1 is Eq. 4.
         total_rounds: I-PT's R in Eq. 6.
         limit_mib: bound of one object's memory in one video.
         policy: which of the offered frames stay, one of `POLICIES`.
@@ -41,6 +42,7 @@ class CrstmSettings:
 
     interval_frames: int = 5
     top_k: int = 20
+    temperature: float = 1.0
     total_rounds: int = 8
     limit_mib: int = 256
     policy: str = "fifo"
@@ -119,7 +121,7 @@ class Decoder:
         readout = None
         if self.crstm is not None and memory.bank is not None:
             share = crstm.alpha(memory.prompted_frames, self.crstm.total_rounds)
-            readout = memory.bank.read(query, self.crstm.top_k, share)
+            readout = memory.bank.read(query, self.crstm.top_k, share, self.crstm.temperature)
         for iteration in range(1 + self.refinement_iterations):
             found = self._iterate(
                 embedding, prompts, memory, mask_input=best, readout=readout if iteration == 0 else None

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from pipeline.memory import crstm
 
 
-def naive_read(memory: tuple[torch.Tensor, torch.Tensor, torch.Tensor], top_k: int) -> NDArray[np.float64]:
+def naive_read(
+    memory: tuple[torch.Tensor, torch.Tensor, torch.Tensor], top_k: int, temperature: float = 1.0
+) -> NDArray[np.float64]:
     keys_memory, values, keys_query = (tensor.double().numpy() for tensor in memory)
     answer = np.zeros((values.shape[0], keys_query.shape[1]))
     for query in range(keys_query.shape[1]):
-        scores = [-float(((key - keys_query[:, query]) ** 2).sum()) for key in keys_memory.T]
+        scores = [-float(((key - keys_query[:, query]) ** 2).sum()) / temperature for key in keys_memory.T]
         best = sorted(range(len(scores)), key=lambda cell: -scores[cell])[:top_k]
         greatest = max(scores[cell] for cell in best)
         weights = {cell: math.exp(scores[cell] - greatest) for cell in best}
@@ -44,6 +46,31 @@ def test_reading_equals_the_loop(n_memory: int, n_queries: int, top_k: int, scal
     found = crstm.read(*memory, top_k=top_k)
     assert found.dtype == torch.float32
     np.testing.assert_allclose(found.numpy(), naive_read(memory, top_k), atol=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 16.0])
+def test_a_temperature_divides_the_affinities(temperature: float) -> None:
+    memory = random_memory(40, 9, 2.0, 3)
+    found = crstm.read(*memory, top_k=20, temperature=temperature)
+    np.testing.assert_allclose(found.numpy(), naive_read(memory, 20, temperature), atol=1e-4)
+    with pytest.raises(ValueError, match="temperature above 0"):
+        crstm.read(*memory, top_k=20, temperature=0.0)
+
+
+def test_effective_cells_are_counted_by_entropy() -> None:
+    near, far = torch.zeros((4, 5)), torch.full((4, 3), 9.0)
+    assert crstm.effective_cells(torch.cat([near, far], 1), torch.zeros((4, 2)), 20) == pytest.approx(5.0)
+    assert crstm.effective_cells(torch.cat([near, far], 1), torch.zeros((4, 2)), 3) == pytest.approx(3.0)
+
+
+def test_one_cell_answers_for_long_keys_and_many_at_a_temperature_of_their_scale() -> None:
+    """Keys as a layer normalisation of 256 channels gives them, of which every one has near and far neighbours."""
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn((256, 40), generator=generator).repeat(1, 25)
+    keys, queries = (centres + 0.5 * torch.randn(centres.shape, generator=generator) for _ in range(2))
+    keys, queries = (torch.nn.functional.layer_norm(each.T, (256,)).T for each in (keys, queries))
+    assert crstm.effective_cells(keys, queries, 20) < 2.5
+    assert crstm.effective_cells(keys, queries, 20, 16.0) > 15
 
 
 @pytest.mark.parametrize("top_k", [7, 200])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -251,6 +252,37 @@ def test_prompted_frames_raise_alpha() -> None:
     list(session.run_round(more, object_ids=[1]))
     assert alphas(segmenter) == {crstm.alpha(2, 8)}
     assert session.held_bytes > 0
+
+
+@dataclass
+class LongKeys(RecordingSegmenter):
+    """Says which temperature its keys need."""
+
+    memory_temperature: float = 9.0
+
+
+@pytest.mark.parametrize(
+    ("segmenter", "asked", "used"),
+    [(RecordingSegmenter(), 0.0, 1.0), (LongKeys(), 0.0, 9.0), (LongKeys(), 1.0, 1.0), (LongKeys(), 4.0, 4.0)],
+)
+def test_the_memory_is_read_at_the_temperature_asked_for_or_that_of_the_keys(
+    segmenter: RecordingSegmenter, asked: float, used: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, temperatures = crstm.read, set()
+
+    def noted(*arguments: Any) -> Any:
+        temperatures.add(arguments[4])
+        return read(*arguments)
+
+    monkeypatch.setattr(crstm, "read", noted)
+    video = open_i_pt(segmenter, memory_temperature=asked)
+    next(iter(video.propagate(Anchor(0, MASKS[0]), range(1, 3), video.begin_round(one_round(0)))))
+    assert temperatures == {used}
+
+
+def test_a_negative_temperature_is_refused() -> None:
+    with pytest.raises(ValueError, match="temperature must be 0 or more"):
+        IPtSettings(memory_temperature=-1.0)
 
 
 def test_eight_clicks_on_one_frame_leave_alpha_where_it_was() -> None:

@@ -14,7 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.segmenters import sam
-from pipeline.segmenters.base import FloatMap, MemoryReadout, ObjectPrompts, PromptBatch, Segmenter
+from pipeline.segmenters.base import (
+    FloatMap,
+    MemoryReadout,
+    ObjectPrompts,
+    PromptBatch,
+    Segmenter,
+    memory_temperature,
+)
+from pipeline.segmenters.classical.segmenter import ClassicalSegmenter
 from pipeline.segmenters.sam import NO_OBJECT_LOGIT, SamEmbedding, SamSegmenter
 from pipeline.segmenters.sam_memory import AskedCells, CellLimits
 from tests.tiny_sam import build_tiny_sam
@@ -55,6 +63,15 @@ def test_it_is_a_segmenter() -> None:
     assert checked.name == "tiny"
     assert not checked.uses_mask_prior
     assert checked.learn([]) is None
+
+
+def test_the_memory_s_temperature_follows_the_length_of_the_keys() -> None:
+    assert memory_temperature(segmenter()) == 16.0
+    model = build_tiny_sam()
+    with torch.no_grad():
+        model.mask_decoder.transformer.layers[-1].norm4.weight.fill_(0.5)
+    assert memory_temperature(SamSegmenter(model, name="tiny")) == 4.0
+    assert memory_temperature(ClassicalSegmenter()) == 1.0
 
 
 def test_the_model_is_frozen() -> None:

@@ -15,7 +15,7 @@ from tests.pipeline.evaluation.davis_folder import write_rendered_clip
 from tests.pipeline.evaluation.ivos_command import check_refused, ivos
 
 KEYS = {"schema_version", "complete", "method", "segmenter", "settings", "options", "thresholds", "left_out", "counts"}
-KEYS |= {"spearman_median", "quantiles", "curves", "sequences", "machine", "versions"}
+KEYS |= {"spearman_median", "quantiles", "curves", "sequences", "machine", "versions", "memory_keys"}
 JUDGED = {"threshold", "precision", "recall", "f1", "per_100_frames", "alarms", "events"}
 TAUS = {"tau_u", "tau_p", "tau_m"}
 
@@ -55,6 +55,12 @@ def test_thresholds_by_a_wanted_rate(data: Path, tmp_path: Path) -> None:
     assert all(set(point) == JUDGED for point in curve)
     rates = [point["per_100_frames"] for point in curve]
     assert rates == sorted(rates, reverse=True)
+    keys = document["memory_keys"]
+    # Two frames of each clip ask a third one.
+    assert (keys["queries"], keys["temperature"], keys["top_k"]) == (4, 1.0, 20)
+    assert set(keys["effective_cells"]) == {"1", "4", "16", "64"}
+    assert 1 < keys["effective_cells"]["1"] < keys["effective_cells"]["16"] <= 20.001
+    assert f"memory keys: mean |k|^2 {keys['mean_squared_norm']:.1f}, memory_temperature 1" in result.output
     changes = document["quantiles"]["change"]
     assert changes == sorted(changes)
     assert len(changes) == len(document["quantiles"]["at"])
