@@ -111,7 +111,8 @@ class IPt:
         from pipeline.methods.common.decoding import CrstmSettings, Decoder
         from pipeline.methods.common.video_state import VideoState
         from pipeline.methods.per_object.prompt_tracking import PromptTracker, TrackingSettings
-        from pipeline.methods.per_object.tracked_video import RestartSettings, TrackedVideo
+        from pipeline.methods.per_object.restarts import RestartSettings
+        from pipeline.methods.per_object.tracked_video import TrackedVideo
 
         s = self.settings
         memory = CrstmSettings(

@@ -63,7 +63,8 @@ class SamPt:
         from pipeline.methods.common.decoding import Decoder
         from pipeline.methods.common.video_state import VideoState
         from pipeline.methods.per_object.prompt_tracking import PromptTracker, TrackingSettings
-        from pipeline.methods.per_object.tracked_video import RestartSettings, TrackedVideo
+        from pipeline.methods.per_object.restarts import RestartSettings
+        from pipeline.methods.per_object.tracked_video import TrackedVideo
         from pipeline.trackers.points.patch_similarity import PatchSimilarity
 
         s = self.settings

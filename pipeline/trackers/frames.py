@@ -6,9 +6,14 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
+from pipeline.types import FrameRGB
 from pipeline.video.frames import FrameError, FrameSource
+
+REDUCED_MIB = 32
+"""Bound of the reduced frames that `ReducedFrames` keeps; as many as 140 grey ones of 640 x 360 pixels."""
 
 
 def check_range(query_frame_index: int, frame_range: range) -> None:
@@ -24,8 +29,66 @@ def check_range(query_frame_index: int, frame_range: range) -> None:
         )
 
 
+class ReducedFrames:
+    """A `FrameSource` that keeps what `reduced` and `reduced_grey` make of its frames: all objects need the same.
+
+    What it returns must not be changed. Not thread-safe.
+    """
+
+    def __init__(self, frames: FrameSource, limit_mib: float = REDUCED_MIB) -> None:
+        self._frames = frames
+        self._kept: LRUCache[tuple[int, int, bool], tuple[NDArray[np.uint8], float]] = LRUCache(
+            int(limit_mib * 2**20), getsizeof=lambda kept: kept[0].nbytes
+        )
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    @property
+    def size_hw_px(self) -> tuple[int, int]:
+        """See `FrameSource.size_hw_px`."""
+        return self._frames.size_hw_px
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the reduced frames, in bytes."""
+        return int(self._kept.currsize)
+
+    def frame(self, frame_index: int) -> FrameRGB:
+        """See `FrameSource.frame`."""
+        return self._frames.frame(frame_index)
+
+    def reduced(self, frame_index: int, long_side_px: int, grey: bool) -> tuple[NDArray[np.uint8] | None, float]:
+        """See `reduced` and `reduced_grey`."""
+        key = frame_index, long_side_px, grey
+        kept: tuple[NDArray[np.uint8], float] | None = self._kept.get(key)
+        if kept is not None:
+            return kept
+        image, scale = _reduced(self._frames, frame_index, long_side_px, grey)
+        # A colour frame that is not reduced is the frame source's own.
+        if image is not None and (grey or scale < 1.0) and image.nbytes <= self._kept.maxsize:
+            image.flags.writeable = False
+            self._kept[key] = image, scale
+        return image, scale
+
+
 def reduced(frames: FrameSource, frame_index: int, long_side_px: int) -> tuple[NDArray[np.uint8] | None, float]:
     """The frame, its long side at most ``long_side_px``, and reduced pixels per original pixel; None if unreadable."""
+    if isinstance(frames, ReducedFrames):
+        return frames.reduced(frame_index, long_side_px, grey=False)
+    return _reduced(frames, frame_index, long_side_px, grey=False)
+
+
+def reduced_grey(frames: FrameSource, frame_index: int, long_side_px: int) -> tuple[NDArray[np.uint8] | None, float]:
+    """As `reduced`, in grey."""
+    if isinstance(frames, ReducedFrames):
+        return frames.reduced(frame_index, long_side_px, grey=True)
+    return _reduced(frames, frame_index, long_side_px, grey=True)
+
+
+def _reduced(
+    frames: FrameSource, frame_index: int, long_side_px: int, grey: bool
+) -> tuple[NDArray[np.uint8] | None, float]:
     try:
         image = frames.frame(frame_index)
     except FrameError:
@@ -33,14 +96,8 @@ def reduced(frames: FrameSource, frame_index: int, long_side_px: int) -> tuple[N
     scale = min(1.0, long_side_px / max(image.shape[:2]))
     if scale < 1.0:
         size = max(8, round(image.shape[1] * scale)), max(8, round(image.shape[0] * scale))
-        return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8), scale
-    return image, scale
-
-
-def reduced_grey(frames: FrameSource, frame_index: int, long_side_px: int) -> tuple[NDArray[np.uint8] | None, float]:
-    """As `reduced`, in grey."""
-    image, scale = reduced(frames, frame_index, long_side_px)
-    return (None if image is None else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)), scale
+        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return (np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8) if grey else image), scale
 
 
 @dataclass(frozen=True)

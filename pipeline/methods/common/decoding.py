@@ -1,8 +1,8 @@
-"""Decodes the mask of one object on one frame in several iterations of the segmenter."""
+"""Decodes the masks of objects on one frame in several iterations of the segmenter."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from pipeline.memory import crstm
 from pipeline.memory.bank import MemoryBank
 from pipeline.memory.policies import MemoryPolicy
 from pipeline.memory.policy_settings import build_policy
-from pipeline.segmenters.base import FloatMap, MemoryQuery, ObjectPrompts, PromptBatch, Segmentation, Segmenter
+from pipeline.segmenters.base import FloatMap, MemoryQuery, MemoryReadout, ObjectPrompts, PromptBatch, Segmenter
 from pipeline.types import BoolMask
 
 CONVERGED_SHARE = 0.01
@@ -76,6 +76,23 @@ class ObjectMemory:
 
 
 @dataclass(frozen=True)
+class DecodeRequest:
+    """One object to segment on a frame.
+
+    Attributes:
+        prompts: of the object on the frame.
+        memory: of the object.
+        mask_input: logits (h, w) for the first iteration, or None.
+        carried: where the object is expected, (h, w) logits, or None; see `Segmenter.segment`.
+    """
+
+    prompts: ObjectPrompts
+    memory: ObjectMemory
+    mask_input: FloatMap | None = None
+    carried: FloatMap | None = None
+
+
+@dataclass(frozen=True)
 class Decoded:
     """One object on one frame: logits (h, w), a score in [0, 1], and the memory query of the first iteration."""
 
@@ -92,59 +109,52 @@ class Decoder:
     refinement_iterations: int
     crstm: CrstmSettings | None
 
-    def decode(
-        self,
-        embedding: Any,
-        prompts: ObjectPrompts,
-        memory: ObjectMemory,
-        *,
-        mask_input: FloatMap | None = None,
-        carried: FloatMap | None = None,
-    ) -> Decoded:
-        """Segment one object on one frame.
+    def decode(self, embedding: Any, requests: Sequence[DecodeRequest]) -> list[Decoded]:
+        """Segment several objects on one frame, in one call of the segmenter per iteration.
 
         Iteration 1 gets the positive points and the box. Iteration 2 gets all prompts, the mask of iteration 1 and what
         is read from the memory. Refinement repeats iteration 2 on its own result, without the memory, until the mask
-        converges.
+        converges; an object whose mask has converged takes no part in later iterations. Each object gets the mask that
+        it would get alone.
 
         Args:
             embedding: of the frame.
-            prompts: of the object on the frame.
-            memory: of the object.
-            mask_input: logits (h, w) for iteration 1, or None.
-            carried: where the object is expected, (h, w) logits, or None; see `Segmenter.segment`.
+            requests: one per object.
+
+        Returns:
+            One result per request, in their order.
         """
-        first = self._iterate(embedding, _positives(prompts), memory, mask_input=mask_input, carried=carried)
-        row = int(first.predicted_iou[0].argmax())
-        query, best = first.queries[0], first.low_res_logits[0, row]
-        score = float(first.predicted_iou[0, row])
-        readout = None
-        if self.crstm is not None and memory.bank is not None:
-            share = crstm.alpha(memory.prompted_frames, self.crstm.total_rounds)
-            readout = memory.bank.read(query, self.crstm.top_k, share, self.crstm.temperature)
+        found = self._iterate(embedding, [replace(each, prompts=_positives(each.prompts)) for each in requests])
+        queries = [each.query for each in found]
+        readouts = [self._read(each.memory, query) for each, query in zip(requests, queries, strict=True)]
+        rows = list(range(len(requests)))
         for iteration in range(1 + self.refinement_iterations):
-            found = self._iterate(
-                embedding, prompts, memory, mask_input=best, readout=readout if iteration == 0 else None
-            )
-            converged = iteration > 0 and nearly_same(found.low_res_logits[0, 0] > 0, best > 0)
-            best, score = found.low_res_logits[0, 0], float(found.predicted_iou[0, 0])
-            if converged:
+            if not rows:
                 break
-        return Decoded(best, score, query)
+            asked = [replace(requests[row], mask_input=found[row].low_res_logits, carried=None) for row in rows]
+            newer = self._iterate(embedding, asked, [readouts[row] for row in rows] if iteration == 0 else None)
+            unconverged = []
+            for row, now in zip(rows, newer, strict=True):
+                before, found[row] = found[row].low_res_logits, now
+                if iteration == 0 or not nearly_same(now.low_res_logits > 0, before > 0):
+                    unconverged.append(row)
+            rows = unconverged
+        return [replace(each, query=query) for each, query in zip(found, queries, strict=True)]
 
     def decode_prompted(
         self, embedding: Any, prompts: ObjectPrompts, memory: ObjectMemory, prior: FloatMap | None
     ) -> Decoded:
-        """As `decode`, of one more prompted frame. The mask (h, w) it had before is given as the segmenter wants it.
+        """One object on one more prompted frame. The mask (h, w) it had before is given as the segmenter wants it.
 
         Negative points correct that mask. Without one they tell nothing of the object: the mask is empty, and not sure.
         """
         if prior is None and only_excludes(prompts):
             return self.nothing(embedding, UNKNOWN_SCORE)
         memory = replace(memory, prompted_frames=memory.prompted_frames + 1)
+        request = DecodeRequest(prompts, memory, mask_input=prior)
         if self.segmenter.uses_mask_prior:
-            return self.decode(embedding, prompts, memory, carried=prior)
-        return self.decode(embedding, prompts, memory, mask_input=prior)
+            request = DecodeRequest(prompts, memory, carried=prior)
+        return self.decode(embedding, [request])[0]
 
     def nothing(self, embedding: Any, score: float) -> Decoded:
         """An empty mask, without asking the segmenter for one; nothing of it can be remembered."""
@@ -153,28 +163,40 @@ class Decoder:
 
     def query(self, embedding: Any, prompts: ObjectPrompts, memory: ObjectMemory, mask: FloatMap) -> MemoryQuery:
         """The memory query of a frame whose mask (h, w) is known: the first iteration, started from that mask."""
-        first = self._iterate(embedding, _positives(prompts), memory, mask_input=None, carried=mask)
-        return first.queries[0]
+        return self._iterate(embedding, [DecodeRequest(_positives(prompts), memory, carried=mask)])[0].query
+
+    def _read(self, memory: ObjectMemory, query: MemoryQuery) -> MemoryReadout | None:
+        if self.crstm is None or memory.bank is None:
+            return None
+        share = crstm.alpha(memory.prompted_frames, self.crstm.total_rounds)
+        return memory.bank.read(query, self.crstm.top_k, share, self.crstm.temperature)
 
     def _iterate(
-        self,
-        embedding: Any,
-        prompts: ObjectPrompts,
-        memory: ObjectMemory,
-        *,
-        mask_input: FloatMap | None,
-        carried: FloatMap | None = None,
-        readout: Any = None,
-    ) -> Segmentation:
-        return self.segmenter.segment(
-            embedding,
-            PromptBatch((prompts,)),
-            mask_input=[mask_input],
-            mask_prior=[carried],
-            appearance=[memory.appearance],
-            readout=[readout],
-            multimask=is_ambiguous(prompts, mask_input),
-        )
+        self, embedding: Any, requests: Sequence[DecodeRequest], readouts: Sequence[MemoryReadout | None] | None = None
+    ) -> list[Decoded]:
+        """One iteration: the best mask of each object. Ambiguous prompts (`is_ambiguous`) make a call of their own."""
+        found: dict[int, Decoded] = {}
+        ambiguous = [is_ambiguous(each.prompts, each.mask_input) for each in requests]
+        for multimask in (False, True):
+            rows = [row for row, each in enumerate(ambiguous) if each is multimask]
+            if not rows:
+                continue
+            asked = [requests[row] for row in rows]
+            segmentation = self.segmenter.segment(
+                embedding,
+                PromptBatch(tuple(each.prompts for each in asked)),
+                mask_input=[each.mask_input for each in asked],
+                mask_prior=[each.carried for each in asked],
+                appearance=[each.memory.appearance for each in asked],
+                readout=[None if readouts is None else readouts[row] for row in rows],
+                multimask=multimask,
+            )
+            for position, row in enumerate(rows):
+                scores = segmentation.predicted_iou[position]
+                best = int(scores.argmax())
+                logits = segmentation.low_res_logits[position, best]
+                found[row] = Decoded(logits, float(scores[best]), segmentation.queries[position])
+        return [found[row] for row in range(len(requests))]
 
 
 def is_ambiguous(prompts: ObjectPrompts, mask: FloatMap | None) -> bool:

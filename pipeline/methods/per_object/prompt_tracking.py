@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -11,13 +12,16 @@ from numpy.typing import NDArray
 from pipeline.masks import bounding_box
 from pipeline.methods.base import Anchor
 from pipeline.segmenters.base import ObjectPrompts
-from pipeline.trackers.boxes.base import BoxQuery, BoxTracker
+from pipeline.trackers.boxes.base import BoxQuery, BoxTracker, BoxTracks
 from pipeline.trackers.frames import reduced_grey
 from pipeline.trackers.points import sampling
 from pipeline.trackers.points.base import PointQueries, PointTracker
 from pipeline.trackers.points.patch_similarity import PatchSimilarity
 from pipeline.types import BoolMask
 from pipeline.video.frames import FrameSource
+
+MAX_TRACKED_POINTS = 512
+"""Points of several objects that are tracked in one call; more would cost some trackers too much memory."""
 
 
 @dataclass(frozen=True)
@@ -71,34 +75,90 @@ class PromptTracker:
         box = given.box_xyxy_px or bounding_box(anchor.mask)
         return ObjectPrompts(np.concatenate(points).astype(np.float32), np.array(signs, np.bool_), box, tracked=True)
 
-    def follow(self, frames: FrameSource, anchor: Anchor, frame_range: range) -> list[ObjectPrompts]:
-        """Prompts per frame of a range that starts at the anchor's frame.
+    def follow(self, frames: FrameSource, anchors: Sequence[Anchor], frame_range: range) -> list[list[ObjectPrompts]]:
+        """Prompts per frame of a range that starts at the anchors' frame, for one object per anchor.
 
-        Points outside the tracked box are dropped (I-PT, III-C1); an occluded positive point becomes a negative one, as
-        it lies on what hides the object (III-C3); a point whose place is unknown (NaN) is dropped.
+        All points are tracked in one call. Positive points outside the tracked box are dropped (I-PT, III-C1); an
+        occluded positive point becomes a negative one, as it lies on what hides the object (III-C3); a point whose
+        place is unknown (NaN) is dropped.
         """
-        start = self.prompts_at(frames, anchor)
-        if not len(start.points_xy_px):
-            return [ObjectPrompts(tracked=True)] * len(frame_range)
-        tracks = self.points.track(frames, PointQueries(anchor.frame_index, start.points_xy_px), frame_range)
+        starts = [self.prompts_at(frames, anchor) for anchor in anchors]
+        found: list[list[ObjectPrompts]] = []
+        for rows in _chunks([len(each.points_xy_px) for each in starts]):
+            found += self._follow(frames, starts[rows.start : rows.stop], frame_range)
+        return found
+
+    def _follow(
+        self, frames: FrameSource, starts: Sequence[ObjectPrompts], frame_range: range
+    ) -> list[list[ObjectPrompts]]:
+        counts = [len(each.points_xy_px) for each in starts]
+        if not sum(counts):
+            return [[ObjectPrompts(tracked=True)] * len(frame_range) for _ in starts]
+        points = np.concatenate([each.points_xy_px for each in starts])
+        tracks = self.points.track(frames, PointQueries(frame_range[0], points), frame_range)
         visible = tracks.visible
         if self.similarity is not None:
             visible = self.similarity.check(frames, tracks)
-        boxes = None
-        if self.boxes is not None and start.box_xyxy_px is not None:
-            boxes = self.boxes.track(frames, BoxQuery(anchor.frame_index, start.box_xyxy_px), frame_range)
-        prompts = []
-        for row in range(len(frame_range)):
-            points = tracks.tracks_xy_px[row]
-            keep = np.isfinite(points).all(axis=1)
-            box = None
-            if boxes is not None and boxes.scores[row] >= self.settings.min_box_score:
-                keep &= _inside(points, boxes.boxes_xyxy_px[row], self.settings.box_slack)
-                x0, y0, x1, y1 = (float(v) for v in boxes.boxes_xyxy_px[row])
-                box = (x0, y0, x1, y1)
-            signs = start.positive & visible[row]
-            prompts.append(ObjectPrompts(points[keep], signs[keep], box, tracked=True))
-        return prompts
+        found, begin = [], 0
+        for start, count in zip(starts, counts, strict=True):
+            mine = slice(begin, begin + count)
+            boxes = None
+            if self.boxes is not None and start.box_xyxy_px is not None:
+                boxes = self.boxes.track(frames, BoxQuery(frame_range[0], start.box_xyxy_px), frame_range)
+            found.append(
+                [
+                    self._prompts(start, tracks.tracks_xy_px[row, mine], visible[row, mine], boxes, row)
+                    for row in range(len(frame_range))
+                ]
+            )
+            begin += count
+        return found
+
+    def _prompts(
+        self,
+        start: ObjectPrompts,
+        points: NDArray[np.float32],
+        visible: NDArray[np.bool_],
+        boxes: BoxTracks | None,
+        row: int,
+    ) -> ObjectPrompts:
+        """The prompts of one object on one frame."""
+        keep = np.isfinite(points).all(axis=1)
+        signs = start.positive & visible
+        box = None
+        if boxes is not None and boxes.scores[row] >= self.settings.min_box_score:
+            keep &= ~signs | _inside(points, boxes.boxes_xyxy_px[row], self.settings.box_slack)
+            x0, y0, x1, y1 = (float(v) for v in boxes.boxes_xyxy_px[row])
+            box = (x0, y0, x1, y1)
+        return ObjectPrompts(points[keep], signs[keep], box, tracked=True)
+
+
+def against_each_other(prompts: Sequence[ObjectPrompts]) -> list[ObjectPrompts]:
+    """The prompts of several objects on one frame, each with the others' positive points as negative ones.
+
+    Objects without a positive point stay as they are: negative points alone say nothing.
+    """
+    found = []
+    for row, own in enumerate(prompts):
+        others = [each.points_xy_px[each.positive] for other, each in enumerate(prompts) if other != row]
+        if own.positive.any() and others:
+            points = np.concatenate([own.points_xy_px, *others]).astype(np.float32)
+            signs = np.concatenate([own.positive, np.zeros(len(points) - len(own.positive), np.bool_)])
+            own = replace(own, points_xy_px=points, positive=signs)
+        found.append(own)
+    return found
+
+
+def _chunks(counts: Sequence[int]) -> Iterator[range]:
+    """Ranges of rows with at most `MAX_TRACKED_POINTS` points in sum, or a single row."""
+    begin, points = 0, 0
+    for row, count in enumerate(counts):
+        if row > begin and points + count > MAX_TRACKED_POINTS:
+            yield range(begin, row)
+            begin, points = row, 0
+        points += count
+    if begin < len(counts):
+        yield range(begin, len(counts))
 
 
 def _eroded(mask: BoolMask) -> BoolMask:

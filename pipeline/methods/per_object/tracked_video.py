@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,47 +13,18 @@ from pipeline.memory.bank import MemoryBank
 from pipeline.memory.diversity import FrameKeys
 from pipeline.memory.key_grid import KeyGrid
 from pipeline.memory.policies import POLICY_CELLS, MemoryPolicy
-from pipeline.methods.base import Anchor, Estimate, ObjectRound
-from pipeline.methods.common.decoding import Decoded, Decoder, ObjectMemory
-from pipeline.methods.common.mask_flow import FlowFields, MaskFlow
+from pipeline.methods.base import Anchor, Estimate, ObjectRound, PropagationPass
+from pipeline.methods.common.decoding import Decoded, Decoder, DecodeRequest, ObjectMemory
+from pipeline.methods.common.mask_flow import FlowFields
 from pipeline.methods.common.video_state import LearnedObject, VideoState, digest
-from pipeline.methods.per_object.prompt_tracking import PromptTracker
+from pipeline.methods.per_object.prompt_tracking import PromptTracker, against_each_other
+from pipeline.methods.per_object.restarts import RestartSettings
+from pipeline.methods.per_object.tracked_pass import Answer, DecodeNeed, Need, RestartNeed, TrackedPass, TrackNeed
+from pipeline.methods.per_object.turns import take_turns
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
+from pipeline.trackers.frames import ReducedFrames
 from pipeline.types import BoolMask
 from pipeline.video.frames import FrameError
-
-RESTARTS = ("never", "horizon", "median_area", "similar_area")
-
-
-@dataclass(frozen=True)
-class RestartSettings:
-    """When trackers restart from a predicted mask (SAM-PT, appendix A).
-
-    Attributes:
-        variant: ``never``; ``horizon`` (A: at the last frame of the horizon); ``median_area`` (B: at the frame with the
-            median mask area in the horizon); ``similar_area`` (C: at the frame whose mask area is closest to the first
-            mask's). B and C segment the frames after the chosen one again.
-        horizon_frames: SAM-PT's h.
-    """
-
-    variant: str = "horizon"
-    horizon_frames: int = 8
-
-    def __post_init__(self) -> None:
-        if self.variant not in RESTARTS:
-            raise ValueError(f"unknown restart variant {self.variant!r}; known are {', '.join(RESTARTS)}")
-        if self.horizon_frames < 1:
-            raise ValueError(f"the restart horizon must be at least 1 frame, but got {self.horizon_frames}")
-
-    def choose(self, areas_px: Sequence[int], first_area_px: int) -> int:
-        """The position in a horizon's masks to restart from."""
-        visible = [position for position, area_px in enumerate(areas_px) if area_px]
-        if self.variant == "horizon" or not visible:
-            return len(areas_px) - 1
-        if self.variant == "similar_area":
-            return min(visible, key=lambda k: (abs(areas_px[k] - first_area_px), -k))
-        ordered = sorted(visible, key=lambda k: areas_px[k])
-        return ordered[len(ordered) // 2]
 
 
 class TrackedVideo:
@@ -71,14 +42,17 @@ class TrackedVideo:
         fusion_score_power: float = 0.0,
     ) -> None:
         self._state, self._tracker, self._decoder = state, tracker, decoder
-        self._restart, self._flow_long_side_px = restart, flow_long_side_px
+        self._restart = restart
         self.fusion_score_power = fusion_score_power
+        self._frames = ReducedFrames(state.frames)
+        self._fields = FlowFields(self._frames, flow_long_side_px)
         self._grid: KeyGrid | None = None
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the objects' memories and of their policies."""
-        return self._state.held_bytes + sum(policy.nbytes for policy in self.policies.values())
+        """Bytes of the objects' memories and their policies, and of reduced frames and optical flow."""
+        policies = sum(policy.nbytes for policy in self.policies.values())
+        return self._state.held_bytes + policies + self._frames.held_bytes + self._fields.held_bytes
 
     @property
     def policies(self) -> dict[int, MemoryPolicy]:
@@ -118,7 +92,7 @@ class TrackedVideo:
             return
         embedding = self._state.embedding(anchor.frame_index)
         mask = self._state.low_res(anchor.frame_index, saturated_logits(anchor.mask))
-        prompts = self._tracker.prompts_at(self._state.frames, anchor)
+        prompts = self._tracker.prompts_at(self._frames, anchor)
         query = self._decoder.query(embedding, prompts, memory, mask)
         bank.pin(anchor.frame_index, self._policy_keys(embedding, anchor.mask))
         bank.store(anchor.frame_index, self._state.segmenter.memorise(embedding, query, mask), interaction=True)
@@ -136,65 +110,67 @@ class TrackedVideo:
 
     def propagate(self, anchor: Anchor, frame_indices: range, memory: ObjectMemory) -> Iterator[Estimate]:
         """Segment frame by frame; the trackers restart from a predicted mask as `RestartSettings` says."""
-        never = self._restart.variant == "never"
-        length = max(1, len(frame_indices)) if never else self._restart.horizon_frames
-        first_area_px, done = int(anchor.mask.sum()), 0
-        pass_state, latest = _PassState(memory), anchor
-        while done < len(frame_indices):
-            part = frame_indices[done : done + length]
-            estimated = self._follow(anchor, latest, part, pass_state)
-            if self._restart.variant in ("never", "horizon"):
-                mask = latest.mask
-                for estimate in estimated:
-                    mask = np.asarray(estimate.logits > 0)
-                    yield estimate
-                latest, done = Anchor(part[-1], mask), done + len(part)
-                anchor = latest if mask.any() else anchor
-                continue
-            estimates = list(estimated)
-            if not estimates:
-                latest, done = Anchor(part[-1], latest.mask), done + len(part)
-                continue
-            last = done + length >= len(frame_indices)
-            areas_px = [int((estimate.logits > 0).sum()) for estimate in estimates]
-            chosen = len(estimates) - 1 if last else self._restart.choose(areas_px, first_area_px)
-            yield from estimates[: chosen + 1]
-            at = estimates[chosen]
-            done = len(frame_indices) if last else frame_indices.index(at.frame_index) + 1
-            latest = Anchor(at.frame_index, np.asarray(at.logits > 0))
-            anchor = latest if latest.mask.any() else anchor
-
-    def _follow(self, anchor: Anchor, latest: Anchor, part: range, pass_state: _PassState) -> Iterator[Estimate]:
-        """Segment the frames between two restarts with prompts tracked from an anchor.
-
-        Args:
-            anchor: the latest frame that shows the object: nothing can be tracked from an empty mask.
-            latest: the frame before the first one to segment, usually the anchor.
-            part: the frames to segment.
-            pass_state: the state of the pass, which is updated.
-        """
-        start = anchor.frame_index
-        tracked = self._tracker.follow(self._state.frames, anchor, range(start, part[-1] + part.step, part.step))
-        flow = None
-        if self._state.segmenter.uses_mask_prior:
-            flow = MaskFlow(FlowFields(self._state.frames, self._flow_long_side_px))
-            flow.start(latest.frame_index, latest.mask)
-        by_frame = dict(zip(range(start, part[-1] + part.step, part.step), tracked, strict=True))
-        for frame_index in part:
-            carried = None if flow is None else flow.to(frame_index)
-            try:
-                embedding = self._state.embedding(frame_index)
-            except FrameError:
-                continue
-            low_res = None if carried is None else self._state.low_res(frame_index, carried)
-            decoded = self._decoder.decode(embedding, by_frame[frame_index], pass_state.memory, carried=low_res)
-            estimate = self._estimate(frame_index, decoded)
-            self._remember(estimate, embedding, decoded, pass_state.memory)
-            if flow is not None:
-                flow.start(frame_index, np.asarray(estimate.logits > 0))
+        for _, estimate in self.propagate_together([PropagationPass(anchor, frame_indices, memory)]):
             yield estimate
-            adapted = self._state.segmenter.adapt(pass_state.memory.appearance, embedding, decoded.low_res_logits)
-            pass_state.memory = replace(pass_state.memory, appearance=adapted)
+
+    def propagate_together(self, passes: Sequence[PropagationPass]) -> Iterator[tuple[int, Estimate]]:
+        """Several passes in turn; see `pipeline.methods.base.BatchedVideo`.
+
+        Passes whose next frame is the same are tracked and decoded together. What that changes is time alone, except
+        for ``similar_area_together`` of `RestartSettings`, and for point trackers whose points influence each other.
+        """
+        steps = [TrackedPass(each, self._state, self._fields, self._restart, self._finished).run() for each in passes]
+        yield from take_turns(passes, steps, self._answers)
+
+    def _answers(self, needs: Sequence[Need]) -> Sequence[Answer]:
+        """What passes need for one frame; all needs are of one kind."""
+        if isinstance(needs[0], TrackNeed):
+            return self._tracked([need for need in needs if isinstance(need, TrackNeed)])
+        if isinstance(needs[0], RestartNeed):
+            return self._restarts([need for need in needs if isinstance(need, RestartNeed)])
+        return self._decoded([need for need in needs if isinstance(need, DecodeNeed)])
+
+    def _tracked(self, needs: Sequence[TrackNeed]) -> Sequence[Answer]:
+        found: list[Answer] = [None] * len(needs)
+        for rows in _equal(need.frame_range for need in needs):
+            anchors, frame_range = [needs[row].anchor for row in rows], needs[rows[0]].frame_range
+            followed = self._tracker.follow(self._frames, anchors, frame_range)
+            for row, prompts in zip(rows, followed, strict=True):
+                found[row] = prompts
+        return found
+
+    def _restarts(self, needs: Sequence[RestartNeed]) -> Sequence[Answer]:
+        if not self._restart.together:
+            return [self._restart.choose(need.areas_px, need.first_area_px) for need in needs]
+        found: list[Answer] = [None] * len(needs)
+        for rows in _equal(need.frame_indices for need in needs):
+            areas_px = [needs[row].areas_px for row in rows]
+            chosen = self._restart.choose_together(areas_px, [needs[row].first_area_px for row in rows])
+            for row in rows:
+                found[row] = chosen
+        return found
+
+    def _decoded(self, needs: Sequence[DecodeNeed]) -> Sequence[Answer]:
+        frame_index = needs[0].frame_index
+        try:
+            embedding = self._state.embedding(frame_index)
+        except FrameError:
+            return [None] * len(needs)
+        prompts = [need.prompts for need in needs]
+        if self._restart.together:
+            prompts = against_each_other(prompts)
+        requests = []
+        for need, given in zip(needs, prompts, strict=True):
+            carried = None if need.flow is None else need.flow.to(frame_index)
+            low_res = None if carried is None else self._state.low_res(frame_index, carried)
+            requests.append(DecodeRequest(given, need.memory, carried=low_res))
+        return self._decoder.decode(embedding, requests)
+
+    def _finished(self, frame_index: int, decoded: Decoded, memory: ObjectMemory) -> Estimate:
+        """The estimate of a frame, which the memory then knows."""
+        estimate = self._estimate(frame_index, decoded)
+        self._remember(estimate, self._state.embedding(frame_index), decoded, memory)
+        return estimate
 
     def _remember(self, estimate: Estimate, embedding: Any, decoded: Decoded, memory: ObjectMemory) -> None:
         crstm = self._decoder.crstm
@@ -220,8 +196,9 @@ class TrackedVideo:
         return Estimate(frame_index, logits, decoded.score)
 
 
-@dataclass
-class _PassState:
-    """The state of one propagation pass: the memory, adapted to the frames so far."""
-
-    memory: ObjectMemory
+def _equal(keys: Iterable[Hashable]) -> list[list[int]]:
+    """The rows of equal keys."""
+    rows: defaultdict[Hashable, list[int]] = defaultdict(list)
+    for row, key in enumerate(keys):
+        rows[key].append(row)
+    return list(rows.values())
