@@ -69,7 +69,10 @@ class Settings(ClientSettings):
         description="The segmenter's weights file. Empty: the file that `ivos models pull` stored.",
     )
     point_tracker: str = Field(default="lucas_kanade", description="What tracks points: see [models](models.md).")
-    box_tracker: str = Field(default="opencv_template", description="What tracks boxes: see [models](models.md).")
+    box_tracker: str = Field(
+        default="auto",
+        description="What tracks boxes: see [models](models.md). `auto`: the best one whose weights are here.",
+    )
     device: str = Field(default="auto", description="`auto`, `cpu`, `cuda`, `cuda:N` or `mps`.")
 
     frame_disk_mib: int = Field(default=4096, ge=16, description="Limit of the frame cache on disk, in MiB.")

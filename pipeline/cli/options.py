@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from model_zoo.store import ModelStore
-from pipeline.methods.choice import MethodChoice, parse_options
-from pipeline.parts.auto import resolve_segmenter
+from pipeline.methods.choice import MethodChoice, parse_options, resolved_parts
 from pipeline.parts.registry import BOX_TRACKER, METHOD, POINT_TRACKER, SEGMENTER, own_names
 from pipeline.settings import ModelSettings
 
@@ -22,7 +20,10 @@ SegmenterName = Annotated[
     typer.Option(help=f"auto (the best one whose weights are here) or one of {', '.join(own_names(SEGMENTER))}."),
 ]
 PointTrackerName = Annotated[str, typer.Option(help=f"One of {', '.join(own_names(POINT_TRACKER))}.")]
-BoxTrackerName = Annotated[str, typer.Option(help=f"One of {', '.join(own_names(BOX_TRACKER))}.")]
+BoxTrackerName = Annotated[
+    str,
+    typer.Option(help=f"auto (the best one whose weights are here) or one of {', '.join(own_names(BOX_TRACKER))}."),
+]
 DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Checkpoint = Annotated[
     Path | None, typer.Option(help="The segmenter's weights, instead of what `ivos models pull` brought.")
@@ -58,10 +59,10 @@ def method_choice(
 
 
 def resolved_choice(choice: MethodChoice) -> tuple[MethodChoice, ModelStore]:
-    """The choice with ``auto`` replaced by the segmenter it means on this machine, and the models of this machine.
+    """The choice with ``auto`` replaced by the parts it means on this machine, and the models of this machine.
 
     Raises:
         ValueError: no model of method sam2 is here, or an ``IVOS_*`` setting is wrong.
     """
     store = ModelSettings().model_store
-    return replace(choice, segmenter=resolve_segmenter(choice.method, choice.segmenter, store)), store
+    return resolved_parts(choice, store), store

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model_zoo.extras import require_extra
 from model_zoo.registry import load_registry
 from model_zoo.store import ModelStore
-from pipeline.parts.auto import AUTO, VIDEO_MODELS_BEST_FIRST, resolve_segmenter
+from pipeline.parts.auto import AUTO, VIDEO_MODELS_BEST_FIRST, resolve_box_tracker, resolve_segmenter
 from pipeline.parts.context import PartContext
 from pipeline.parts.device import limit_torch_threads, resolve_device
 from pipeline.parts.registry import (
@@ -43,7 +43,8 @@ class MethodChoice:
         method: one of `known_names` of methods.
         segmenter: one of `known_segmenters`; "auto" is the best one whose weights are on the machine.
         point_tracker: one of `known_names`, for the methods that track points.
-        box_tracker: one of `known_names`, for the methods that track boxes.
+        box_tracker: one of `known_box_trackers`, for the methods that track boxes; "auto" is the best one whose weights
+            are on the machine.
         checkpoint: the segmenter's weights, instead of its file in the model zoo.
         options: the method's own settings by name, such as ``{"refinement_iterations": 1}``; see `settings_class`.
             Others keep their defaults.
@@ -52,7 +53,7 @@ class MethodChoice:
     method: str = DEFAULT_METHOD
     segmenter: str = AUTO
     point_tracker: str = "lucas_kanade"
-    box_tracker: str = "opencv_template"
+    box_tracker: str = AUTO
     checkpoint: Path | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -67,12 +68,30 @@ class MethodChoice:
         require_known(METHOD, self.method, known_names(METHOD))
         require_known(SEGMENTER, self.segmenter, known_segmenters())
         require_known(POINT_TRACKER, self.point_tracker, known_names(POINT_TRACKER))
-        require_known(BOX_TRACKER, self.box_tracker, known_names(BOX_TRACKER))
+        require_known(BOX_TRACKER, self.box_tracker, known_box_trackers())
 
 
 def known_segmenters() -> tuple[str, ...]:
     """What can be chosen as segmenter."""
     return (AUTO, *known_names(SEGMENTER))
+
+
+def known_box_trackers() -> tuple[str, ...]:
+    """What can be chosen as box tracker."""
+    return (AUTO, *known_names(BOX_TRACKER))
+
+
+def resolved_parts(choice: MethodChoice, store: ModelStore) -> MethodChoice:
+    """The choice with ``auto`` replaced by the segmenter and box tracker that it means on this machine.
+
+    Raises:
+        ValueError: no model of method sam2 is here, which has no download-free one.
+    """
+    return replace(
+        choice,
+        segmenter=resolve_segmenter(choice.method, choice.segmenter, store),
+        box_tracker=resolve_box_tracker(choice.box_tracker, store),
+    )
 
 
 def online_methods() -> tuple[str, ...]:
@@ -117,10 +136,10 @@ def require_installed(choice: MethodChoice, store: ModelStore) -> None:
         ValueError: weights, official code or packages are missing, and the message names the command that gets them; or
             the method cannot use the segmenter.
     """
+    resolved = resolved_parts(choice, store)
     for kind in parts_of(choice.method):
-        name = getattr(choice, kind)
+        name = getattr(resolved, kind)
         if kind == SEGMENTER:
-            name = resolve_segmenter(choice.method, choice.segmenter, store)
             _require_fitting(choice.method, name)
         model = load_registry().get(name)
         if model is not None:
@@ -156,9 +175,9 @@ def build_method(
     limit_torch_threads()
     settings = _settings(choice.method, choice.options)
     context = PartContext(store, resolve_device(device), choice.checkpoint, random_weights)
-    names = {kind: getattr(choice, kind) for kind in parts_of(choice.method)}
+    resolved = resolved_parts(choice, store)
+    names = {kind: getattr(resolved, kind) for kind in parts_of(choice.method)}
     if SEGMENTER in names:
-        names[SEGMENTER] = resolve_segmenter(choice.method, choice.segmenter, store)
         _require_fitting(choice.method, names[SEGMENTER])
     parts = {kind: build_part(kind, name, context) for kind, name in names.items()}
     method: Method = load(METHOD, choice.method)(**parts, embeddings=embeddings, settings=settings)

@@ -31,8 +31,8 @@ class IPtSettings:
         positive_points: tracked points on the object.
         negative_points: tracked points outside the object.
         sampling: how the points beyond a person's own clicks are chosen: ``random``, ``k_medoids``, ``shi_tomasi``,
-            ``mixed`` or ``grid``.
-        use_boxes: track a box as well, and drop points that leave it.
+            ``mixed``, ``grid`` or ``corners_and_grid``.
+        use_boxes: track a box as well, and drop positive points that leave it.
         min_box_score: ignore a tracked box whose score, in [0, 1], is below this.
         use_memory: use the cross-round space-time memory.
         memory_interval_frames: offer one frame in every ``memory_interval_frames`` to the memory (the paper's d).
@@ -49,9 +49,10 @@ class IPtSettings:
         memory_similarity: READMem's lower similarity bound, in [-1, 1]: an object that looks less similar to every
             prompted frame than this is not stored.
         refinement_iterations: decoding iterations after the first two.
-        restart: when the trackers start again from a predicted mask: ``never``, ``horizon``, ``median_area`` or
-            ``similar_area`` (SAM-PT, appendix A). The paper's PIPS keeps its points over the whole range; Lucas-Kanade
-            loses them, so trackers restart as in SAM-PT.
+        restart: when the trackers start again from a predicted mask: ``never``, ``horizon``, ``median_area``,
+            ``similar_area`` or ``similar_area_together`` (SAM-PT, appendix A, A to D). ``auto``: never for PIPS,
+            CoTracker and TAPIR, which keep their points over the whole range, as in the paper; at the horizon for
+            other trackers, which lose them.
         restart_frames: after how many frames the trackers restart (SAM-PT's h), at least 1.
         flow_long_side_px: longer side, in pixels, of the images along whose optical flow a mask is carried to the next
             frame, for segmenters that use such a mask.
@@ -62,7 +63,7 @@ class IPtSettings:
 
     positive_points: int = 8
     negative_points: int = 1
-    sampling: str = "mixed"
+    sampling: str = "corners_and_grid"
     use_boxes: bool = True
     min_box_score: float = 0.4
     use_memory: bool = True
@@ -75,7 +76,7 @@ class IPtSettings:
     memory_slots: int = 20
     memory_similarity: float = 0.5
     refinement_iterations: int = 3
-    restart: str = "horizon"
+    restart: str = "auto"
     restart_frames: int = 8
     flow_long_side_px: int = 214
     fusion_score_power: float = 0.0
@@ -109,6 +110,7 @@ class IPt:
     def open(self, frames: FrameSource) -> TrackedVideo:
         """Start work on a video."""
         from pipeline.methods.common.decoding import CrstmSettings, Decoder
+        from pipeline.methods.common.mask_boxes import MaskBoxes
         from pipeline.methods.common.video_state import VideoState
         from pipeline.methods.per_object.prompt_tracking import PromptTracker, TrackingSettings
         from pipeline.methods.per_object.restarts import RestartSettings
@@ -130,8 +132,13 @@ class IPt:
         return TrackedVideo(
             VideoState(frames, self.segmenter, self.embeddings, next(self.video_keys)),
             PromptTracker(self.point_tracker, self.box_tracker if s.use_boxes else None, tracking),
-            Decoder(self.segmenter, s.refinement_iterations, memory if s.use_memory else None),
-            RestartSettings(s.restart, s.restart_frames),
+            Decoder(
+                self.segmenter,
+                s.refinement_iterations,
+                memory if s.use_memory else None,
+                MaskBoxes(self.segmenter, frames.size_hw_px),
+            ),
+            RestartSettings.of(s.restart, s.restart_frames, self.point_tracker),
             s.flow_long_side_px,
             s.fusion_score_power,
         )

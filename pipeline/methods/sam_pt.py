@@ -27,12 +27,14 @@ class SamPtSettings:
         positive_points: tracked points on the object.
         negative_points: tracked points outside the object; the paper takes 72 when trackers restart.
         sampling: how the points beyond a person's own clicks are chosen: ``random``, ``k_medoids``, ``shi_tomasi``,
-            ``mixed`` or ``grid``.
+            ``mixed``, ``grid`` or ``corners_and_grid``.
         refinement_iterations: decoding iterations after the first two.
-        restart: when the trackers start again from a predicted mask: ``never``, ``horizon``, ``median_area`` or
-            ``similar_area`` (appendix A).
+        restart: when the trackers start again from a predicted mask: ``never``, ``horizon``, ``median_area``,
+            ``similar_area`` or ``similar_area_together`` (appendix A, A to D; with D the objects' points are also
+            negative points of each other). ``auto``: never for PIPS, CoTracker and TAPIR, at the horizon for trackers
+            that lose points.
         restart_frames: after how many frames the trackers restart (the paper's h), at least 1.
-        filter_patches: treat a point as occluded when the image around it no longer looks as it did at the start.
+        filter_patches: drop a point from the frame on where the image around it no longer looks as it did at the start.
         flow_long_side_px: longer side, in pixels, of the images along whose optical flow a mask is carried to the next
             frame, for segmenters that use such a mask.
     """
@@ -41,7 +43,7 @@ class SamPtSettings:
     negative_points: int = 1
     sampling: str = "k_medoids"
     refinement_iterations: int = 12
-    restart: str = "horizon"
+    restart: str = "auto"
     restart_frames: int = 8
     filter_patches: bool = False
     flow_long_side_px: int = 214
@@ -74,6 +76,6 @@ class SamPt:
             VideoState(frames, self.segmenter, self.embeddings, next(self.video_keys)),
             PromptTracker(self.point_tracker, None, tracking, similarity),
             Decoder(self.segmenter, s.refinement_iterations, None),
-            RestartSettings(s.restart, s.restart_frames),
+            RestartSettings.of(s.restart, s.restart_frames, self.point_tracker),
             s.flow_long_side_px,
         )

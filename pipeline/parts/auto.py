@@ -1,4 +1,4 @@
-"""``segmenter=auto``: the best one whose weights are on this machine."""
+"""``segmenter=auto`` and ``box_tracker=auto``: the best ones whose weights are on this machine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ AUTO = "auto"
 DOWNLOAD_FREE = "classical"
 SMALL = "mobile_sam"
 """The smallest learned segmenter: the one that may be downloaded without asking."""
+
+LEARNED_BOX_TRACKER, DOWNLOAD_FREE_BOX_TRACKER = "nanotrack_v2", "opencv_template"
 
 FIT_FOR_CPU = (DOWNLOAD_FREE, SMALL, "sam_hq_vit_tiny", "edgetam")
 """Segmenters that need at most a few seconds per frame on a CPU (docs/models.md)."""
@@ -56,3 +58,13 @@ def resolve_segmenter(method: str, segmenter: str, store: ModelStore) -> str:
             f"get the smallest with: ivos models pull {VIDEO_MODELS_BEST_FIRST[-1]}"
         )
     return DOWNLOAD_FREE
+
+
+def resolve_box_tracker(box_tracker: str, store: ModelStore) -> str:
+    """The box tracker that ``auto`` means on this machine at present. Any other name is returned unchanged.
+
+    NanoTrack's boxes are right more often than those of the template tracker, which needs no weights (docs/models.md).
+    """
+    if box_tracker != AUTO:
+        return box_tracker
+    return LEARNED_BOX_TRACKER if store.has(LEARNED_BOX_TRACKER) else DOWNLOAD_FREE_BOX_TRACKER

@@ -13,6 +13,7 @@ from pipeline.memory import crstm
 from pipeline.memory.bank import MemoryBank
 from pipeline.memory.policies import MemoryPolicy
 from pipeline.memory.policy_settings import build_policy
+from pipeline.methods.common.mask_boxes import BOX_WIDENING, MaskBoxes, widened
 from pipeline.segmenters.base import FloatMap, MemoryQuery, MemoryReadout, ObjectPrompts, PromptBatch, Segmenter
 from pipeline.types import BoolMask
 
@@ -103,11 +104,19 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Decoder:
-    """The decoding iterations of I-PT (III-C3); without ``crstm`` those of SAM-PT (3.2)."""
+    """The decoding iterations of I-PT (III-C3); without ``crstm`` those of SAM-PT (3.2).
+
+    Attributes:
+        segmenter: decodes all objects of a frame in one call.
+        refinement_iterations: how many iterations may follow the first two.
+        crstm: how the memory is read, or None.
+        mask_boxes: gives the boxes of masks that replace tracked boxes in refinement; None leaves the tracked ones.
+    """
 
     segmenter: Segmenter
     refinement_iterations: int
     crstm: CrstmSettings | None
+    mask_boxes: MaskBoxes | None = None
 
     def decode(self, embedding: Any, requests: Sequence[DecodeRequest]) -> list[Decoded]:
         """Segment several objects on one frame, in one call of the segmenter per iteration.
@@ -116,6 +125,9 @@ class Decoder:
         is read from the memory. Refinement repeats iteration 2 on its own result, without the memory, until the mask
         converges; an object whose mask has converged takes no part in later iterations. Each object gets the mask that
         it would get alone.
+
+        A tracked box takes part in the first two iterations alone: it is often off, and would cut the mask off at its
+        sides. In refinement the box of the current mask stands in its place. The box of a person stays.
 
         Args:
             embedding: of the frame.
@@ -132,6 +144,8 @@ class Decoder:
             if not rows:
                 break
             asked = [replace(requests[row], mask_input=found[row].low_res_logits, carried=None) for row in rows]
+            if iteration > 0:
+                asked = [self._with_own_box(embedding, each, found[row]) for each, row in zip(asked, rows, strict=True)]
             newer = self._iterate(embedding, asked, [readouts[row] for row in rows] if iteration == 0 else None)
             unconverged = []
             for row, now in zip(rows, newer, strict=True):
@@ -164,6 +178,16 @@ class Decoder:
     def query(self, embedding: Any, prompts: ObjectPrompts, memory: ObjectMemory, mask: FloatMap) -> MemoryQuery:
         """The memory query of a frame whose mask (h, w) is known: the first iteration, started from that mask."""
         return self._iterate(embedding, [DecodeRequest(_positives(prompts), memory, carried=mask)])[0].query
+
+    def _with_own_box(self, embedding: Any, request: DecodeRequest, found: Decoded) -> DecodeRequest:
+        """The request with the box of the mask found so far, widened by its uncertainty, in place of a tracked box."""
+        if self.mask_boxes is None or not request.prompts.tracked or request.prompts.box_xyxy_px is None:
+            return request
+        box = self.mask_boxes.box(embedding, found.low_res_logits)
+        if box is None:
+            return request
+        box = widened(box, BOX_WIDENING * (1 - found.score))
+        return replace(request, prompts=replace(request.prompts, box_xyxy_px=box))
 
     def _read(self, memory: ObjectMemory, query: MemoryQuery) -> MemoryReadout | None:
         if self.crstm is None or memory.bank is None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.masks import bounding_box
 from pipeline.methods.base import Anchor
+from pipeline.methods.common.mask_boxes import BOX_WIDENING, widened
 from pipeline.segmenters.base import ObjectPrompts
 from pipeline.trackers.boxes.base import BoxQuery, BoxTracker, BoxTracks
 from pipeline.trackers.frames import reduced_grey
@@ -38,7 +39,7 @@ class TrackingSettings:
 
     positive_points: int = 8
     negative_points: int = 1
-    sampling: str = "mixed"
+    sampling: str = "corners_and_grid"
     min_box_score: float = 0.4
     box_slack: float = 0.15
 
@@ -78,9 +79,9 @@ class PromptTracker:
     def follow(self, frames: FrameSource, anchors: Sequence[Anchor], frame_range: range) -> list[list[ObjectPrompts]]:
         """Prompts per frame of a range that starts at the anchors' frame, for one object per anchor.
 
-        All points are tracked in one call. Positive points outside the tracked box are dropped (I-PT, III-C1); an
-        occluded positive point becomes a negative one, as it lies on what hides the object (III-C3); a point whose
-        place is unknown (NaN) is dropped.
+        All points are tracked in one call. A tracked box is widened by its uncertainty. Positive points outside it are
+        dropped (I-PT, III-C1), negative ones belong there. An occluded positive point becomes a negative one, as it
+        lies on what hides the object (III-C3); a point whose place is unknown (NaN) is dropped.
         """
         starts = [self.prompts_at(frames, anchor) for anchor in anchors]
         found: list[list[ObjectPrompts]] = []
@@ -127,9 +128,9 @@ class PromptTracker:
         signs = start.positive & visible
         box = None
         if boxes is not None and boxes.scores[row] >= self.settings.min_box_score:
-            keep &= ~signs | _inside(points, boxes.boxes_xyxy_px[row], self.settings.box_slack)
             x0, y0, x1, y1 = (float(v) for v in boxes.boxes_xyxy_px[row])
-            box = (x0, y0, x1, y1)
+            box = widened((x0, y0, x1, y1), BOX_WIDENING * (1 - float(boxes.scores[row])))
+            keep &= ~signs | _inside(points, np.array(box, np.float32), self.settings.box_slack)
         return ObjectPrompts(points[keep], signs[keep], box, tracked=True)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.trackers.points.base import PointTracker
+
+AUTO = "auto"
 RESTARTS = ("never", "horizon", "median_area", "similar_area", "similar_area_together")
 UNSEEN_COST = 100.0
 """Relative difference in area that an empty mask counts as: an object that is not seen is a bad place to restart."""
@@ -16,10 +19,10 @@ class RestartSettings:
 
     Attributes:
         variant: ``never``; ``horizon`` (A: at the last frame of the horizon); ``median_area`` (B: where the mask area
-            is closest to the horizon's median); ``similar_area`` (C: at the frame whose mask area is closest to the first
-            mask's); ``similar_area_together`` (D: as C, at one frame for all objects that are followed from the same
-            frame, whose points are then negative points of each other). B, C and D segment the frames after the chosen
-            one again, and choose among the second half of the horizon, so that no pass takes more than twice as long.
+            is closest to the horizon's median); ``similar_area`` (C: where it is closest to the first mask's);
+            ``similar_area_together`` (D: as C, at one frame for all objects that are followed from the same frame,
+            whose points are then negative points of each other). B, C and D segment the frames after the chosen one
+            again, and choose among the second half of the horizon, so that no pass takes more than twice as long.
         horizon_frames: SAM-PT's h.
     """
 
@@ -31,6 +34,19 @@ class RestartSettings:
             raise ValueError(f"unknown restart variant {self.variant!r}; known are {', '.join(RESTARTS)}")
         if self.horizon_frames < 1:
             raise ValueError(f"the restart horizon must be at least 1 frame, but got {self.horizon_frames}")
+
+    @classmethod
+    def of(cls, variant: str, horizon_frames: int, points: PointTracker) -> RestartSettings:
+        """With ``auto``, what suits the point tracker: one that keeps its points never restarts.
+
+        Raises:
+            ValueError: the variant is unknown, or the horizon below 1.
+        """
+        if variant not in (AUTO, *RESTARTS):
+            raise ValueError(f"unknown restart variant {variant!r}; known are {', '.join((AUTO, *RESTARTS))}")
+        if variant == AUTO:
+            variant = "never" if getattr(points, "keeps_points", False) else "horizon"
+        return cls(variant, horizon_frames)
 
     @property
     def looks_back(self) -> bool:

@@ -32,7 +32,10 @@ class PointTracks:
 
 
 class PointTracker(Protocol):
-    """Follows points from frame to frame, in either direction. Safe to call from several threads."""
+    """Follows points from frame to frame, in either direction. Safe to call from several threads.
+
+    A class with ``keeps_points = True`` keeps its points over any range: methods do not restart it unless told to.
+    """
 
     def track(self, frames: FrameSource, queries: PointQueries, frame_range: range) -> PointTracks:
         """Follow the points over ``frame_range``, which starts at the query frame and may step by 1 or -1.

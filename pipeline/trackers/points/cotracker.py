@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -33,6 +34,8 @@ class CoTracker:
         windows: how long ranges are cut; CoTracker 3 was trained on up to 60 frames. On a CPU a process with windows of
             32 frames grew to 4 GiB, with 48 to 5 GiB.
     """
+
+    keeps_points: ClassVar[bool] = True
 
     network: torch.nn.Module
     device: str = "cpu"

@@ -1,4 +1,4 @@
-"""SAM-PT's optional filter: a point whose surroundings no longer look as they did counts as occluded."""
+"""SAM-PT's optional filter: a point whose surroundings no longer look as they did is rejected."""
 
 from __future__ import annotations
 
@@ -15,39 +15,40 @@ from pipeline.video.frames import FrameSource
 
 @dataclass(frozen=True)
 class PatchSimilarity:
-    """SAM-PT (Tab. 2d) tries the thresholds 0.002 and 0.01 and leaves the measure open; `similarity` is ours.
+    """SAM-PT (Tab. 2d) tries the thresholds 0.002 and 0.01; what it measures is known from its published code.
 
     Attributes:
-        threshold: in [0, 1]; a less similar point becomes invisible. 0 filters nothing.
+        threshold: in [0, 1]; a point that is not more similar becomes invisible, also on all later frames. 0 filters
+            nothing.
         patch_px: side of the square patches, in pixels of the reduced frame; odd.
-        tolerance: the root mean square difference of two patches, in levels of [0, 255], that is worth a factor of
-            exp(-1/2); about the noise and change of light to put up with. With 10 a threshold of 0.002 allows 35
-            levels, 0.01 allows 30.
         long_side_px: frames are reduced to this, as for the trackers.
     """
 
     threshold: float = 0.002
     patch_px: int = 3
-    tolerance: float = 10.0
     long_side_px: int = 640
 
     def check(self, frames: FrameSource, tracks: PointTracks) -> NDArray[np.bool_]:
         """Which points are visible (T, N) after the filter; the first row of the tracks is the query.
 
-        Frames that cannot be read stay as the tracker left them.
+        A point is rejected for good. Points that the tracker does not see are not looked at, nor frames that cannot be
+        read.
         """
         visible = tracks.visible.copy()
         image, scale = reduced(frames, tracks.frame_indices[0], self.long_side_px)
         if image is None:
             return visible
         wanted = patches_at(image, tracks.tracks_xy_px[0] * scale, self.patch_px)
+        rejected = np.zeros(visible.shape[1], np.bool_)
         for row, frame_index in enumerate(tracks.frame_indices):
+            visible[row] &= ~rejected
             if row == 0 or not visible[row].any():
                 continue
             image, scale = reduced(frames, frame_index, self.long_side_px)
             if image is not None:
                 found = patches_at(image, tracks.tracks_xy_px[row] * scale, self.patch_px)
-                visible[row] &= similarity(wanted, found, self.tolerance) >= self.threshold
+                visible[row] &= similarity(wanted, found) > self.threshold
+                rejected |= tracks.visible[row] & ~visible[row]
         return visible
 
 
@@ -71,7 +72,20 @@ def patches_at(image: NDArray[np.uint8], points_xy_px: NDArray[np.float32], patc
     return np.asarray(cut.reshape(len(points_xy_px), patch_px, patch_px, -1), np.float32)
 
 
-def similarity(patches: NDArray[np.float32], others: NDArray[np.float32], tolerance: float) -> NDArray[np.float32]:
-    """exp(-d^2 / (2 tolerance^2)) in [0, 1] for every pair (N,), d being the root mean square difference in levels."""
-    mean_square = ((patches - others) ** 2).mean(axis=(1, 2, 3))
-    return np.asarray(np.exp(-mean_square / (2 * tolerance**2)), np.float32)
+def similarity(patches: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """exp(-d / (2 p^2)) in [0, 1] for every pair (N,): d is the Euclidean distance of two patches of side p in CIELAB.
+
+    Args:
+        patches: (N, p, p, 3) float32 RGB in [0, 255].
+        others: likewise.
+    """
+    if not len(patches):
+        return np.zeros(0, np.float32)
+    distance = np.sqrt(((_lab(patches) - _lab(others)) ** 2).sum(axis=(1, 2, 3)))
+    return np.asarray(np.exp(-distance / (2 * patches.shape[1] ** 2)), np.float32)
+
+
+def _lab(patches: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Patches (N, p, p, 3) in CIELAB, whose lightness is in [0, 100]."""
+    rgb = np.ascontiguousarray(patches.reshape(len(patches), -1, 3) / 255, np.float32)
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab).reshape(patches.shape), np.float32)

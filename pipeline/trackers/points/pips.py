@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -41,6 +41,8 @@ class Pips:
         iterations: refinements of a piece; the authors use 6.
         visibility_threshold: in (0, 1); above it a point counts as visible.
     """
+
+    keeps_points: ClassVar[bool] = True
 
     network: torch.nn.Module
     device: str = "cpu"

@@ -9,8 +9,8 @@ from scipy.spatial.distance import cdist
 
 from pipeline.types import BoolMask
 
-STRATEGIES = ("random", "k_medoids", "shi_tomasi", "mixed", "grid")
-"""What `sample` knows: those of SAM-PT (Sec. 3.2, 1) and a regular grid."""
+STRATEGIES = ("random", "k_medoids", "shi_tomasi", "mixed", "grid", "corners_and_grid")
+"""What `sample` knows: those of SAM-PT (Sec. 3.2, 1), a regular grid, and corners with a grid."""
 MAX_CLUSTERED_PX = 2000
 """`k_medoids` clusters at most that many pixels, and with that holds at most 32 MB of distances."""
 MAX_CLUSTER_STEPS = 20
@@ -41,9 +41,11 @@ def sample(
     elif strategy == "shi_tomasi":
         chosen = shi_tomasi(grey, mask, n_points)
     elif strategy == "mixed":
-        chosen = mixed(grey, mask, n_points)
+        chosen = mixed(grey, mask, n_points, rng)
     elif strategy == "grid":
         chosen = grid(mask, n_points)
+    elif strategy == "corners_and_grid":
+        chosen = corners_and_grid(grey, mask, n_points)
     else:
         raise ValueError(f"unknown sampling {strategy!r}; known are {', '.join(STRATEGIES)}")
     _, first = np.unique(chosen, axis=0, return_index=True)
@@ -123,7 +125,18 @@ def shi_tomasi(grey: NDArray[np.uint8], mask: BoolMask, n_points: int) -> NDArra
     return np.zeros((0, 2), np.float32) if corners is None else np.asarray(corners.reshape(-1, 2), np.float32)
 
 
-def mixed(grey: NDArray[np.uint8], mask: BoolMask, n_points: int) -> NDArray[np.float32]:
-    """Corners for half of the points, a grid for the rest (after SAM-PT's mixed sampling)."""
+def mixed(grey: NDArray[np.uint8], mask: BoolMask, n_points: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Medoids, corners and random points (SAM-PT, Sec. 3.2, 1), in the proportions of its published code.
+
+    A quarter of the points are medoids and a third are corners, both rounded down. Points may coincide.
+    """
+    medoids = k_medoids(mask, n_points // 4, rng)
+    corners = shi_tomasi(grey, mask, n_points // 3)
+    random = random_points(mask, n_points - len(medoids) - len(corners), rng)
+    return np.concatenate([medoids, corners, random])
+
+
+def corners_and_grid(grey: NDArray[np.uint8], mask: BoolMask, n_points: int) -> NDArray[np.float32]:
+    """Corners for half of the points, a grid for the rest: what a tracker holds on to, and the whole object."""
     corners = shi_tomasi(grey, mask, n_points // 2)
     return np.concatenate([corners, grid(mask, n_points - len(corners))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -34,6 +35,8 @@ class Tapir:
         visibility_threshold: in (0, 1); the authors' is 0.5.
         windows: how long ranges are cut.
     """
+
+    keeps_points: ClassVar[bool] = True
 
     network: torch.nn.Module
     device: str = "cpu"

@@ -22,6 +22,7 @@ from pipeline.trackers.boxes.base import BoxQuery, BoxTracks
 from pipeline.trackers.boxes.mask_box import MaskBox
 from pipeline.trackers.points.base import PointQueries, PointTracks
 from pipeline.trackers.points.lucas_kanade import LucasKanade
+from pipeline.trackers.points.sampling import STRATEGIES
 from pipeline.types import BoxPrompt, MaskPrompt, PointPrompt, Prompt, RunLengthMask
 from pipeline.video.frames import FrameSource
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
@@ -166,30 +167,38 @@ class FixedBox:
         return BoxTracks(frame_range, boxes, np.array(self.scores, np.float32))
 
 
-def test_points_outside_the_box_or_nowhere_are_dropped_and_hidden_ones_turn_negative() -> None:
+def test_positive_points_outside_the_box_and_points_nowhere_are_dropped_and_hidden_ones_turn_negative() -> None:
     nan = float("nan")
     given = ObjectPrompts(
-        np.array([[30, 60], [32, 60], [34, 60], [36, 60]], np.float32), np.array([True, True, True, False])
+        np.array([[30, 60], [32, 60], [34, 60], [90, 60]], np.float32), np.array([True, True, True, False])
     )
     points = FixedPoints(
         [
-            [(30, 60), (32, 60), (34, 60), (36, 60)],
-            [(31, 60), (33, 60), (150, 60), (37, 60)],
-            [(32, 60), (nan, nan), (36, 60), (38, 60)],
+            [(30, 60), (32, 60), (34, 60), (90, 60)],
+            [(31, 60), (33, 60), (150, 60), (91, 60)],
+            [(32, 60), (nan, nan), (36, 60), (92, 60)],
         ],
         [[True] * 4, [True, False, True, True], [True, False, True, True]],
     )
     tracker = PromptTracker(points, FixedBox((20, 40, 60, 80), [1.0, 0.9, 0.1]), TrackingSettings(3, 1))
     ((_, second, third),) = tracker.follow(ArrayFrames(IMAGES), [Anchor(0, MASKS[0], given)], range(3))
-    assert second.box_xyxy_px == (20.0, 40.0, 60.0, 80.0)
-    assert second.points_xy_px.tolist() == [[31, 60], [33, 60], [37, 60]]
+    assert second.points_xy_px.tolist() == [[31, 60], [33, 60], [91, 60]], "a negative point belongs outside the box"
     assert second.positive.tolist() == [True, False, False]
     assert third.box_xyxy_px is None, "an uncertain box is not believed"
-    assert third.points_xy_px.tolist() == [[32, 60], [36, 60], [38, 60]]
+    assert third.points_xy_px.tolist() == [[32, 60], [36, 60], [92, 60]]
     assert second.tracked
 
 
-@pytest.mark.parametrize("strategy", ["random", "k_medoids", "shi_tomasi", "mixed", "grid"])
+def test_a_tracked_box_is_widened_by_its_uncertainty() -> None:
+    tracker = PromptTracker(LucasKanade(), FixedBox((20, 40, 60, 80), [1.0, 0.9, 0.6]), TrackingSettings())
+    (prompts,) = tracker.follow(ArrayFrames(IMAGES), [Anchor(0, MASKS[0])], range(3))
+    boxes = np.array([each.box_xyxy_px for each in prompts])
+    np.testing.assert_allclose(boxes[0], (20, 40, 60, 80))
+    np.testing.assert_allclose(boxes[1], (17.6, 37.6, 62.4, 82.4), atol=1e-3)
+    np.testing.assert_allclose(boxes[2], (10.4, 30.4, 69.6, 89.6), atol=1e-3)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_person_s_points_are_filled_up_from_the_mask(strategy: str) -> None:
     tracker = PromptTracker(LucasKanade(), None, TrackingSettings(8, 2, strategy))
     own = ObjectPrompts(np.array([[MASKS[0].nonzero()[1].mean(), 60]], np.float32), np.array([True]))

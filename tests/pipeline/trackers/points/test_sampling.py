@@ -17,7 +17,8 @@ GREY = np.random.default_rng(0).integers(0, 255, (40, 50), dtype=np.uint8)
 @settings(max_examples=60, deadline=None)
 @given(arrays(np.bool_, (40, 50)), st.integers(0, 60))
 def test_points_lie_in_the_mask_and_are_not_too_many(mask: NDArray[np.bool_], n_points: int) -> None:
-    for points in (sampling.grid(mask, n_points), sampling.mixed(GREY, mask, n_points)):
+    mixed = sampling.mixed(GREY, mask, n_points, np.random.default_rng(0))
+    for points in (sampling.grid(mask, n_points), sampling.corners_and_grid(GREY, mask, n_points), mixed):
         assert points.dtype == np.float32
         assert points.shape[1] == 2
         assert len(points) <= n_points
@@ -76,6 +77,21 @@ def test_medoids_cover_every_part() -> None:
         distances = np.linalg.norm(points[:, None] - middles, axis=2)
         assert sorted(distances.argmin(axis=1)) == [0, 1, 2, 3]
         assert distances.min(axis=1).max() < 3
+
+
+def test_mixed_points_are_medoids_corners_and_random_ones() -> None:
+    """Of 12 points 3 are medoids and 4 are corners; one part of the object has all the corners."""
+    mask = np.zeros((80, 100), np.bool_)
+    mask[10:70, 10:90] = True
+    grey = np.full((80, 100), 90, np.uint8)
+    grey[20:40, 20:40] = 200
+    rng, again = np.random.default_rng(0), np.random.default_rng(0)
+    points = sampling.mixed(grey, mask, 12, rng)
+    assert len(points) == 12
+    np.testing.assert_array_equal(points[:3], sampling.k_medoids(mask, 3, again))
+    assert (np.abs(points[3:7] - np.array([30, 30])).max(axis=1) < 12).all()
+    other = sampling.mixed(grey, mask, 12, rng)
+    assert (points[7:] != other[7:]).any()
 
 
 def test_medoids_of_a_large_mask_are_bounded_but_its_points_are_not() -> None:
