@@ -224,7 +224,8 @@ def test_an_interrupted_run_keeps_its_frames_and_is_continued(
     stopped = interrupted_segment(output, signal.SIGINT, frames, "-p", prompts)
     assert stopped.exit_code == 130, stopped.output
     (note,) = (line for line in stopped.stderr.splitlines() if line.startswith("interrupted: "))
-    command = f"ivos segment {frames} --prompts {prompts} --output {output} --segmenter classical --box-tracker opencv_template --resume"
+    parts = "--segmenter classical --box-tracker opencv_template"
+    command = f"ivos segment {frames} --prompts {prompts} --output {output} {parts} --resume"
     assert note.endswith(command)
     before, summary = masks_of(output), summary_of(output)
     assert not summary.complete
