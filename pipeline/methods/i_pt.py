@@ -128,7 +128,13 @@ class IPt:
             s.memory_similarity,
             self.new_memory,
         )
-        tracking = TrackingSettings(s.positive_points, s.negative_points, s.sampling, s.min_box_score)
+        tracking = TrackingSettings(
+            s.positive_points,
+            s.negative_points,
+            s.sampling,
+            s.min_box_score,
+            widen_boxes=not self.segmenter.uses_mask_prior,
+        )
         return TrackedVideo(
             VideoState(frames, self.segmenter, self.embeddings, next(self.video_keys)),
             PromptTracker(self.point_tracker, self.box_tracker if s.use_boxes else None, tracking),

@@ -35,6 +35,8 @@ class TrackingSettings:
         sampling: how the positives are found in a mask, one of `sampling.STRATEGIES`; negatives are always mixed.
         min_box_score: below it the tracked box is not believed.
         box_slack: how far outside the box, as a share of its size, a point may lie before it is dropped.
+        widen_boxes: widen tracked boxes by their uncertainty. Not for a segmenter with a mask prior: to it the box only
+            says where to look, around which it looks anyway, and masks got worse.
     """
 
     positive_points: int = 8
@@ -42,6 +44,7 @@ class TrackingSettings:
     sampling: str = "corners_and_grid"
     min_box_score: float = 0.4
     box_slack: float = 0.15
+    widen_boxes: bool = True
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,8 @@ class PromptTracker:
         box = None
         if boxes is not None and boxes.scores[row] >= self.settings.min_box_score:
             x0, y0, x1, y1 = (float(v) for v in boxes.boxes_xyxy_px[row])
-            box = widened((x0, y0, x1, y1), BOX_WIDENING * (1 - float(boxes.scores[row])))
+            uncertainty = 1 - float(boxes.scores[row]) if self.settings.widen_boxes else 0.0
+            box = widened((x0, y0, x1, y1), BOX_WIDENING * uncertainty)
             keep &= ~signs | _inside(points, np.array(box, np.float32), self.settings.box_slack)
         return ObjectPrompts(points[keep], signs[keep], box, tracked=True)
 
