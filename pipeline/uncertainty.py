@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -16,6 +17,26 @@ from pipeline.types import BoolMask
 DILATION_SHARE = 0.05
 """How far a mask is dilated, as a share of the square root of its area."""
 LEAST_DILATION_PX = 2
+
+
+@dataclass(frozen=True)
+class UncertaintyThresholds:
+    """What a method does about its uncertainty (thesis, 6.4.4 and 6.4.5); infinite where never.
+
+    Attributes:
+        tau_u: ask a person where it rises by at least this from one frame to the next.
+        tau_p: correct the mask automatically where it rises by at least this; at most ``tau_u``.
+        tau_m: do not store frames in the memory that are at least this uncertain.
+    """
+
+    tau_u: float
+    tau_p: float
+    tau_m: float
+
+
+THESIS_THRESHOLDS = UncertaintyThresholds(0.5, 0.2, 0.8)
+"""Found for XMem's probabilities on the training set of LVOS (thesis, 6.8.3)."""
+
 _EPSILON = 1e-7
 """Keeps odds finite."""
 _Crop = tuple[slice, slice]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from pipeline.types import BoolMask, FrameRGB
 
 if TYPE_CHECKING:
     import torch
+
+    from pipeline.uncertainty import UncertaintyThresholds
 
 FloatMap = NDArray[np.float32]
 """(H, W) float32; as logits, positive means object."""
@@ -114,6 +116,16 @@ class ReferenceFrame:
 
     embedding: Any
     mask: BoolMask
+
+
+@runtime_checkable
+class CalibratedSegmenter(Protocol):
+    """A segmenter for which `ivos calibrate` has found the thresholds of method lazy."""
+
+    @property
+    def uncertainty_thresholds(self) -> UncertaintyThresholds:
+        """What its masks' uncertainty means."""
+        ...
 
 
 class Segmenter(Protocol):

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation.zivos.single_pass import ObjectScore
+from pipeline.uncertainty import THESIS_THRESHOLDS
 
 STEP = 1e-4
 """Thresholds are multiples of this, so that what is printed is what was judged."""
@@ -261,13 +262,11 @@ def thresholds(scores: Sequence[ObjectScore], settings: CalibrationSettings) -> 
     """tau_u, tau_p and tau_m by name.
 
     Each is chosen from its own alarms: `alarms_of_failures`, `alarms_of_falls`, `alarms_of_failed_frames`. tau_p is
-    below tau_u, or below the method's default tau_u where none was found.
+    below tau_u, or below the thesis' where none was found.
     """
-    from pipeline.methods.lazy import LazySettings
-
     samples, rate = alarms_of_failures(scores, settings), settings.calls_per_100_frames
     tau_u = best_by_f1(samples, settings) if rate is None else by_rate(samples, rate)
-    below = LazySettings().tau_u if tau_u.value is None else tau_u.value
+    below = THESIS_THRESHOLDS.tau_u if tau_u.value is None else tau_u.value
     tau_p = best_by_f1(alarms_of_falls(scores, settings), settings, below=below)
     return {"tau_u": tau_u, "tau_p": tau_p, "tau_m": best_by_f1(alarms_of_failed_frames(scores, settings), settings)}
 

@@ -19,17 +19,21 @@ from pipeline.methods.concurrent.video import MemoryVideo, PassState, StepResult
 from pipeline.methods.lazy import LazySettings
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
 from pipeline.types import BoolMask
-from pipeline.uncertainty import entropy_map, masked_entropy, pseudo_correction
+from pipeline.uncertainty import UncertaintyThresholds, entropy_map, masked_entropy, pseudo_correction
 
 
 class LazyVideo(MemoryVideo):
     """See `pipeline.methods.base.OnlineVideo`. Each pass compares its uncertainty with that of its latest frame."""
 
     def __init__(
-        self, state: VideoState, settings: LazySettings, new_memory: NewMemory = new_concurrent_memory
+        self,
+        state: VideoState,
+        settings: LazySettings,
+        thresholds: UncertaintyThresholds,
+        new_memory: NewMemory = new_concurrent_memory,
     ) -> None:
         super().__init__(state, settings, new_memory=new_memory)
-        self._thresholds = settings
+        self._thresholds, self._lazy = thresholds, settings
         self._refiner = BatchDecoder(state.segmenter, settings.readout_weight, settings.prompted_refinements)
 
     def _judge(
@@ -53,7 +57,7 @@ class LazyVideo(MemoryVideo):
             estimate = replace(each.estimate, uncertainty=now, uncertainty_change=change)
             if change is not None and change >= tau_u:
                 estimate = replace(estimate, wants_help=True)
-            elif change is not None and change >= tau_p and self._thresholds.pseudo_corrections:
+            elif change is not None and change >= tau_p and self._lazy.pseudo_corrections:
                 uncertain.append(row)
             results.append(replace(each, estimate=estimate))
         results = self._corrected(embedding, entropy, passes, results, readouts, uncertain)
@@ -90,7 +94,7 @@ class LazyVideo(MemoryVideo):
         for row in clicks_by_row:
             old, new = results[row].estimate, candidates[row].estimate
             uncertainty = masked_entropy(entropy, np.asarray(new.logits > 0))
-            agrees = _iou(new.logits > 0, old.logits > 0) >= self._thresholds.pseudo_agreement
+            agrees = _iou(new.logits > 0, old.logits > 0) >= self._lazy.pseudo_agreement
             if agrees and uncertainty < _uncertainty_of(old):
                 chosen[row] = replace(candidates[row], estimate=replace(new, uncertainty=uncertainty))
         return chosen

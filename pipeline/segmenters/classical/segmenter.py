@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -30,6 +31,7 @@ from pipeline.segmenters.classical.memory import QueriedCells, cell_keys, centre
 from pipeline.segmenters.classical.prompts import ABSENT_LOGIT, ClickSolver, MaskAndLogits, WorkPrompts
 from pipeline.segmenters.classical.propagation import propagate, refine
 from pipeline.types import BoolMask, FrameRGB
+from pipeline.uncertainty import UncertaintyThresholds
 
 MIN_DECIDED_LOGIT = 0.25
 """Least strength of the logits given to the next pass, so that the side of the border of a pixel is never lost."""
@@ -54,6 +56,9 @@ class ClassicalSegmenter:
     """See `pipeline.segmenters.base.Segmenter`. ``device`` is where the small network trains and runs."""
 
     device: str = "cpu"
+    uncertainty_thresholds: ClassVar[UncertaintyThresholds] = UncertaintyThresholds(0.0407, 0.0183, 0.8)
+    """By `ivos calibrate` on twelve clips (benchmarks/calibration.json), except tau_m: the 0.1927 found there kept so
+    many frames out of the memory that one clip became worse (docs/results.md)."""
 
     @property
     def name(self) -> str:

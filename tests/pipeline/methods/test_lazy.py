@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,15 @@ from pipeline.methods.concurrent.lazy_video import LazyVideo
 from pipeline.methods.concurrent.settings import ConcurrentSettings
 from pipeline.methods.concurrent.video import PassState
 from pipeline.methods.idpro import IdPro
-from pipeline.methods.lazy import Lazy, LazySettings
+from pipeline.methods.lazy import Lazy, LazySettings, _warn_uncalibrated
 from pipeline.segmenters.base import FloatMap, PromptBatch, Segmentation, Segmenter
 from pipeline.segmenters.classical import ClassicalSegmenter
 from pipeline.session.session import Session
 from pipeline.types import BoolMask, FrameRGB, MaskPrompt, RunLengthMask
+from pipeline.uncertainty import UncertaintyThresholds
+from tests.clips import REPOSITORY
+from tests.oracle.methods import iou
+from tests.oracle.scenes import Body, Scene, rendered
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
 from tests.pipeline.methods.recording_segmenter import Frame, RecordingSegmenter
 
@@ -205,6 +210,67 @@ def test_each_way_compares_with_its_own_last_frame() -> None:
     assert changes[2, False] == pytest.approx(0.0, abs=0.02)
 
 
+def behind_a_pillar() -> Scene:
+    """An object that passes behind a pillar of almost its own colour."""
+    return rendered(
+        [
+            Body(lambda t: (60 + 136 * t, 96, 24, 24), (205, 65, 65)),
+            Body(lambda _: (128, 96, 30, 30), (190, 78, 78), rectangle=True, is_object=False),
+        ],
+        24,
+    )
+
+
+@pytest.mark.parametrize(("settings", "asks"), [({}, True), ({"tau_u": 0.5, "tau_p": 0.2}, False)])
+def test_with_the_segmenters_own_thresholds_help_is_asked_for_before_the_object_is_lost(
+    settings: dict[str, float], asks: bool
+) -> None:
+    """The thesis' thresholds, for another segmenter, are never reached in this scene."""
+    scene = behind_a_pillar()
+    video = Lazy(ClassicalSegmenter(), EmbeddingCache(256), LazySettings(**settings)).open(scene.frames)  # type: ignore[arg-type]
+    (pass_,) = started(video, [scene.masks[1][0]])
+    estimates = [video.step(frame, [pass_], None)[0] for frame in range(1, len(scene.images))]
+    ious = [iou(each.logits > 0, scene.masks[1][each.frame_index]) for each in estimates]
+    calls = [each.frame_index for each in estimates if each.wants_help]
+    lost = next(each.frame_index for each, value in zip(estimates, ious, strict=True) if value < 0.5)
+    assert [frame < lost for frame in calls][:1] == [True] * asks
+
+
+def test_the_download_free_segmenters_thresholds_are_those_measured() -> None:
+    """Except tau_m, see the class."""
+    measured = json.loads((REPOSITORY / "benchmarks" / "calibration.json").read_text())["options"]
+    own = ClassicalSegmenter.uncertainty_thresholds
+    assert measured[:2] == [f"tau_u={own.tau_u:g}", f"tau_p={own.tau_p:g}"]
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ({}, (0.04, 0.02, 0.8)),
+        ({"tau_u": 0.01}, (0.01, 0.01, 0.8)),
+        ({"tau_p": 0.1}, (0.1, 0.1, 0.8)),
+        ({"tau_u": NEVER, "tau_m": 0.3}, (NEVER, 0.02, 0.3)),
+    ],
+)
+def test_thresholds_left_out_are_the_segmenters_and_give_way(
+    given: dict[str, float], used: tuple[float, float, float]
+) -> None:
+    thresholds = LazySettings(**given).thresholds(UncertaintyThresholds(0.04, 0.02, 0.8))  # type: ignore[arg-type]
+    assert astuple(thresholds) == used
+
+
+def test_without_calibrated_thresholds_it_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    _warn_uncalibrated.cache_clear()
+    for _ in range(2):
+        opened(RecordingSegmenter(), contrasts(6))
+    assert caplog.text.count("no calibrated thresholds for the segmenter recording") == 1
+    caplog.clear()
+    _warn_uncalibrated.cache_clear()
+    opened(RecordingSegmenter(), contrasts(6), tau_u=0.5, tau_p=0.2)
+    opened(ClassicalSegmenter(), contrasts(6))
+    assert caplog.text == ""
+
+
 @pytest.mark.parametrize("segmenter", ["recording", "classical"])
 def test_without_thresholds_it_is_idpro_with_the_same_memory(segmenter: str) -> None:
     images, masks = moving_square(n_frames=9)
@@ -226,8 +292,8 @@ def test_without_thresholds_it_is_idpro_with_the_same_memory(segmenter: str) -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tau_p": 0.6}, r"0 <= tau_p <= tau_u, but got 0\.6 and 0\.5"),
-        ({"tau_p": math.nan}, "0 <= tau_p <= tau_u, but got nan"),
+        ({"tau_p": 0.6, "tau_u": 0.5}, r"0 <= tau_p <= tau_u, but got 0\.6 and 0\.5"),
+        ({"tau_p": math.nan}, "tau_p must be 0 or more, but got nan"),
         ({"tau_m": -0.1}, "tau_m must be 0 or more"),
         ({"pseudo_agreement": 2}, r"pseudo_agreement must be in \[0, 1\]"),
         ({"memory_policy": "magic"}, "known are fifo, readmem"),
