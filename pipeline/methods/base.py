@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
-from pipeline.types import BoolMask
+from pipeline.types import BoolMask, RunLengthMask
 from pipeline.video.frames import FrameSource
 
 
@@ -23,8 +23,8 @@ class Anchor:
     prompts: ObjectPrompts = field(default_factory=ObjectPrompts)
 
 
-def _no_masks(_frame_index: int) -> Sequence[BoolMask]:
-    return ()
+def _no_masks(_frame_index: int) -> Mapping[int, RunLengthMask]:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,15 @@ class ObjectRound:
         round_index: counts the object's rounds from 1.
         anchors: the object's prompted frames.
         frame_indices: the frames to segment again in this round.
-        other_masks: returns the current masks (H, W) bool of all other objects on a frame.
+        other_masks: returns the current masks of all other objects on a frame, by object id; an object without one
+            there is left out.
     """
 
     object_id: int
     round_index: int
     anchors: tuple[Anchor, ...]
     frame_indices: frozenset[int]
-    other_masks: Callable[[int], Sequence[BoolMask]] = _no_masks
+    other_masks: Callable[[int], Mapping[int, RunLengthMask]] = _no_masks
 
 
 @dataclass(frozen=True)

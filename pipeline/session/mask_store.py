@@ -125,10 +125,10 @@ class MaskStore:
     def object_round(self, state: ObjectState, anchors: Sequence[Anchor]) -> ObjectRound:
         """The object's part of a round, as methods receive it."""
 
-        def others(frame_index: int) -> list[BoolMask]:
+        def others(frame_index: int) -> dict[int, RunLengthMask]:
             with self.lock:
-                masks = [s.masks.get(frame_index) for i, s in sorted(self.objects.items()) if i != state.object_id]
-            return [mask.raw.decode() for mask in masks if mask is not None]
+                masks = {i: s.masks.get(frame_index) for i, s in sorted(self.objects.items()) if i != state.object_id}
+            return {object_id: mask.raw for object_id, mask in masks.items() if mask is not None}
 
         with self.lock:
             stale = frozenset(state.stale)

@@ -202,7 +202,9 @@ def _evidence(colours: Map, on_image: NDArray[np.bool_], told: Told, follows: bo
     at_negative = 1 + 2 * _near(told.negative)
     if not len(told.positive):
         if told.box is not None:
+            # A negative outside the box says nothing about what is nearer to the box's middle, however alike.
             evidence = _unlike_around(colours, on_image, told.box)
+            against = np.where(_nearer(told.negative, told.box), against, 9.0)
         else:
             evidence = np.full(on_image.shape, 0.0 if follows else 1.0)
         return np.where(against < LIKE, np.minimum(evidence, -at_negative), evidence)
@@ -234,6 +236,14 @@ def _unlikeness(colours: Map, points: NDArray[np.intp], by_distance: float = 0.0
         unlike = np.linalg.norm(colours - colours[row, column], axis=2)
         least = np.minimum(least, unlike + LIKE * by_distance * np.hypot(xs - column, ys - row))
     return least
+
+
+def _nearer(points: NDArray[np.intp], box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+    """Pixels (h, w) that are nearer to one of the points than to the middle of the box."""
+    ys, xs = np.mgrid[:LOW_RES, :LOW_RES]
+    middle = np.hypot(xs - (box[0] + box[2]) / 2, ys - (box[1] + box[3]) / 2)
+    distances = [np.hypot(xs - column, ys - row) for column, row in points]
+    return np.asarray(np.min([np.full_like(middle, np.inf), *distances], axis=0) < middle)
 
 
 def _near(points: NDArray[np.intp]) -> Map:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,27 +12,67 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.masks import bounding_box, saturated_logits
-from pipeline.methods.base import Anchor, Estimate, ObjectRound
+from pipeline.methods.base import Anchor, Estimate, ObjectRound, PropagationPass
 from pipeline.methods.common.decoding import Decoder, ObjectMemory
 from pipeline.methods.common.video_state import LearnedObject, VideoState
 from pipeline.methods.sam_pd import SamPdSettings
 from pipeline.segmenters.base import FloatMap, ObjectPrompts, PromptBatch, Segmentation
-from pipeline.types import BoolMask
+from pipeline.types import BoolMask, RunLengthMask
 from pipeline.video.frames import FrameError
 
 Box = tuple[float, float, float, float]
+Point = NDArray[np.float32]
+MOSTLY = 0.5
+"""Share of another object's mask; see `negative_point`."""
 
 
 @dataclass(frozen=True)
 class DenoisingMemory:
     """One object in one round; ``other_masks`` as in `ObjectRound`."""
 
+    object_id: int
     object_memory: ObjectMemory
-    other_masks: Callable[[int], Sequence[BoolMask]]
+    other_masks: Callable[[int], Mapping[int, RunLengthMask]]
+
+
+@dataclass
+class RunningPass:
+    """A pass on its way.
+
+    Attributes:
+        position: among the passes that run together.
+        given: what to propagate.
+        last_seen: logits (H, W) of the newest mask that is not empty; while the object is lost, its box prompts.
+        template: the object's features (C, h0, w0) on its prompted frame, background zeroed; None before the first
+            step.
+        n_done: how many frames lie behind.
+    """
+
+    position: int
+    given: PropagationPass
+    last_seen: FloatMap
+    template: torch.Tensor | None = None
+    n_done: int = 0
+
+    @property
+    def memory(self) -> DenoisingMemory:
+        """Of the object."""
+        memory: DenoisingMemory = self.given.memory
+        return memory
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether the pass starts from a frame that does not show the object."""
+        return not self.given.anchor.mask.any()
+
+    @property
+    def next_frame(self) -> tuple[int, int]:
+        """The next frame, and the direction in which the pass goes."""
+        return self.given.frame_indices[self.n_done], self.given.frame_indices.step
 
 
 class DenoisingVideo:
-    """See `pipeline.methods.base.PerObjectVideo`."""
+    """See `pipeline.methods.base.BatchedVideo`."""
 
     clicks_only = False
     fusion_score_power = 0.0
@@ -53,7 +93,7 @@ class DenoisingVideo:
         """Let the segmenter learn from the prompted frames."""
         known = self._state.objects.setdefault(task.object_id, LearnedObject(None))
         learnt = self._state.learn(known, task.anchors)
-        return DenoisingMemory(ObjectMemory(learnt, None, len(task.anchors)), task.other_masks)
+        return DenoisingMemory(task.object_id, ObjectMemory(learnt, None, len(task.anchors)), task.other_masks)
 
     def segment_prompted(
         self, frame_index: int, prompts: ObjectPrompts, *, prior: FloatMap | None, memory: DenoisingMemory | None
@@ -66,78 +106,160 @@ class DenoisingVideo:
         return Estimate(frame_index, self._state.full_size(frame_index, decoded.low_res_logits), decoded.score)
 
     def propagate(self, anchor: Anchor, frame_indices: range, memory: DenoisingMemory) -> Iterator[Estimate]:
-        """Segment frame by frame. While the object is lost, the box of its last non-empty mask is the prompt."""
-        if not anchor.mask.any():
-            return
-        template = self._template(anchor)
-        last_seen = saturated_logits(anchor.mask)
-        for frame_index in frame_indices:
-            try:
-                estimate = self._step(frame_index, last_seen, template, memory)
-            except FrameError:
-                continue
-            if (estimate.logits > 0).any():
-                last_seen = estimate.logits
+        """Segment frame by frame. While the object is lost, the box of its last non-empty mask is the prompt.
+
+        From an anchor with an empty mask nothing is looked for: the method starts from a mask.
+        """
+        for _, estimate in self.propagate_together([PropagationPass(anchor, frame_indices, memory)]):
             yield estimate
 
-    def _template(self, anchor: Anchor) -> torch.Tensor:
-        """The object's features on its prompted frame, background zeroed: (C, h0, w0)."""
-        embedding = self._state.embedding(anchor.frame_index)
-        mask = self._state.low_res(anchor.frame_index, saturated_logits(anchor.mask))
-        return masked_crop(self._state.segmenter.features(embedding), mask)
+    def propagate_together(self, passes: Sequence[PropagationPass]) -> Iterator[tuple[int, Estimate]]:
+        """Several passes in turn; objects that are next on the same frame keep off each other (SAM-PD, III-D)."""
+        running = [RunningPass(n, each, saturated_logits(each.anchor.mask)) for n, each in enumerate(passes)]
+        while waiting := [each for each in running if each.n_done < len(each.given.frame_indices)]:
+            first = min(waiting, key=lambda each: each.n_done)
+            frame = first.next_frame
+            together = [each for each in waiting if each.next_frame == frame]
+            for each in together:
+                each.n_done += 1
+            try:
+                estimates = self._step(frame[0], together)
+            except FrameError:
+                continue
+            for each, estimate in zip(together, estimates, strict=True):
+                if (estimate.logits > 0).any():
+                    each.last_seen = estimate.logits
+                yield each.position, estimate
 
-    def _step(self, frame_index: int, previous: FloatMap, template: torch.Tensor, memory: DenoisingMemory) -> Estimate:
-        segmenter, embedding = self._state.segmenter, self._state.embedding(frame_index)
-        carried = self._state.low_res(frame_index, previous)
-        boxes = jittered_boxes(bounding_box(previous > 0), self._settings, self._state.frames.size_hw_px)
-        rows = tuple(ObjectPrompts(box_xyxy_px=box, tracked=True) for box in boxes)
-        coarse = self._segment(embedding, rows, carried, memory)
-        features = segmenter.features(embedding)
-        similarity = [
-            float(correlation_peak(template, masked_crop(features, logits))) for logits in coarse.low_res_logits[:, 0]
-        ]
-        chosen = coarse.low_res_logits[int(np.argmax(similarity)), 0]
-        refined, score = self._refine(frame_index, embedding, chosen, carried, memory)
-        if not (refined > 0).any():
-            refined, score = chosen, float(coarse.predicted_iou[int(np.argmax(similarity)), 0])
-        return Estimate(frame_index, self._state.full_size(frame_index, refined), score)
+    def _step(self, frame_index: int, passes: Sequence[RunningPass]) -> list[Estimate]:
+        """One frame of several objects: first the coarse masks of all of them, then each one refined."""
+        present = [each for each in passes if not each.is_absent]
+        if not present:
+            self._state.frames.frame(frame_index)
+        nothing = saturated_logits(np.zeros(self._state.frames.size_hw_px, np.bool_))
+        estimates = {each.position: Estimate(frame_index, nothing, 1.0) for each in passes}
+        if present:
+            coarse = self._coarse(frame_index, present, passes)
+            estimates |= self._refined(frame_index, present, passes, coarse)
+        return [estimates[each.position] for each in passes]
 
-    def _refine(
-        self, frame_index: int, embedding: Any, coarse: FloatMap, carried: FloatMap, memory: DenoisingMemory
-    ) -> tuple[FloatMap, float]:
-        """Refine a mask with a positive point deep inside it and a negative one deep inside every other object."""
-        mask = self._state.full_size(frame_index, coarse) > 0
-        if not mask.any():
-            return coarse, 0.0
-        points = [
-            deepest_point(mask),
-            *(deepest_point(other) for other in memory.other_masks(frame_index) if other.any()),
-        ]
-        signs = np.array([True] + [False] * (len(points) - 1), np.bool_)
-        prompts = ObjectPrompts(np.array(points, np.float32), signs, tracked=True)
-        found = self._segment(embedding, (prompts,), coarse, memory, multimask=True)
-        candidates = found.low_res_logits[0]
+    def _coarse(
+        self, frame_index: int, present: Sequence[RunningPass], passes: Sequence[RunningPass]
+    ) -> list[tuple[FloatMap, float]]:
+        """Of each object the answer to all its boxes that looks most like it: logits (h, w) and score (III-C)."""
+        masks = {each.memory.object_id: np.asarray(each.last_seen > 0) for each in passes}
+        negatives = self._negatives(frame_index, present, masks)
+        embedding, features = self._state.embedding(frame_index), self._features(frame_index)
+        rows = []
+        for each, inside_others in zip(present, negatives, strict=True):
+            boxes = jittered_boxes(bounding_box(each.last_seen > 0), self._settings, self._state.frames.size_hw_px)
+            points, signs = _signed(np.zeros((0, 2), np.float32), inside_others)
+            rows.append([ObjectPrompts(points, signs, box, tracked=True) for box in boxes])
+        found = self._segment(frame_index, embedding, present, rows)
+        answers, first = [], 0
+        for each, of_object in zip(present, rows, strict=True):
+            candidates = found.low_res_logits[first : first + len(of_object), 0]
+            template = self._template(each)
+            alike = [float(correlation_peak(template, masked_crop(features, logits))) for logits in candidates]
+            best = int(np.argmax(alike))
+            answers.append((candidates[best], float(found.predicted_iou[first + best, 0])))
+            first += len(of_object)
+        return answers
+
+    def _refined(
+        self,
+        frame_index: int,
+        present: Sequence[RunningPass],
+        passes: Sequence[RunningPass],
+        coarse: Sequence[tuple[FloatMap, float]],
+    ) -> dict[int, Estimate]:
+        """Each mask again, from a point deep inside it and points deep inside all other objects (III-D), by position.
+
+        Where this finds nothing, the coarse mask stays.
+        """
+        full = [np.asarray(self._state.full_size(frame_index, logits) > 0) for logits, _ in coarse]
+        nothing: BoolMask = np.zeros(self._state.frames.size_hw_px, np.bool_)
+        masks = {each.memory.object_id: nothing for each in passes}
+        masks |= {each.memory.object_id: mask for each, mask in zip(present, full, strict=True)}
+        kept = {each.position: answer for each, answer in zip(present, coarse, strict=True)}
+        shown = [each for each in present if masks[each.memory.object_id].any()]
+        rows = []
+        for each, negatives in zip(shown, self._negatives(frame_index, shown, masks), strict=True):
+            inside = deepest_point(masks[each.memory.object_id])[None]
+            rows.append([ObjectPrompts(*_signed(inside, negatives), tracked=True)])
+        if rows:
+            found = self._segment(frame_index, self._state.embedding(frame_index), shown, rows, kept)
+            for row, each in enumerate(shown):
+                chosen = self._chosen(frame_index, found.low_res_logits[row], each)
+                if (found.low_res_logits[row, chosen] > 0).any():
+                    kept[each.position] = found.low_res_logits[row, chosen], float(found.predicted_iou[row, chosen])
+        return {
+            position: Estimate(frame_index, self._state.full_size(frame_index, logits), score)
+            for position, (logits, score) in kept.items()
+        }
+
+    def _chosen(self, frame_index: int, candidates: FloatMap, running: RunningPass) -> int:
+        """Which of the refined masks (K, h, w) is kept: the largest one, or the one most like the last mask."""
         if self._settings.keep == "largest":
-            row = int(np.argmax((candidates > 0).sum(axis=(1, 2))))
-        else:
-            row = int(np.argmax([_overlap(candidate > 0, carried > 0) for candidate in candidates]))
-        return candidates[row], float(found.predicted_iou[0, row])
+            return int(np.argmax((candidates > 0).sum(axis=(1, 2))))
+        last = self._state.low_res(frame_index, running.last_seen) > 0
+        return int(np.argmax([_overlap(candidate > 0, last) for candidate in candidates]))
+
+    def _negatives(
+        self, frame_index: int, objects: Sequence[RunningPass], masks: Mapping[int, BoolMask]
+    ) -> list[list[Point]]:
+        """For each object a point in every other one, by its mask in ``masks`` or else its known mask of the frame."""
+        deepest: dict[int, Point] = {}
+        known = dict(masks)
+        points = []
+        for each in objects:
+            own_id = each.memory.object_id
+            for other_id, of_frame in each.memory.other_masks(frame_index).items():
+                if other_id not in known:
+                    known[other_id] = of_frame.decode()
+            inside = []
+            for other_id, mask in known.items():
+                if other_id == own_id or not mask.any():
+                    continue
+                if other_id not in deepest:
+                    deepest[other_id] = deepest_point(mask)
+                point = negative_point(known[own_id], mask, deepest[other_id])
+                inside += [] if point is None else [point]
+            points.append(inside)
+        return points
 
     def _segment(
         self,
+        frame_index: int,
         embedding: Any,
-        rows: tuple[ObjectPrompts, ...],
-        carried: FloatMap,
-        memory: DenoisingMemory,
-        multimask: bool = False,
+        objects: Sequence[RunningPass],
+        rows: Sequence[Sequence[ObjectPrompts]],
+        coarse: Mapping[int, tuple[FloatMap, float]] | None = None,
     ) -> Segmentation:
+        """All rows of all objects in one call; with coarse masks, by position, several candidates for each."""
+        carried, appearance = [], []
+        for each, of_object in zip(objects, rows, strict=True):
+            mask = self._state.low_res(frame_index, each.last_seen) if coarse is None else coarse[each.position][0]
+            carried += [mask] * len(of_object)
+            appearance += [each.memory.object_memory.appearance] * len(of_object)
         return self._state.segmenter.segment(
             embedding,
-            PromptBatch(rows),
-            mask_prior=[carried] * len(rows),
-            appearance=[memory.object_memory.appearance] * len(rows),
-            multimask=multimask,
+            PromptBatch(tuple(prompts for of_object in rows for prompts in of_object)),
+            mask_prior=carried,
+            appearance=appearance,
+            multimask=coarse is not None,
         )
+
+    def _features(self, frame_index: int) -> torch.Tensor:
+        return self._state.segmenter.features(self._state.embedding(frame_index))
+
+    def _template(self, running: RunningPass) -> torch.Tensor:
+        """The object's features on its prompted frame, background zeroed: (C, h0, w0)."""
+        if running.template is None:
+            anchor = running.given.anchor
+            mask = self._state.low_res(anchor.frame_index, saturated_logits(anchor.mask))
+            running.template = masked_crop(self._features(anchor.frame_index), mask)
+        return running.template
 
 
 def jittered_boxes(box: Box, settings: SamPdSettings, size_hw_px: tuple[int, int]) -> list[Box]:
@@ -180,11 +302,42 @@ def correlation_peak(template: torch.Tensor, crop: torch.Tensor) -> torch.Tensor
     return peak
 
 
-def deepest_point(mask: BoolMask) -> NDArray[np.float32]:
+def deepest_point(mask: BoolMask) -> Point:
     """The pixel farthest from the mask's border, x and y; the mask must not be empty."""
     depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
     y, x = np.unravel_index(int(depth.argmax()), depth.shape)
     return np.array([x, y], np.float32)
+
+
+def negative_point(own: BoolMask, other: BoolMask, deepest: Point) -> Point | None:
+    """A point that says where another object is, without cutting into this one.
+
+    SAM-PD (III-D) takes the other mask's deepest point, and notes that it may make masks unstable (Table V). Where
+    masks overlap, that point may lie inside this object. Then one deep in what is the other's alone is taken, if that
+    is most of it. If this mask covers most of a much smaller one, it has grown over that, and the deepest point stays.
+    Else both masks are nearly the same, and nobody knows whose the pixels are.
+
+    Args:
+        own: this object's mask (H, W).
+        other: the other's, not empty.
+        deepest: x and y of ``deepest_point(other)``.
+
+    Returns:
+        x and y in pixels; None for no point.
+    """
+    x, y = deepest.astype(int)
+    if not own[y, x]:
+        return deepest
+    alone, area_px = other & ~own, int(other.sum())
+    if int(alone.sum()) >= MOSTLY * area_px:
+        return deepest_point(alone)
+    return deepest if area_px <= MOSTLY * int(own.sum()) else None
+
+
+def _signed(positive: Point, negatives: Sequence[Point]) -> tuple[Point, NDArray[np.bool_]]:
+    """Points (N, 2) and their signs (N,), the positive ones first."""
+    points = np.concatenate([positive, *(each[None] for each in negatives)]).astype(np.float32)
+    return points, np.array([True] * len(positive) + [False] * len(negatives), np.bool_)
 
 
 def _overlap(a: BoolMask, b: BoolMask) -> float:
