@@ -39,8 +39,9 @@ from pipeline.types import FrameRGB
 
 NO_OBJECT_LOGIT = -16.0
 """Logit where there surely is no object: rows without prompts, and the padding. SAM gives about this to background."""
-MAX_ROWS = 16
-"""Objects decoded in one call; with SAM's own sizes a row needs about 40 MiB while it is decoded."""
+MAX_ROWS, MAX_ROWS_ON_CPU = 16, 2
+"""Objects decoded in one call; with SAM's own sizes a row needs about 40 MiB while it is decoded. On a CPU larger tensors
+cost more than fewer calls save: the system maps and clears their memory anew in every call."""
 
 SQUARED_LENGTH_PER_TEMPERATURE = 16.0
 
@@ -99,6 +100,7 @@ class SamSegmenter(SerializableEmbeddings):
         self._low_res: tuple[int, int] = tuple(model.prompt_encoder.mask_input_size)
         self._channels: int = model.prompt_encoder.embed_dim
         self._cell_limits = CellLimits.on(self._device)
+        self._max_rows = MAX_ROWS_ON_CPU if self._device.type == "cpu" else MAX_ROWS
         self._half = self._device.type == "cuda"
         self._autocast_dtype = sixteen_bit_dtype(self._device)
         self._name = f"{name}_half" if self._half else name
@@ -187,7 +189,7 @@ class SamSegmenter(SerializableEmbeddings):
         predicted_iou = np.zeros(shape, np.float32)
         queries = [MemoryQuery(torch.zeros((self._channels, 0), device=self._device))] * n_objects
         with torch.inference_mode():
-            for rows in _batches(prompts.objects):
+            for rows in _batches(prompts.objects, self._max_rows):
                 sparse = self._sparse([prompts.objects[row] for row in rows], embedding.original_size_px)
                 dense = self._dense([masks[row] for row in rows])
                 for position, row in enumerate(rows):
@@ -353,15 +355,15 @@ def _per_object(name: str, values: Sequence[T | None] | None, n_objects: int) ->
     return values
 
 
-def _batches(objects: Sequence[ObjectPrompts]) -> Iterator[list[int]]:
+def _batches(objects: Sequence[ObjectPrompts], max_rows: int) -> Iterator[list[int]]:
     """Rows of objects with equally many points and the same presence of a box; rows without prompts are left out."""
     groups: defaultdict[tuple[int, bool], list[int]] = defaultdict(list)
     for row, each in enumerate(objects):
         if len(each.points_xy_px) or each.box_xyxy_px is not None:
             groups[len(each.points_xy_px), each.box_xyxy_px is not None].append(row)
     for rows in groups.values():
-        for start in range(0, len(rows), MAX_ROWS):
-            yield rows[start : start + MAX_ROWS]
+        for start in range(0, len(rows), max_rows):
+            yield rows[start : start + max_rows]
 
 
 def _build_sam(model_type: str, context: PartContext) -> SamSegmenter:

@@ -13,7 +13,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.segmenters import sam
 from pipeline.segmenters.base import (
     FloatMap,
     MemoryReadout,
@@ -156,8 +155,9 @@ def test_every_thread_gets_the_keys_of_its_own_prompts() -> None:
 
 def test_many_objects_are_decoded_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = PromptBatch(tuple(clicks(2, seed) for seed in range(3)))
+    monkeypatch.setattr(segmenter(), "_max_rows", 3)
     at_once = segmenter().segment(embedding(), batch)
-    monkeypatch.setattr(sam, "MAX_ROWS", 2)
+    monkeypatch.setattr(segmenter(), "_max_rows", 2)
     in_parts = segmenter().segment(embedding(), batch)
     np.testing.assert_allclose(in_parts.low_res_logits, at_once.low_res_logits, atol=1e-5)
 
