@@ -40,8 +40,8 @@ from pipeline.types import FrameRGB
 NO_OBJECT_LOGIT = -16.0
 """Logit where there surely is no object: rows without prompts, and the padding. SAM gives about this to background."""
 MAX_ROWS, MAX_ROWS_ON_CPU = 16, 2
-"""Objects decoded in one call; with SAM's own sizes a row needs about 40 MiB while it is decoded. On a CPU larger tensors
-cost more than fewer calls save: the system maps and clears their memory anew in every call."""
+"""Objects decoded in one call; with SAM's own sizes a row needs about 40 MiB while it is decoded. On a CPU larger
+tensors cost more than fewer calls save: the system maps and clears their memory anew in every call."""
 
 SQUARED_LENGTH_PER_TEMPERATURE = 16.0
 

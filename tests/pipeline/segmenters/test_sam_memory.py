@@ -157,4 +157,4 @@ def test_only_a_cpu_has_bounds() -> None:
     assert bounds.asked is not None
     assert bounds.stored is not None
     # A memory of prompted frames and all slots of `i_pt`.
-    assert bounds.asked * 22 * bounds.stored <= 12 * 10**6
+    assert bounds.asked * 22 * bounds.stored <= 7 * 10**6
