@@ -285,7 +285,7 @@ def test_folders_of_other_programs_are_left_alone(option: str, frames: Path, pro
         ("empty", (), "holds no image; expected files ending in .jpg"),
         ("frames", ("--method", "magic"), f"unknown method 'magic'; known are {', '.join(own_names(METHOD))}"),
         ("frames", ("--segmenter", "magic"), "unknown segmenter 'magic'; known are auto, classical, "),
-        ("frames", ("--box-tracker", "magic"), "unknown box tracker 'magic'; known are mask_box, "),
+        ("frames", ("--box-tracker", "magic"), "unknown box tracker 'magic'; known are auto, mask_box, "),
         ("frames", ("--device", "tpu"), "device 'tpu' is none of auto, cpu, cuda"),
         ("frames", ("--resume", "--overwrite"), "give one of them"),
         ("frames", ("--output", "prompts.json"), "prompts.json is a file; --output needs a folder"),

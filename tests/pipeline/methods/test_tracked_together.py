@@ -11,23 +11,32 @@ import numpy as np
 import pytest
 
 from pipeline.embeddings.cache import EmbeddingCache
+from pipeline.masks import bounding_box
 from pipeline.methods.base import Anchor, Estimate, ObjectRound, PropagationPass
 from pipeline.methods.i_pt import IPt, IPtSettings
 from pipeline.methods.per_object.tracked_video import TrackedVideo
 from pipeline.methods.sam_pt import SamPt, SamPtSettings
 from pipeline.segmenters.base import Segmentation, Segmenter
 from pipeline.segmenters.classical.segmenter import ClassicalSegmenter
+from pipeline.session.session import Session
+from pipeline.trackers.boxes.base import BoxQuery, BoxTracks
 from pipeline.trackers.boxes.template import OpenCvTemplate
 from pipeline.trackers.points.base import PointQueries, PointTracks
+from pipeline.trackers.points.cotracker import CoTracker
 from pipeline.trackers.points.lucas_kanade import LucasKanade
+from pipeline.trackers.points.pips import Pips
+from pipeline.trackers.points.raft import RaftTracker
+from pipeline.trackers.points.tapir import Tapir
+from pipeline.trackers.points.xfeat import XFeatTracker
 from pipeline.types import BoolMask, FrameRGB
 from pipeline.video.frames import FrameSource
+from tests.oracle.methods import ious, mask_prompt, oracle_method
 from tests.oracle.model import oracle_segmenter
 from tests.oracle.scenes import scene
 from tests.pipeline.frame_sources import ArrayFrames
 from tests.pipeline.methods.recording_segmenter import RecordingSegmenter
 
-SCENE = scene("crosses")
+SCENE, MOVING = scene("crosses"), scene("moves")
 N_FRAMES = len(SCENE.images)
 PASSES = [(1, 0, range(1, 14)), (2, 0, range(1, 14)), (1, 20, range(19, 12, -1)), (2, 6, range(7, 16))]
 """Objects, anchors and ranges."""
@@ -163,6 +172,74 @@ def test_flow_and_reduced_frames_are_computed_once_for_all_objects() -> None:
         list(video.propagate_together(passes))
         reads.append(sum(frames.reads))
     assert reads[0] == reads[1]
+
+
+def sam_pt(segmenter: Segmenter, points: CountedPoints, frames: FrameSource, restart: str) -> TrackedVideo:
+    settings = SamPtSettings(refinement_iterations=0, restart=restart, restart_frames=4)
+    return SamPt(segmenter, points, EmbeddingCache(64), settings).open(frames)
+
+
+@pytest.mark.parametrize("restart", ["median_area", "similar_area", "similar_area_together"])
+def test_a_restart_that_looks_back_takes_at_most_twice_as_long(restart: str) -> None:
+    """The object shrinks, so that the mask most like the first one is always the first of the horizon."""
+    shrinking = scene("shrinks")
+    segmenter, n_frames = RecordingSegmenter(), len(shrinking.images)
+    video = sam_pt(segmenter, CountedPoints(), shrinking.frames, restart)
+    anchor = Anchor(0, shrinking.masks[1][0])
+    memory = video.begin_round(ObjectRound(1, 1, (anchor,), frozenset(range(1, n_frames))))
+    segmenter.calls.clear()
+    found = [each.frame_index for each in video.propagate(anchor, range(1, n_frames), memory)]
+    assert found == list(range(1, n_frames))
+    assert len(segmenter.calls) / 2 <= 2 * n_frames
+
+
+def test_objects_that_restart_together_have_each_other_s_points_as_negative_ones() -> None:
+    segmenter, points = RecordingSegmenter(), CountedPoints()
+    video = sam_pt(segmenter, points, SCENE.frames, "similar_area_together")
+    passes = begun(video)[:2]
+    segmenter.calls.clear()
+    found = by_pass(video.propagate_together(passes))
+    assert [[each.frame_index for each in found[row]] for row in (0, 1)] == [list(range(1, 14))] * 2
+    assert {n_points for n_points, _ in points.calls} == {18}, "both restart on the same frames"
+    first = segmenter.calls[1].prompts
+    for own, other in (first, first[::-1]):
+        negative = {tuple(point) for point in own.points_xy_px[~own.positive].tolist()}
+        assert own.positive.sum() == 8
+        assert {tuple(point) for point in other.points_xy_px[other.positive].tolist()} <= negative
+
+
+@pytest.mark.parametrize(("restart", "n_calls"), [("auto", 1), ("never", 1), ("horizon", 4)])
+def test_a_tracker_that_keeps_its_points_restarts_only_when_told_to(restart: str, n_calls: int) -> None:
+    class KeptPoints(CountedPoints):
+        keeps_points = True
+
+    points = KeptPoints()
+    video = sam_pt(RecordingSegmenter(), points, SCENE.frames, restart)
+    list(video.propagate_together(begun(video)[:1]))
+    assert len(points.calls) == n_calls
+
+
+def test_the_long_term_trackers_say_so() -> None:
+    assert all(each.keeps_points for each in (Pips, CoTracker, Tapir))
+    for each in (LucasKanade, XFeatTracker, RaftTracker):
+        assert not hasattr(each, "keeps_points")
+
+
+class OffBox:
+    """The object's true box, a quarter of its width beside it, and not sure of itself."""
+
+    def track(self, frames: FrameSource, query: BoxQuery, frame_range: range) -> BoxTracks:  # noqa: ARG002
+        boxes = np.array([bounding_box(MOVING.masks[1][index]) for index in frame_range], np.float32)
+        boxes[:, ::2] += 0.25 * (boxes[:, 2] - boxes[:, 0])[:, None]
+        return BoxTracks(frame_range, boxes, np.full(len(boxes), 0.7, np.float32))
+
+
+def test_a_tracked_box_that_is_off_does_not_cut_the_mask_off() -> None:
+    """Its overlap with the true box is 0.6, as measured for the template tracker."""
+    method = replace(oracle_method("i_pt"), box_tracker=OffBox())  # type: ignore[type-var]
+    session = Session(MOVING.frames, method)
+    list(session.run_round([mask_prompt(MOVING, 0)], object_ids=[1]))
+    assert min(ious(session, MOVING)) > 0.9
 
 
 def vanishing(n_frames: int) -> tuple[list[FrameRGB], BoolMask]:

@@ -9,7 +9,7 @@ import pytest
 import model_zoo.extras
 from model_zoo.registry import load_registry
 from model_zoo.store import ModelStore
-from pipeline.parts.auto import BEST_FIRST, SMALL, VIDEO_MODELS_BEST_FIRST, resolve_segmenter
+from pipeline.parts.auto import BEST_FIRST, SMALL, VIDEO_MODELS_BEST_FIRST, resolve_box_tracker, resolve_segmenter
 from pipeline.parts.registry import SEGMENTER, own_names
 from tests.unverified import put_here, unverified
 
@@ -51,6 +51,16 @@ def test_method_sam2_has_no_download_free_model(tmp_path: Path) -> None:
 
 def test_a_name_stays_what_it_is(tmp_path: Path) -> None:
     assert resolve_segmenter("i_pt", "sam_vit_l", ModelStore(tmp_path)) == "sam_vit_l"
+
+
+def test_boxes_are_tracked_by_the_network_where_its_weights_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unverified(monkeypatch, "nanotrack_v2")
+    assert resolve_box_tracker("auto", ModelStore(tmp_path)) == "opencv_template"
+    put_here(tmp_path, "nanotrack_v2")
+    assert resolve_box_tracker("auto", ModelStore(tmp_path)) == "nanotrack_v2"
+    assert resolve_box_tracker("mask_box", ModelStore(tmp_path)) == "mask_box"
 
 
 def test_every_learned_segmenter_has_its_place() -> None:
