@@ -285,6 +285,10 @@ def _proposals(colours: Map, on_image: NDArray[np.bool_], part: Map, told: Told)
     whole = np.where(_connected((unlike > 0) & on_image, told.positive, nothing), np.maximum(unlike, 0.3), -1.0)
     whole = np.maximum(whole, part)
     more = np.where(cv2.dilate((whole > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0, 0.5, -1.0)
+    if len(told.negative):
+        nearer = _unlikeness(colours, told.negative, 1 / 32) < _unlikeness(colours, told.positive, 1 / 32)
+        against = nearer & (_unlikeness(colours, told.negative) < LIKE)
+        whole, more = np.where(against, -1.0, whole), np.where(against, -1.0, more)
     deep = cv2.distanceTransform((part > 0).astype(np.uint8), cv2.DIST_L2, 3)
     depth = max((float(deep[row, column]) for column, row in told.positive), default=0.0)
     return [part, whole, more], [0.75 + 0.2 * min(1.0, depth / 4), 0.85, 0.6]
