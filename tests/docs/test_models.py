@@ -36,7 +36,7 @@ def test_every_model_stands_in_the_table_as_measured() -> None:
 
 
 RUNS = {
-    "defaults": "one_pass",
+    "`--box-tracker opencv_template`": "one_pass",
     "`--box-tracker nanotrack_v2`": "trackers_nanotrack",
     "`--point-tracker xfeat`": "trackers_xfeat",
     "`--point-tracker xfeat --option restart=never`": "trackers_xfeat_never",
