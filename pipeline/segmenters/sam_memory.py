@@ -94,10 +94,14 @@ class AskedCells:
         """How many cells are asked about."""
         return len(self.rows) * len(self.columns)
 
+    @property
+    def cells(self) -> torch.Tensor:
+        """Which cells (N,) int64 of the grid are asked about, row by row."""
+        return torch.from_numpy((self.rows[:, None] * self.grid_hw[1] + self.columns).ravel())
+
     def query(self) -> MemoryQuery:
-        """The query of these cells: keys (C, N), row by row."""
-        cells = (self.rows[:, None] * self.grid_hw[1] + self.columns).ravel()
-        return MemoryQuery(self.all_keys[torch.from_numpy(cells).to(self.all_keys.device)].T, self)
+        """The query of these cells: keys (C, N)."""
+        return MemoryQuery(self.all_keys[self.cells.to(self.all_keys.device)].T, self)
 
     def mix(self, dense: torch.Tensor, readout: MemoryReadout) -> None:
         """Mix a dense prompt embedding (C, gh, gw) in place with what was read for these cells (I-PT, Eq. 6).

@@ -13,6 +13,7 @@ import torch
 
 from pipeline.segmenters.base import MemoryReadout, PromptBatch
 from pipeline.segmenters.hq_sam import HqSamEmbedding, HqSamSegmenter
+from pipeline.segmenters.sam_memory import CellLimits
 from tests.parity.test_sam_predictor import TOLERANCE, expected, low_res_mask, prompts
 from tests.tiny_hq_sam import build_tiny_hq_sam
 
@@ -111,12 +112,14 @@ def test_an_ambiguous_prompt_may_take_any_of_the_three_masks() -> None:
 
 
 @pytest.mark.parametrize("alpha", [1.0, 0.3])
-def test_a_readout_is_mixed_into_the_dense_embedding(alpha: float) -> None:
-    """I-PT, Eq. 6; the package's decoder is given the mixture by hand."""
+def test_a_readout_is_mixed_into_the_dense_embedding(alpha: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I-PT, Eq. 6, around the object; the package's decoder is given the mixture by hand."""
+    monkeypatch.setattr(segmenter(), "_cell_limits", CellLimits())
     embedding, predictor = embedded(SIZE_HW_PX)
     each = prompts(SIZE_HW_PX, 2, False)
     plain = segmenter().segment(embedding, PromptBatch((each,)))
-    values = torch.randn((256, 4096), generator=torch.Generator().manual_seed(0))
+    asked = plain.queries[0].cells.cells
+    values = torch.randn((256, len(asked)), generator=torch.Generator().manual_seed(0))
     readout = MemoryReadout(plain.queries[0], values, alpha)
     found = segmenter().segment(embedding, PromptBatch((each,)), readout=[readout])
     model = predictor.model
@@ -126,17 +129,19 @@ def test_a_readout_is_mixed_into_the_dense_embedding(alpha: float) -> None:
     hook = model.mask_decoder.transformer.register_forward_hook(lambda _module, _inputs, output: keys.append(output[1]))
     with torch.no_grad():
         sparse, dense = model.prompt_encoder(points=points, boxes=None, masks=None)
+        dense = dense.flatten(2).clone()
+        dense[0, :, asked] = alpha * dense[0, :, asked] + (1 - alpha) * values
         low_res, _ = model.mask_decoder(
             image_embeddings=predictor.features,
             image_pe=model.prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=alpha * dense + (1 - alpha) * values.reshape(1, 256, 64, 64),
+            dense_prompt_embeddings=dense.reshape(1, 256, 64, 64),
             multimask_output=False,
             hq_token_only=False,
             interm_embeddings=predictor.interm_features,
         )
     hook.remove()
     np.testing.assert_allclose(found.low_res_logits[0], low_res[0].numpy(), atol=TOLERANCE, rtol=0)
-    torch.testing.assert_close(found.queries[0].keys, keys[0][0].T, atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(found.queries[0].cells.all_keys, keys[0][0], atol=TOLERANCE, rtol=0)
     changed = np.abs(found.low_res_logits - plain.low_res_logits).max() > 100 * TOLERANCE
     assert changed == (alpha < 1)

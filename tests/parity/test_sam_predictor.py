@@ -13,6 +13,7 @@ from segment_anything import SamPredictor
 
 from pipeline.segmenters.base import FloatMap, MemoryReadout, ObjectPrompts, PromptBatch
 from pipeline.segmenters.sam import SamEmbedding, SamSegmenter
+from pipeline.segmenters.sam_memory import CellLimits
 from tests.tiny_sam import build_tiny_sam
 
 pytestmark = pytest.mark.long
@@ -119,30 +120,36 @@ def test_a_batch_of_unlike_objects_is_each_of_them_alone(multimask: bool) -> Non
 
 @pytest.mark.parametrize("alpha", [1.0, 0.0])
 @pytest.mark.parametrize("with_mask", [False, True])
-def test_the_frames_own_value_from_the_memory_changes_nothing(with_mask: bool, alpha: float) -> None:
+def test_the_frames_own_value_from_the_memory_changes_nothing(
+    with_mask: bool, alpha: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Eq. 6 at its ends: alpha 1 ignores whatever the memory says; alpha 0 takes it, here the frame's own value."""
+    monkeypatch.setattr(segmenter(), "_cell_limits", CellLimits())
     size_hw_px = (301, 417)
     embedding, predictor = embedded(size_hw_px)
     each, mask = prompts(size_hw_px, 3, True), low_res_mask(1) if with_mask else None
     plain = segmenter().segment(embedding, PromptBatch((each,)), mask_input=[mask])
+    asked = plain.queries[0].cells.cells
     if alpha == 1:
-        values = torch.full((256, 4096), 7.0)
+        values = torch.full((256, len(asked)), 7.0)
     else:
         values = predictor.model.prompt_encoder(
             points=None, boxes=None, masks=None if mask is None else torch.from_numpy(mask)[None, None]
-        )[1][0].reshape(256, 4096)
+        )[1][0].reshape(256, 4096)[:, asked]
     readout = MemoryReadout(plain.queries[0], values, alpha)
     found = segmenter().segment(embedding, PromptBatch((each,)), mask_input=[mask], readout=[readout])
     assert_equal(embedding, found, 0, expected(predictor, each, mask, False))
 
 
-def test_a_readout_is_mixed_into_the_dense_embedding() -> None:
-    """With alpha between, the decoder sees what Eq. 6 says; here it is given that by hand."""
+def test_a_readout_is_mixed_into_the_dense_embedding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With alpha between, the decoder sees what Eq. 6 says around the object; here it is given that by hand."""
+    monkeypatch.setattr(segmenter(), "_cell_limits", CellLimits())
     size_hw_px = (301, 417)
     embedding, predictor = embedded(size_hw_px)
     objects = tuple(prompts(size_hw_px, 2, False, seed) for seed in range(2))
     plain = segmenter().segment(embedding, PromptBatch(objects))
-    values = torch.randn((256, 4096), generator=torch.Generator().manual_seed(0))
+    asked = plain.queries[1].cells.cells
+    values = torch.randn((256, len(asked)), generator=torch.Generator().manual_seed(0))
     readouts = [None, MemoryReadout(plain.queries[1], values, 0.3)]
     found = segmenter().segment(embedding, PromptBatch(objects), readout=readouts)
     model = predictor.model
@@ -150,11 +157,13 @@ def test_a_readout_is_mixed_into_the_dense_embedding() -> None:
     points = (torch.tensor(coordinates, dtype=torch.float)[None], torch.from_numpy(objects[1].positive).int()[None])
     with torch.no_grad():
         sparse, dense = model.prompt_encoder(points=points, boxes=None, masks=None)
+        dense = dense.flatten(2).clone()
+        dense[0, :, asked] = 0.3 * dense[0, :, asked] + 0.7 * values
         low_res, _ = model.mask_decoder(
             image_embeddings=predictor.features,
             image_pe=model.prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=0.3 * dense + 0.7 * values.reshape(1, 256, 64, 64),
+            dense_prompt_embeddings=dense.reshape(1, 256, 64, 64),
             multimask_output=False,
         )
     np.testing.assert_allclose(found.low_res_logits[1], low_res[0].numpy(), atol=TOLERANCE, rtol=0)

@@ -138,7 +138,7 @@ def test_the_cells_that_take_part_are_read_by_the_equations(
     few = slice(0, asked.n_cells, max(1, asked.n_cells // 12))
     whole_values = segmenter()._dense([remembered])[0].flatten(1)
     stored = asked.stored(remembered > 0, limits.stored)
-    cells = (asked.rows[:, None] * 64 + asked.columns).ravel()[few]
+    cells = asked.cells[few]
     wanted = naive_read((asked.all_keys[stored].T, whole_values[:, stored], asked.all_keys[cells].T), 20)
     np.testing.assert_allclose(readout.values[:, few].numpy(), wanted, atol=1e-3)
     mixed = segmenter().segment(embedding(), prompts, mask_input=[mask], readout=[readout])
