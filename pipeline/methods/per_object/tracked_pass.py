@@ -18,6 +18,7 @@ from pipeline.methods.common.mask_flow import FlowFields, MaskFlow
 from pipeline.methods.common.video_state import VideoState
 from pipeline.methods.per_object.restarts import RestartSettings
 from pipeline.segmenters.base import ObjectPrompts
+from pipeline.types import BoolMask
 
 
 @dataclass(frozen=True)
@@ -112,18 +113,17 @@ class TrackedPass:
             yield from self._follow(part, found)
             done += len(part)
             if self._restart.looks_back and found:
-                segmented = tuple(each.estimate.frame_index for each in found)
-                areas_px = tuple(int((each.estimate.logits > 0).sum()) for each in found)
+                segmented = tuple(each.frame_index for each in found)
+                areas_px = tuple(int(each.mask.sum()) for each in found)
                 chosen: Any = len(found) - 1
                 if done < len(frames):
                     chosen = yield RestartNeed(part[-1], segmented, areas_px, self._first_area_px)
                     done = frames.index(segmented[chosen]) + 1
                 del found[chosen + 1 :]
                 self._memory = found[-1].memory
-                yield from (each.estimate for each in found)
+                yield from (each.estimate for each in found if each.estimate is not None)
             if found:
-                estimate = found[-1].estimate
-                self._latest = Anchor(estimate.frame_index, np.asarray(estimate.logits > 0))
+                self._latest = Anchor(found[-1].frame_index, found[-1].mask)
                 self._anchor = self._latest if self._latest.mask.any() else self._anchor
 
     def _follow(self, part: range, found: list[_Found]) -> Steps:
@@ -133,7 +133,8 @@ class TrackedPass:
 
         Args:
             part: the frames to segment.
-            found: gets the estimates, which are also yielded unless a restart may still reject them.
+            found: gets the last frame, or all of them while a restart may still reject some. Then their estimates are
+                not yielded yet.
         """
         prompts: Any = yield from self._tracked_to(part)
         flow = None
@@ -145,16 +146,20 @@ class TrackedPass:
             decoded: Any = yield DecodeNeed(frame_index, asked, self._memory, flow)
             if decoded is None:
                 continue
-            estimate = self._finish(frame_index, decoded, self._memory)
+            estimate: Estimate | None = self._finish(frame_index, decoded, self._memory)
+            assert estimate is not None
+            mask = np.asarray(estimate.logits > 0)
             if flow is not None:
-                flow.start(frame_index, np.asarray(estimate.logits > 0))
+                flow.start(frame_index, mask)
             if not self._restart.looks_back:
                 found.clear()
                 yield estimate
+                # Of many passes that wait for each other none should keep logits of the frame's size.
+                estimate = None
             embedding = self._state.embedding(frame_index)
             adapted = self._state.segmenter.adapt(self._memory.appearance, embedding, decoded.low_res_logits)
             self._memory = replace(self._memory, appearance=adapted)
-            found.append(_Found(estimate, self._memory))
+            found.append(_Found(frame_index, mask, self._memory, estimate))
 
     def _tracked_to(self, part: range) -> Generator[Need, Answer, list[ObjectPrompts]]:
         """The prompts of every frame from the anchor's to the last of ``part``.
@@ -175,7 +180,16 @@ class TrackedPass:
 
 @dataclass(frozen=True)
 class _Found:
-    """An estimate, and the memory after its frame."""
+    """A frame that is segmented.
 
-    estimate: Estimate
+    Attributes:
+        frame_index: the frame.
+        mask: (H, W) bool.
+        memory: after the frame.
+        estimate: None where it was yielded already.
+    """
+
+    frame_index: int
+    mask: BoolMask
     memory: ObjectMemory
+    estimate: Estimate | None
