@@ -22,8 +22,13 @@ from pipeline.video.frames import FrameError
 
 T = TypeVar("T")
 
-AGREED_POWER = 8.0
-"""Once a pass agrees with what is known from the other side, by an IoU of a, it counts by 1 - a to this power."""
+MET_IOU = 0.5
+"""A pass has met the masks from the other side where it overlaps one of them by this."""
+LOST_IOU = 0.2
+"""A pass that has met them, and then overlaps them by so much less than at best, does not count any more."""
+
+SIDE_MARGIN = 0.05
+"""How far from a half the probabilities of a known mask are at least, on the side that the mask says."""
 
 
 class PerObjectPropagation:
@@ -129,20 +134,16 @@ class PerObjectPropagation:
         self, estimate: Estimate, mask: FrameMask, other: FrameMask, gap_pass: _GapPass, far: Anchor
     ) -> FrameMask:
         """The prediction of a frame from one side, fused with what is known from the other side (I-PT, Eq. 1)."""
-        probability = probabilities(estimate.logits)
-        if other.soft is not None:
-            other_probability = other.soft.probabilities()
-        else:
-            other_probability = probabilities(saturated_logits(other.raw.decode()))
-        weight = fusion.linear_weight(estimate.frame_index, gap_pass.near.frame_index, far.frame_index)
+        probability, other_probability = probabilities(estimate.logits), known_probabilities(other)
+        agreed = agreement(probability, other_probability)
         power = self._video.fusion_score_power
-        met = 1.0 - gap_pass.agreed**AGREED_POWER
-        weight = fusion.trusted_weight(weight, met * mask.score**power, other.score**power)
+        weight = fusion.linear_weight(estimate.frame_index, gap_pass.near.frame_index, far.frame_index)
+        weight = fusion.trusted_weight(weight, gap_pass.trust(agreed) * mask.score**power, other.score**power)
+        if weight <= 0.0:
+            return other
         fused = fusion.fuse(probability, other_probability, weight)
         logits = np.log(np.clip(fused, 1e-4, 1 - 1e-4) / np.clip(1.0 - fused, 1e-4, 1.0)).astype(np.float32)
         score = weight * mask.score + (1.0 - weight) * other.score
-        agreed = agreement(probability, other_probability)
-        gap_pass.agreed = max(gap_pass.agreed, agreed)
         return FrameMask.from_logits(logits, 1.0).with_score(score, agreed)
 
 
@@ -154,15 +155,27 @@ class _GapPass:
         near: the prompted frame at this end.
         of_video: what the method runs, from ``near`` or from where an earlier round left the pass.
         accumulated: lowers the confidence along the pass.
-        agreed: how far the pass agreed with the masks from the other end so far, at best, in [0, 1]. Where both agree,
-            both are right; where they differ farther on, the pass is what went wrong, not the mask nearer to its own
-            prompted frame.
+        most_agreed: the greatest overlap with a mask from the other side so far, an IoU in [0, 1].
     """
 
     near: Anchor
     of_video: PropagationPass
     accumulated: AccumulatedUncertainty
-    agreed: float = 0.0
+    most_agreed: float = 0.0
+
+    def trust(self, agreed: float) -> float:
+        """How much the pass counts on its next frame, in [0, 1]; 1 leaves I-PT's Eq. 1 as it is.
+
+        Where both sides agree, both are right. Where they differ farther on, the pass has lost the object: the mask
+        from the other side lies between two places where it was right. Before they agree, no one knows who is right.
+
+        Args:
+            agreed: the overlap with the mask from the other side on this frame, an IoU in [0, 1].
+        """
+        self.most_agreed = max(self.most_agreed, agreed)
+        if self.most_agreed < MET_IOU:
+            return 1.0
+        return max(0.0, 1.0 - (self.most_agreed - agreed) / LOST_IOU)
 
     @classmethod
     def of(cls, state: ObjectState, near: Anchor, frame_indices: range, memory: Any) -> _GapPass:
@@ -214,6 +227,18 @@ def _frames_up_to(near: Anchor, start: Anchor) -> range:
     """The frames after a prompted frame, up to and with the frame where its pass continues."""
     step = 1 if start.frame_index >= near.frame_index else -1
     return range(near.frame_index + step, start.frame_index + step, step)
+
+
+def known_probabilities(mask: FrameMask) -> NDArray[np.float32]:
+    """The probabilities (H, W) float32 in [0, 1] behind a mask; above a half exactly inside it.
+
+    They are kept small, see `SoftMask`: without the mask itself, its border would be blurred with every fusion.
+    """
+    inside = mask.raw.decode()
+    if mask.soft is None:
+        return probabilities(saturated_logits(inside))
+    kept = mask.soft.probabilities()
+    return np.where(inside, np.maximum(kept, 0.5 + SIDE_MARGIN), np.minimum(kept, 0.5 - SIDE_MARGIN))
 
 
 def agreement(probability: NDArray[np.float32], other: NDArray[np.float32]) -> float:

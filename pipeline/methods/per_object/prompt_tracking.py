@@ -82,9 +82,10 @@ class PromptTracker:
     def follow(self, frames: FrameSource, anchors: Sequence[Anchor], frame_range: range) -> list[list[ObjectPrompts]]:
         """Prompts per frame of a range that starts at the anchors' frame, for one object per anchor.
 
-        All points are tracked in one call. A tracked box is widened by its uncertainty. Positive points outside it are
-        dropped (I-PT, III-C1), negative ones belong there. An occluded positive point becomes a negative one, as it
-        lies on what hides the object (III-C3); a point whose place is unknown (NaN) is dropped.
+        All points are tracked in one call. Positive points outside the tracked box are dropped (I-PT, III-C1), negative
+        ones belong there. The box that prompts the segmenter is widened by its uncertainty. An occluded positive point
+        becomes a negative one, as it lies on what hides the object (III-C3); a point whose place is unknown (NaN) is
+        dropped.
         """
         starts = [self.prompts_at(frames, anchor) for anchor in anchors]
         found: list[list[ObjectPrompts]] = []
@@ -131,10 +132,11 @@ class PromptTracker:
         signs = start.positive & visible
         box = None
         if boxes is not None and boxes.scores[row] >= self.settings.min_box_score:
-            x0, y0, x1, y1 = (float(v) for v in boxes.boxes_xyxy_px[row])
+            tracked_box = boxes.boxes_xyxy_px[row]
+            keep &= ~signs | _inside(points, tracked_box, self.settings.box_slack)
+            x0, y0, x1, y1 = (float(v) for v in tracked_box)
             uncertainty = 1 - float(boxes.scores[row]) if self.settings.widen_boxes else 0.0
             box = widened((x0, y0, x1, y1), BOX_WIDENING * uncertainty)
-            keep &= ~signs | _inside(points, np.array(box, np.float32), self.settings.box_slack)
         return ObjectPrompts(points[keep], signs[keep], box, tracked=True)
 
 

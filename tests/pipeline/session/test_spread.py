@@ -1,0 +1,129 @@
+"""How far a correction spreads between prompted frames, and where it stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from pipeline.methods.base import Anchor, Estimate, ObjectRound
+from pipeline.segmenters.base import FloatMap, ObjectPrompts
+from pipeline.session.session import Session
+from pipeline.types import BoolMask, MaskPrompt, RunLengthMask
+from pipeline.video.frames import FrameSource
+from tests.oracle.methods import masks_of
+from tests.pipeline.frame_sources import ArrayFrames, moving_square
+
+N_FRAMES = 11
+IMAGES, MASKS = moving_square(N_FRAMES)
+NOWHERE = np.zeros_like(MASKS[0])
+ELSEWHERE = np.zeros_like(MASKS[0])
+ELSEWHERE[:12, :12] = True
+
+
+def given(frame_index: int, mask: BoolMask) -> MaskPrompt:
+    return MaskPrompt(1, frame_index, RunLengthMask.encode(mask))
+
+
+@dataclass(frozen=True)
+class ScriptedMethod:
+    """Its pass from a frame finds on each frame what a script says."""
+
+    script: Callable[[Anchor, int], tuple[BoolMask, float]]
+    fusion_score_power: float = 0.0
+    held_bytes: int = 0
+    clicks_only: bool = False
+
+    def open(self, frames: FrameSource) -> ScriptedMethod:  # noqa: ARG002
+        return self
+
+    def begin_round(self, task: ObjectRound) -> None:
+        pass
+
+    def forget(self, object_id: int) -> None:
+        pass
+
+    def segment_prompted(
+        self, frame_index: int, prompts: ObjectPrompts, *, prior: FloatMap | None, memory: None
+    ) -> Estimate:
+        raise AssertionError(f"all prompts are masks, but {frame_index}, {prompts}, {prior}, {memory} came")
+
+    def propagate(self, anchor: Anchor, frame_indices: range, memory: None) -> Iterator[Estimate]:  # noqa: ARG002
+        for frame_index in frame_indices:
+            mask, score = self.script(anchor, frame_index)
+            yield Estimate(frame_index, np.where(mask, 6.0, -6.0).astype(np.float32), score)
+
+
+def keeps_its_mask(score: float) -> Callable[[Anchor, int], tuple[BoolMask, float]]:
+    """A tracker that never notices that the object left; where a person said so, it is sure that nothing is there."""
+    return lambda anchor, _: (anchor.mask, score if anchor.mask.any() else 1.0)
+
+
+def shown(method: ScriptedMethod, *rounds: MaskPrompt) -> list[int]:
+    """The frames whose mask is not empty after some rounds, each with one prompt more."""
+    session = Session(ArrayFrames(IMAGES), method)
+    for n in range(1, len(rounds) + 1):
+        list(session.run_round(rounds[:n], object_ids=[1]))
+    assert session.stale_frames(1) == ()
+    return [frame for frame, mask in masks_of(session).items() if mask.any()]
+
+
+@pytest.mark.parametrize(
+    ("power", "score", "kept"),
+    [(0.0, 0.9, [0, 1, 2, 3, 4]), (0.0, 0.5, [0, 1, 2, 3, 4]), (4.0, 0.5, [0])],
+    ids=["half of the way", "by distance alone", "farther where the masks were doubtful"],
+)
+def test_not_here_clears_the_masks_up_to_the_middle_and_doubtful_ones_beyond(
+    power: float, score: float, kept: list[int]
+) -> None:
+    method = ScriptedMethod(keeps_its_mask(score), power)
+    assert shown(method, given(0, MASKS[0])) == list(range(N_FRAMES))
+    frames = shown(method, given(0, MASKS[0]), given(10, NOWHERE))
+    assert [frame for frame in frames if frame != 5] == kept
+
+
+def test_not_here_clears_all_masks_to_the_end_of_the_clip() -> None:
+    method = ScriptedMethod(keeps_its_mask(0.9))
+    frames = shown(method, given(0, MASKS[0]), given(6, NOWHERE))
+    assert [frame for frame in frames if frame != 3] == [0, 1, 2]
+    assert shown(method, given(5, NOWHERE)) == []
+
+
+def drifts_below(frame_index: int) -> Callable[[Anchor, int], tuple[BoolMask, float]]:
+    """The pass back from frame 10 is right down to a frame, and then sure of a wrong place; the first pass is right."""
+
+    def script(anchor: Anchor, index: int) -> tuple[BoolMask, float]:
+        drifted = anchor.frame_index == 10 and index < frame_index
+        return (ELSEWHERE if drifted else MASKS[index]), 1.0 if drifted else 0.7
+
+    return script
+
+
+@pytest.mark.parametrize("power", [0.0, 4.0])
+@pytest.mark.parametrize("lost_at", [10, 8, 3])
+def test_a_pass_that_loses_the_object_where_earlier_masks_had_it_changes_nothing(lost_at: int, power: float) -> None:
+    session = Session(ArrayFrames(IMAGES), ScriptedMethod(drifts_below(lost_at), power))
+    prompts = [given(0, MASKS[0]), given(10, MASKS[10])]
+    for n in (1, 2):
+        list(session.run_round(prompts[:n], object_ids=[1]))
+    masks = masks_of(session)
+    wrong = [frame for frame in range(1, 10) if not np.array_equal(masks[frame], MASKS[frame])]
+    # A pass that never met the earlier masks counts by its distance, as in the paper: no one knows which one is right.
+    assert wrong == ([] if lost_at < 10 else wrong)
+
+
+def wrong_first_pass(anchor: Anchor, index: int) -> tuple[BoolMask, float]:
+    """The pass from frame 0 loses the object at frame 4; every later one is right."""
+    return (ELSEWHERE if anchor.frame_index == 0 and index >= 4 else MASKS[index]), 0.8
+
+
+def test_a_correction_reaches_back_to_where_the_earlier_masks_were_right() -> None:
+    session = Session(ArrayFrames(IMAGES), ScriptedMethod(wrong_first_pass))
+    list(session.run_round([given(0, MASKS[0])], object_ids=[1]))
+    assert not (masks_of(session)[9] & MASKS[9]).any()
+    list(session.run_round([given(0, MASKS[0]), given(8, MASKS[8])], object_ids=[1]))
+    masks = masks_of(session)
+    right = [frame for frame in range(N_FRAMES) if np.array_equal(masks[frame], MASKS[frame])]
+    assert right == [0, 1, 2, 3, 5, 6, 7, 8, 9, 10]
