@@ -78,7 +78,7 @@ class IPtSettings:
     refinement_iterations: int = 3
     restart: str = "auto"
     restart_frames: int = 8
-    flow_long_side_px: int = 428
+    flow_long_side_px: int = 214
     fusion_score_power: float = 4.0
 
     def __post_init__(self) -> None:
