@@ -142,7 +142,7 @@ class IPt:
                 self.segmenter,
                 s.refinement_iterations,
                 memory if s.use_memory else None,
-                MaskBoxes(self.segmenter, frames.size_hw_px),
+                MaskBoxes(self.segmenter, frames),
             ),
             RestartSettings.of(s.restart, s.restart_frames, self.point_tracker),
             s.flow_long_side_px,

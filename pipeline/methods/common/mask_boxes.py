@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.segmenters.base import FloatMap, Segmenter
+from pipeline.video.frames import FrameSource
 
 Box = tuple[float, float, float, float]
 BOX_WIDENING = 0.6
@@ -20,15 +21,15 @@ OUTSIDE_PX = -1.0
 class MaskBoxes:
     """Boxes of masks in a segmenter's resolution; all frames have one size. Not thread-safe."""
 
-    def __init__(self, segmenter: Segmenter, size_hw_px: tuple[int, int]) -> None:
-        self._segmenter, self._size_hw_px = segmenter, size_hw_px
+    def __init__(self, segmenter: Segmenter, frames: FrameSource) -> None:
+        self._segmenter, self._frames = segmenter, frames
         self._edges: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
     def box(self, embedding: Any, low_res_logits: FloatMap) -> Box | None:
         """The box x0, y0, x1, y1 of a mask given as logits (h, w); None where it is empty."""
         if self._edges is None:
             # To learn how the segmenter resizes and pads, maps of pixel coordinates are resized with it.
-            height_px, width_px = self._size_hw_px
+            height_px, width_px = self._frames.size_hw_px
             ys, xs = np.mgrid[:height_px, :width_px].astype(np.float32)
             to_low_res = self._segmenter.to_low_res
             self._edges = (

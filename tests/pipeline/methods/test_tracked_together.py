@@ -225,6 +225,18 @@ def test_the_long_term_trackers_say_so() -> None:
         assert not hasattr(each, "keeps_points")
 
 
+def test_opening_a_video_reads_no_frame() -> None:
+    class Unread(ArrayFrames):
+        @property
+        def size_hw_px(self) -> tuple[int, int]:
+            raise AssertionError("the size is known once a frame was read")
+
+    frames = Unread(list(SCENE.images))
+    for name in ("i_pt", "sam_pt"):
+        opened(name, RecordingSegmenter(), CountedPoints(), frames)
+    assert not any(frames.reads)
+
+
 class OffBox:
     """The object's true box, a quarter of its width beside it, and not sure of itself."""
 
