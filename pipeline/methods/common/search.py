@@ -9,7 +9,7 @@ like the object than anything that was not the object.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from pipeline.memory.key_grid import KeyGrid
 from pipeline.memory.shared import SharedMemory, read, share_logits
 from pipeline.methods.base import Anchor
+from pipeline.methods.common.decoding import Decoded
 from pipeline.methods.common.expected_prompts import main_part, prompts_from
 from pipeline.methods.common.video_state import VideoState, digest
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
@@ -137,22 +138,8 @@ class Reappearance:
         return possible and self.support(mask) >= STRONG
 
 
-@dataclass(frozen=True)
-class Sighting:
-    """What a search gives: logits (h, w), empty if nothing was found, and how sure that is.
-
-    Attributes:
-        low_res_logits: (h, w) float32 in the segmenter's resolution, or None if nothing was found.
-        score: in [0, 1]; of a mask that was found, the smaller one of the segmenter's score and the support, without a
-            mask how little anything on the frame looks like the object.
-    """
-
-    low_res_logits: FloatMap | None
-    score: float
-
-
-Ask = Callable[[ObjectPrompts, FloatMap], tuple[FloatMap, float]]
-"""Asks the segmenter with prompts and an expected mask (h, w): logits (h, w) and a score."""
+Ask = Callable[[ObjectPrompts], Decoded]
+"""Asks the segmenter for the mask of a frame."""
 
 
 class ObjectSearch:
@@ -196,21 +183,27 @@ class ObjectSearch:
         self._known.pop(object_id, None)
         self._digests = {key: each for key, each in self._digests.items() if key[0] != object_id}
 
-    def find(self, object_id: int, frame_index: int, embedding: Any, ask: Ask) -> Sighting:
-        """Look for an object on a frame. The segmenter is asked at most once, and only where it is worth it."""
+    def find(self, object_id: int, frame_index: int, embedding: Any, ask: Ask) -> tuple[Decoded | None, float]:
+        """Look for an object on a frame. The segmenter is asked at most once, and only where it is worth it.
+
+        Returns:
+            What was found, with the smaller one of its score and its support as score; or None. And how surely the
+            object is not on the frame, in [0, 1]: how little the most similar place supports it.
+        """
         judge = self.judge(object_id, frame_index, embedding)
         looks, grid = judge.looks, judge.grid
         if not looks.is_known:
-            return Sighting(None, 1.0)
+            return None, 1.0
         expected = grid.enlarged(share_logits(read(judge.keys, looks.keys, [looks.values], TEMPERATURE)[0].numpy()))
-        mask = np.asarray(expected > 0)
-        if judge.is_worth_asking(expected):
-            prompts = prompts_from(expected, grid, N_POSITIVE, N_NEGATIVE, self._state.frames.size_hw_px)
-            low_res_logits, score = ask(prompts, expected)
-            mask = np.asarray(low_res_logits > 0)
-            if judge.recognises(mask):
-                return Sighting(low_res_logits, min(score, judge.support(mask)))
-        return Sighting(None, 1.0 - judge.support(mask))
+        if not judge.is_worth_asking(expected):
+            return None, 1.0 - judge.support(main_part(expected))
+        prompts = prompts_from(expected, grid, N_POSITIVE, N_NEGATIVE, self._state.frames.size_hw_px)
+        found = ask(prompts)
+        mask = np.asarray(found.low_res_logits > 0)
+        support = judge.support(mask)
+        if judge.recognises(mask):
+            return replace(found, score=min(found.score, support)), 0.0
+        return None, 1.0 - support
 
     def judge(self, object_id: int, frame_index: int, embedding: Any) -> Reappearance:
         """Judges masks of an object on a frame."""

@@ -26,7 +26,7 @@ class OnePoint:
 
 def test_a_last_tracked_point_does_not_switch_between_part_and_whole() -> None:
     shown = scene("two_coloured")
-    method = oracle_method("sam_pt", positive_points=1, negative_points=0, restart="never")
+    method = oracle_method("sam_pt", positive_points=1, negative_points=0, restart="never", refinement_iterations=0)
     video = type(method)(method.segmenter, OnePoint(), method.embeddings, method.settings).open(shown.frames)  # type: ignore[attr-defined, call-arg]
     anchor = Anchor(0, shown.masks[1][0], ObjectPrompts(np.array([[46, 96]], np.float32), np.array([True])))
     memory = video.begin_round(ObjectRound(1, 1, (anchor,), frozenset(range(1, 30))))
