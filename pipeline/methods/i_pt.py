@@ -59,6 +59,8 @@ class IPtSettings:
         fusion_score_power: where the passes from two prompted frames meet, each one's share by distance (Eq. 1) is
             multiplied by its score to this power. So a pass that lost the object does not overrule one that did not.
             0 is the paper's equation.
+        find_lost: look for an object where no tracked prompt shows it any more: where a frame looks like the object on
+            its prompted frames. The mask counts only if it looks much more like the object than anything else did.
     """
 
     positive_points: int = 8
@@ -80,6 +82,7 @@ class IPtSettings:
     restart_frames: int = 8
     flow_long_side_px: int = 214
     fusion_score_power: float = 4.0
+    find_lost: bool = True
 
     def __post_init__(self) -> None:
         if self.memory_temperature < 0:
@@ -111,6 +114,7 @@ class IPt:
         """Start work on a video."""
         from pipeline.methods.common.decoding import CrstmSettings, Decoder
         from pipeline.methods.common.mask_boxes import MaskBoxes
+        from pipeline.methods.common.search import ObjectSearch
         from pipeline.methods.common.video_state import VideoState
         from pipeline.methods.per_object.prompt_tracking import PromptTracker, TrackingSettings
         from pipeline.methods.per_object.restarts import RestartSettings
@@ -135,8 +139,9 @@ class IPt:
             s.min_box_score,
             widen_boxes=not self.segmenter.uses_mask_prior,
         )
+        state = VideoState(frames, self.segmenter, self.embeddings, next(self.video_keys))
         return TrackedVideo(
-            VideoState(frames, self.segmenter, self.embeddings, next(self.video_keys)),
+            state,
             PromptTracker(self.point_tracker, self.box_tracker if s.use_boxes else None, tracking),
             Decoder(
                 self.segmenter,
@@ -147,4 +152,5 @@ class IPt:
             RestartSettings.of(s.restart, s.restart_frames, self.point_tracker),
             s.flow_long_side_px,
             s.fusion_score_power,
+            ObjectSearch(state) if s.find_lost else None,
         )

@@ -37,6 +37,8 @@ class SamPtSettings:
         filter_patches: drop a point from the frame on where the image around it no longer looks as it did at the start.
         flow_long_side_px: longer side, in pixels, of the images along whose optical flow a mask is carried to the next
             frame, for segmenters that use such a mask.
+        find_lost: look for an object where no tracked point shows it any more, as I-PT does here. Without it an object
+            stays lost until one of its points is seen again, as in the paper.
     """
 
     positive_points: int = 8
@@ -47,6 +49,7 @@ class SamPtSettings:
     restart_frames: int = 8
     filter_patches: bool = False
     flow_long_side_px: int = 214
+    find_lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class SamPt:
     def open(self, frames: FrameSource) -> TrackedVideo:
         """Start work on a video."""
         from pipeline.methods.common.decoding import Decoder
+        from pipeline.methods.common.search import ObjectSearch
         from pipeline.methods.common.video_state import VideoState
         from pipeline.methods.per_object.prompt_tracking import PromptTracker, TrackingSettings
         from pipeline.methods.per_object.restarts import RestartSettings
@@ -70,12 +74,14 @@ class SamPt:
         from pipeline.trackers.points.patch_similarity import PatchSimilarity
 
         s = self.settings
-        tracking = TrackingSettings(s.positive_points, s.negative_points, s.sampling)
+        tracking = TrackingSettings(s.positive_points, s.negative_points, s.sampling, hidden_turn_negative=False)
         similarity = PatchSimilarity() if s.filter_patches else None
+        state = VideoState(frames, self.segmenter, self.embeddings, next(self.video_keys))
         return TrackedVideo(
-            VideoState(frames, self.segmenter, self.embeddings, next(self.video_keys)),
+            state,
             PromptTracker(self.point_tracker, None, tracking, similarity),
             Decoder(self.segmenter, s.refinement_iterations, None),
             RestartSettings.of(s.restart, s.restart_frames, self.point_tracker),
             s.flow_long_side_px,
+            search=ObjectSearch(state) if s.find_lost else None,
         )

@@ -64,11 +64,13 @@ class ObjectMemory:
         appearance: what the segmenter learnt of it.
         bank: its memory, or None.
         prompted_frames: on how many frames a person prompted it; they weigh the memory (r of Eq. 6, `crstm.alpha`).
+        object_id: names it where a lost object is searched, or None.
     """
 
     appearance: Any
     bank: MemoryBank | None
     prompted_frames: int
+    object_id: int | None = None
 
     @classmethod
     def nothing(cls) -> ObjectMemory:
@@ -129,6 +131,8 @@ class Decoder:
         A tracked box takes part in the first two iterations alone: it is often off, and would cut the mask off at its
         sides. In refinement the box of the current mask stands in its place. The box of a person stays.
 
+        The segmenter is not asked with tracked negative points alone, see `is_lost`.
+
         Args:
             embedding: of the frame.
             requests: one per object.
@@ -136,6 +140,11 @@ class Decoder:
         Returns:
             One result per request, in their order.
         """
+        lost = [self.is_lost(each) for each in requests]
+        if any(lost):
+            asked = [each for each, is_lost in zip(requests, lost, strict=True) if not is_lost]
+            answers = iter(self.decode(embedding, asked) if asked else ())
+            return [self.nothing(embedding, UNKNOWN_SCORE) if is_lost else next(answers) for is_lost in lost]
         found = self._iterate(embedding, [replace(each, prompts=_positives(each.prompts)) for each in requests])
         queries = [each.query for each in found]
         readouts = [self._read(each.memory, query) for each, query in zip(requests, queries, strict=True)]
@@ -143,10 +152,10 @@ class Decoder:
         for iteration in range(1 + self.refinement_iterations):
             if not rows:
                 break
-            asked = [replace(requests[row], mask_input=found[row].low_res_logits, carried=None) for row in rows]
+            again = [replace(requests[row], mask_input=found[row].low_res_logits, carried=None) for row in rows]
             if iteration > 0:
-                asked = [self._with_own_box(embedding, each, found[row]) for each, row in zip(asked, rows, strict=True)]
-            newer = self._iterate(embedding, asked, [readouts[row] for row in rows] if iteration == 0 else None)
+                again = [self._with_own_box(embedding, each, found[row]) for each, row in zip(again, rows, strict=True)]
+            newer = self._iterate(embedding, again, [readouts[row] for row in rows] if iteration == 0 else None)
             unconverged = []
             for row, now in zip(rows, newer, strict=True):
                 before, found[row] = found[row].low_res_logits, now
@@ -169,6 +178,15 @@ class Decoder:
         if self.segmenter.uses_mask_prior:
             request = DecodeRequest(prompts, memory, carried=prior)
         return self.decode(embedding, [request])[0]
+
+    def is_lost(self, request: DecodeRequest) -> bool:
+        """Whether nothing says where the object is: no positive point, no box and no mask. Then its mask is empty.
+
+        SAM would answer negative points alone with anything else, and trackers would start again from that. A segmenter
+        with a mask prior looks for lost objects itself.
+        """
+        told = request.mask_input is not None or self.segmenter.uses_mask_prior or not request.prompts.tracked
+        return not told and only_excludes(request.prompts)
 
     def nothing(self, embedding: Any, score: float) -> Decoded:
         """An empty mask, without asking the segmenter for one; nothing of it can be remembered."""

@@ -38,6 +38,11 @@ STRONG = 0.6
 similar other thing had 0.58, and other clips had at most 0.5."""
 LOST_SCORE = 0.75
 """Greatest score of an empty mask where no person said that the object is not there: it may only look different."""
+CONTRADICTION = -2.0
+"""A mask without support is contradicted if the memory's logits on it are lower than this on average: almost all of it
+looks like what was not the object. A true mask of an object that changed its looks has higher ones."""
+RECENT_INTERVAL, RECENT_FRAMES = 5, 4
+"""One frame in so many that a pass goes through is remembered if it surely shows the object, and how many of them."""
 WORTH_ASKING = 0.4
 """Least support of an expected place for which the segmenter is asked."""
 AREA_RANGE = 0.2, 4.0
@@ -130,6 +135,15 @@ class Reappearance:
         """See `Looks.support`; the mask (h, w) is in the segmenter's resolution."""
         return self.looks.support(self.keys, self.grid.low_res_shares(mask))
 
+    def contradicts(self, mask: BoolMask) -> bool:
+        """Whether a mask (h, w) surely shows something else: what was seen beside the object."""
+        shares = self.grid.low_res_shares(mask)
+        if not self.looks.is_known or not bool(shares.any()) or self.looks.support(self.keys, shares) > 0:
+            return False
+        cells = _cells(shares)
+        found = read(self.keys[:, cells], self.looks.keys, [self.looks.values], TEMPERATURE)[0]
+        return float(share_logits(found.numpy()).mean()) < CONTRADICTION
+
     def recognises(self, mask: BoolMask) -> bool:
         """Whether a mask (h, w) surely shows the object: its support is strong, and its area possible."""
         least, greatest = AREA_RANGE
@@ -149,22 +163,27 @@ class ObjectSearch:
         self._state = state
         self._memory = SharedMemory(LIMIT_MIB)
         self._digests: dict[tuple[int, int], bytes] = {}
+        self._recent: dict[int, dict[int, Looks]] = {}
         self._known: dict[int, Looks] = {}
+        self._latest_keys: tuple[int, torch.Tensor] | None = None
         self._grid: KeyGrid | None = None
 
     @property
     def held_bytes(self) -> int:
         """Memory held, in bytes."""
-        return self._memory.nbytes
+        recent = [looks for by_frame in list(self._recent.values()) for looks in list(by_frame.values())]
+        tensors = {id(each): each.nbytes for looks in recent for each in (*looks.keys.values(), *looks.values.values())}
+        return self._memory.nbytes + sum(tensors.values())
 
     def remember(self, object_id: int, anchors: Sequence[Anchor]) -> None:
-        """Remember an object's prompted frames, those where it is not to be seen as well; forget all others.
+        """Remember an object's prompted frames, those where it is not to be seen as well; forget all other frames.
 
         Raises:
             FrameError: a frame cannot be read.
         """
         frames = {anchor.frame_index for anchor in anchors}
         self._memory.keep_only(object_id, frames)
+        self._recent.pop(object_id, None)
         self._known.pop(object_id, None)
         for anchor in anchors:
             key, mask_digest = (object_id, anchor.frame_index), digest(anchor.mask)
@@ -180,8 +199,19 @@ class ObjectSearch:
     def forget(self, object_id: int) -> None:
         """Forget an object."""
         self._memory.forget(object_id)
+        self._recent.pop(object_id, None)
         self._known.pop(object_id, None)
         self._digests = {key: each for key, each in self._digests.items() if key[0] != object_id}
+
+    def remember_seen(self, object_id: int, frame_index: int, judge: Reappearance, mask: BoolMask) -> None:
+        """Remember a frame of a pass if its mask (h, w) surely shows the object: so looks that change stay known."""
+        if frame_index % RECENT_INTERVAL or frame_index in self._memory or not judge.recognises(mask):
+            return
+        recent = self._recent.setdefault(object_id, {})
+        recent.pop(frame_index, None)
+        recent[frame_index] = Looks({frame_index: judge.keys}, {frame_index: judge.grid.low_res_shares(mask)})
+        for oldest in list(recent)[:-RECENT_FRAMES]:
+            del recent[oldest]
 
     def find(self, object_id: int, frame_index: int, embedding: Any, ask: Ask) -> tuple[Decoded | None, float]:
         """Look for an object on a frame. The segmenter is asked at most once, and only where it is worth it.
@@ -212,21 +242,27 @@ class ObjectSearch:
 
     def _looks(self, object_id: int, frame_index: int) -> Looks:
         """Of the frames nearest in time; kept until other frames are the nearest, as its properties take time."""
-        frames = sorted(self._memory.frames_of(object_id), key=lambda frame: abs(frame - frame_index))
-        values = {frame: self._memory.value(object_id, frame) for frame in frames}
+        recent = self._recent.get(object_id, {})
+        values = {frame: self._memory.value(object_id, frame) for frame in self._memory.frames_of(object_id)}
+        values.update({frame: looks.values[frame] for frame, looks in recent.items()})
+        frames = sorted(values, key=lambda frame: abs(frame - frame_index))
         shown = [frame for frame in frames if bool(values[frame].any())][:READ_FRAMES]
         empty = [frame for frame in frames if not bool(values[frame].any())][:READ_FRAMES]
         used = tuple(sorted([*shown, *empty]))
         known = self._known.get(object_id)
         if known is None or tuple(known.values) != used:
-            known = Looks({frame: self._memory.keys(frame) for frame in used}, {frame: values[frame] for frame in used})
-            self._known[object_id] = known
+            keys = {f: recent[f].keys[f] if f in recent else self._memory.keys(f) for f in used}
+            known = self._known[object_id] = Looks(keys, {frame: values[frame] for frame in used})
         return known
 
     def _keys(self, frame_index: int, embedding: Any) -> torch.Tensor:
+        """Of a frame; those of the latest one are kept, which several objects ask for."""
         if frame_index in self._memory:
             return self._memory.keys(frame_index)
-        return self._grid_of(embedding).keys(self._state.segmenter.key_features(embedding)).cpu()
+        if self._latest_keys is None or self._latest_keys[0] != frame_index:
+            keys = self._grid_of(embedding).keys(self._state.segmenter.key_features(embedding)).cpu()
+            self._latest_keys = frame_index, keys
+        return self._latest_keys[1]
 
     def _grid_of(self, embedding: Any) -> KeyGrid:
         if self._grid is None:

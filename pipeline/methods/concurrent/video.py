@@ -313,4 +313,4 @@ class MemoryVideo:
         support = judge.support(mask)
         if mask.any() and judge.recognises(mask):
             return LowResMask(found.low_res_logits, min(found.score, support))
-        return found.without_object((1.0 if pass_.absent else LOST_SCORE) * (1.0 - support))
+        return found.without_object(1.0 if pass_.absent else LOST_SCORE * (1.0 - support))

@@ -37,6 +37,8 @@ class TrackingSettings:
         box_slack: how far outside the box, as a share of its size, a point may lie before it is dropped.
         widen_boxes: widen tracked boxes by their uncertainty. Not for a segmenter with a mask prior: to it the box only
             says where to look, around which it looks anyway, and masks got worse.
+        hidden_turn_negative: an occluded positive point becomes a negative one (I-PT, III-C3); if not, occluded points
+            are dropped (SAM-PT, 3.2).
     """
 
     positive_points: int = 8
@@ -45,6 +47,7 @@ class TrackingSettings:
     min_box_score: float = 0.4
     box_slack: float = 0.15
     widen_boxes: bool = True
+    hidden_turn_negative: bool = True
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,8 @@ class PromptTracker:
 
         All points are tracked in one call. Positive points outside the tracked box are dropped (I-PT, III-C1), negative
         ones belong there. The box that prompts the segmenter is widened by its uncertainty. An occluded positive point
-        becomes a negative one, as it lies on what hides the object (III-C3); a point whose place is unknown (NaN) is
-        dropped.
+        becomes a negative one, as it lies on what hides the object (III-C3), or is dropped; a point whose place is
+        unknown (NaN) always is.
         """
         starts = [self.prompts_at(frames, anchor) for anchor in anchors]
         found: list[list[ObjectPrompts]] = []
@@ -129,6 +132,8 @@ class PromptTracker:
     ) -> ObjectPrompts:
         """The prompts of one object on one frame."""
         keep = np.isfinite(points).all(axis=1)
+        if not self.settings.hidden_turn_negative:
+            keep &= visible
         signs = start.positive & visible
         box = None
         if boxes is not None and boxes.scores[row] >= self.settings.min_box_score:

@@ -45,12 +45,14 @@ class DecodeNeed:
         prompts: of the object on it.
         memory: of the object.
         flow: carries the object's mask to the frame, for segmenters that use such a mask; or None.
+        cleared: whether the pass started where the object is not to be seen, and has not found it.
     """
 
     frame_index: int
     prompts: ObjectPrompts
     memory: ObjectMemory
     flow: MaskFlow | None
+    cleared: bool
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,10 @@ class TrackedPass:
         if self._state.segmenter.uses_mask_prior:
             flow = MaskFlow(self._fields)
             flow.start(self._latest.frame_index, self._latest.mask)
+        cleared = not self._anchor.mask.any()
         for frame_index in part:
             asked = prompts[abs(frame_index - self._anchor.frame_index)]
-            decoded: Any = yield DecodeNeed(frame_index, asked, self._memory, flow)
+            decoded: Any = yield DecodeNeed(frame_index, asked, self._memory, flow, cleared)
             if decoded is None:
                 continue
             estimate: Estimate | None = self._finish(frame_index, decoded, self._memory)

@@ -16,7 +16,9 @@ from pipeline.memory.policies import POLICY_CELLS, MemoryPolicy
 from pipeline.methods.base import Anchor, Estimate, ObjectRound, PropagationPass
 from pipeline.methods.common.decoding import Decoded, Decoder, DecodeRequest, ObjectMemory
 from pipeline.methods.common.mask_flow import FlowFields
+from pipeline.methods.common.search import ObjectSearch
 from pipeline.methods.common.video_state import LearnedObject, VideoState, digest
+from pipeline.methods.per_object.absence import Absence
 from pipeline.methods.per_object.prompt_tracking import PromptTracker, against_each_other
 from pipeline.methods.per_object.restarts import RestartSettings
 from pipeline.methods.per_object.tracked_pass import Answer, DecodeNeed, Need, RestartNeed, TrackedPass, TrackNeed
@@ -40,9 +42,10 @@ class TrackedVideo:
         restart: RestartSettings,
         flow_long_side_px: int,
         fusion_score_power: float = 0.0,
+        search: ObjectSearch | None = None,
     ) -> None:
         self._state, self._tracker, self._decoder = state, tracker, decoder
-        self._restart = restart
+        self._restart, self._absence = restart, Absence(decoder, search)
         self.fusion_score_power = fusion_score_power
         self._frames = ReducedFrames(state.frames)
         self._fields = FlowFields(self._frames, flow_long_side_px)
@@ -50,9 +53,10 @@ class TrackedVideo:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the objects' memories and their policies, and of reduced frames and optical flow."""
+        """Bytes of the objects' memories, their policies and their search, and of reduced frames and optical flow."""
         policies = sum(policy.nbytes for policy in self.policies.values())
-        return self._state.held_bytes + policies + self._frames.held_bytes + self._fields.held_bytes
+        frames = self._frames.held_bytes + self._fields.held_bytes
+        return self._state.held_bytes + policies + frames + self._absence.held_bytes
 
     @property
     def policies(self) -> dict[int, MemoryPolicy]:
@@ -63,6 +67,7 @@ class TrackedVideo:
     def forget(self, object_id: int) -> None:
         """Drop an object's memory and what the segmenter learnt of it."""
         self._state.objects.pop(object_id, None)
+        self._absence.forget(object_id)
 
     def begin_round(self, task: ObjectRound) -> ObjectMemory:
         """Update the memory (I-PT, III-D2): clear the range of the round, then store the prompted frames."""
@@ -71,7 +76,8 @@ class TrackedVideo:
         if known is None:
             bank = crstm.bank() if crstm is not None else None
             known = self._state.objects[task.object_id] = LearnedObject(bank)
-        memory = ObjectMemory(self._state.learn(known, task.anchors), known.bank, len(task.anchors))
+        memory = ObjectMemory(self._state.learn(known, task.anchors), known.bank, len(task.anchors), task.object_id)
+        self._absence.remember(task.object_id, task.anchors)
         if known.bank is not None:
             prompted = {anchor.frame_index for anchor in task.anchors}
             for frame_index in set(known.digests_in_bank) - prompted:
@@ -164,7 +170,9 @@ class TrackedVideo:
             carried = None if need.flow is None else need.flow.to(frame_index)
             low_res = None if carried is None else self._state.low_res(frame_index, carried)
             requests.append(DecodeRequest(given, need.memory, carried=low_res))
-        return self._decoder.decode(embedding, requests)
+        decoded = self._decoder.decode(embedding, requests)
+        rows = zip(needs, requests, decoded, strict=True)
+        return [self._absence.settled(frame_index, embedding, asked, each, need.cleared) for need, asked, each in rows]
 
     def _finished(self, frame_index: int, decoded: Decoded, memory: ObjectMemory) -> Estimate:
         """The estimate of a frame, which the memory then knows."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pipeline.methods.base import Anchor, ObjectRound
+from pipeline.methods.per_object.prompt_tracking import PromptTracker, TrackingSettings
 from pipeline.segmenters.base import ObjectPrompts
 from pipeline.session.session import Session
 from pipeline.trackers.points.base import PointQueries, PointTracks
 from pipeline.types import PointPrompt
 from pipeline.video.frames import FrameSource
 from tests.oracle.methods import METHODS, mask_prompt, oracle_method
+from tests.oracle.model import POSITIVE
 from tests.oracle.scenes import scene
 
 
@@ -32,6 +36,44 @@ def test_a_last_tracked_point_does_not_switch_between_part_and_whole() -> None:
     memory = video.begin_round(ObjectRound(1, 1, (anchor,), frozenset(range(1, 30))))
     areas_px = np.array([(each.logits > 0).sum() for each in video.propagate(anchor, range(1, 30), memory)])
     assert (areas_px[1:] / areas_px[:-1]).max() < 1.3
+
+
+class HiddenPoints:
+    """Points that are where they were, and hidden from the third frame on."""
+
+    def track(self, frames: FrameSource, queries: PointQueries, frame_range: range) -> PointTracks:  # noqa: ARG002
+        points = np.repeat(queries.points_xy_px[None], len(frame_range), axis=0)
+        visible = np.array([[index < 3] * len(queries.points_xy_px) for index in frame_range])
+        return PointTracks(frame_range, points, visible)
+
+
+@pytest.mark.parametrize("name", ["i_pt", "sam_pt"])
+def test_without_a_visible_point_and_a_box_the_segmenter_is_not_asked(name: str) -> None:
+    shown, options = scene("moves"), {"use_boxes": False, "find_lost": False} if name == "i_pt" else {}
+    method = replace(oracle_method(name, **options), point_tracker=HiddenPoints())  # type: ignore[type-var, call-arg]
+    segmenter, asked = method.segmenter, []  # type: ignore[attr-defined]
+    decoder = segmenter._model.mask_decoder
+    decoder.register_forward_pre_hook(lambda _m, _a, given: asked.append(given), with_kwargs=True)
+    video = method.open(shown.frames)
+    anchor = Anchor(0, shown.masks[1][0])
+    memory = video.begin_round(ObjectRound(1, 1, (anchor,), frozenset(range(1, 8))))  # type: ignore[union-attr]
+    found = list(video.propagate(anchor, range(1, 8), memory))  # type: ignore[union-attr]
+    assert all((each["sparse_prompt_embeddings"][..., 2] == POSITIVE).any() for each in asked)
+    assert [bool((each.logits > 0).any()) for each in found] == [True] * 2 + [False] * 5
+    assert [each.score for each in found[2:]] == [0.5] * 5
+
+
+@pytest.mark.parametrize(("turn_negative", "kept"), [(True, [True, False]), (False, [True])])
+def test_hidden_points_turn_negative_in_i_pt_and_are_dropped_in_sam_pt(turn_negative: bool, kept: list[bool]) -> None:
+    class OneHidden:
+        def track(self, frames: FrameSource, queries: PointQueries, frame_range: range) -> PointTracks:  # noqa: ARG002
+            points = np.repeat(queries.points_xy_px[None], len(frame_range), axis=0)
+            return PointTracks(frame_range, points, np.array([[True, False]] * len(frame_range)))
+
+    shown = scene("moves")
+    tracker = PromptTracker(OneHidden(), None, TrackingSettings(2, 0, hidden_turn_negative=turn_negative))
+    ((_, prompts),) = tracker.follow(shown.frames, [Anchor(0, shown.masks[1][0])], range(2))
+    assert prompts.positive.tolist() == kept
 
 
 @pytest.mark.parametrize("method", METHODS)
