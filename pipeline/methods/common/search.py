@@ -41,6 +41,8 @@ LOST_SCORE = 0.75
 CONTRADICTION = -2.0
 """A mask without support is contradicted if the memory's logits on it are lower than this on average: almost all of it
 looks like what was not the object. A true mask of an object that changed its looks has higher ones."""
+TELLING = 0.95
+"""If the object and everything else are more similar than this, the keys tell nothing apart, and contradict nothing."""
 RECENT_INTERVAL, RECENT_FRAMES = 5, 4
 """One frame in so many that a pass goes through is remembered if it surely shows the object, and how many of them."""
 WORTH_ASKING = 0.4
@@ -138,7 +140,9 @@ class Reappearance:
     def contradicts(self, mask: BoolMask) -> bool:
         """Whether a mask (h, w) surely shows something else: what was seen beside the object."""
         shares = self.grid.low_res_shares(mask)
-        if not self.looks.is_known or not bool(shares.any()) or self.looks.support(self.keys, shares) > 0:
+        if not self.looks.is_known or self.looks.background_similarity > TELLING or not bool(shares.any()):
+            return False
+        if self.looks.support(self.keys, shares) > 0:
             return False
         cells = _cells(shares)
         found = read(self.keys[:, cells], self.looks.keys, [self.looks.values], TEMPERATURE)[0]

@@ -50,10 +50,10 @@ class Absence:
     ) -> Decoded:
         """What was decoded, or what a search finds in its place, or an empty mask.
 
-        Without a positive point the segmenter had nothing to go by, or a tracked box alone, which may be on whatever
-        hides the object. With points it may be that they stayed behind on the background: then the memory contradicts
-        the mask. A segmenter with a mask prior has the carried mask and a search of its own, which is trusted unless a
-        person said that the object is not there.
+        Without a positive point and a box the segmenter was not asked. With them, points may have stayed behind on the
+        background, and a box may be on what hides the object: then the memory contradicts the mask. A segmenter with a
+        mask prior has the carried mask and a search of its own, which is trusted unless a person said that the object
+        is not there. That holds with full trust until there is strong evidence.
 
         Args:
             frame_index: the frame.
@@ -70,7 +70,7 @@ class Absence:
             trusted = not cleared and not only_excludes(prompts)
             return decoded if trusted else self.decoder.nothing(embedding, 1.0 if cleared else UNKNOWN_SCORE)
         judge = self.search.judge(object_id, frame_index, embedding)
-        seen = not cleared and prompts.positive.any()
+        seen = not cleared and not only_excludes(prompts)
         if mask.any() and (not judge.contradicts(mask) if seen else judge.recognises(mask)):
             self.search.remember_seen(object_id, frame_index, judge, mask)
             return decoded
