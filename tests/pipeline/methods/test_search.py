@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.memory import shared
 from pipeline.methods.base import Anchor
 from pipeline.methods.common.decoding import Decoded, Decoder, DecodeRequest, ObjectMemory
-from pipeline.methods.common.search import LIMIT_MIB, STRONG, ObjectSearch
+from pipeline.methods.common.search import LIMIT_MIB, STRONG, Looks, ObjectSearch, Reappearance
 from pipeline.methods.common.video_state import VideoState
 from pipeline.segmenters.base import ObjectPrompts
 from tests.oracle.methods import iou
@@ -106,3 +107,45 @@ def test_the_memory_is_bounded_and_forgets(monkeypatch: pytest.MonkeyPatch) -> N
     searched.find(20)
     assert len(reads) == 1
     assert reads[0][1] <= 4 * 16 * 12
+
+
+def judged(name: str, frame_index: int) -> tuple[Reappearance, np.ndarray]:
+    """A judge of a frame of a scene that knows the first one, and the true mask (h, w)."""
+    searched = Searched(scene(name), 0)
+    logits = np.where(scene(name).masks[1][frame_index], 4.0, -4.0).astype(np.float32)
+    low_res = searched.state.low_res(frame_index, logits) > 0
+    return searched.search.judge(1, frame_index, searched.state.embedding(frame_index)), low_res
+
+
+@pytest.mark.parametrize("name", ["moves", "deforms", "two_coloured", "alike"])
+def test_the_memory_contradicts_a_mask_on_the_background_and_never_the_true_one(name: str) -> None:
+    judge, mask = judged(name, 12)
+    assert not judge.contradicts(mask)
+    beside = np.zeros_like(mask)
+    beside[2:10, 2:14] = True
+    assert judge.contradicts(beside)
+    assert not judge.recognises(beside)
+
+
+def test_keys_that_tell_nothing_apart_contradict_nothing() -> None:
+    judge, mask = judged("moves", 12)
+    beside = np.zeros_like(mask)
+    beside[2:10, 2:14] = True
+    frame = torch.ones_like(judge.keys) / judge.keys.shape[0] ** 0.5
+    same = Looks({0: frame}, judge.looks.values)
+    assert not Reappearance(same, frame, judge.grid).contradicts(beside)
+
+
+def test_looks_that_change_stay_known_through_frames_that_surely_show_the_object() -> None:
+    searched = Searched(scene("moves"), 0)
+    embedding = searched.state.embedding(5)
+    judge = searched.search.judge(1, 5, embedding)
+    logits = np.where(scene("moves").masks[1][5], 4.0, -4.0).astype(np.float32)
+    before = searched.search.held_bytes
+    searched.search.remember_seen(1, 5, judge, np.zeros((64, 64), np.bool_))
+    assert searched.search.held_bytes == before
+    searched.search.remember_seen(1, 5, judge, searched.state.low_res(5, logits) > 0)
+    assert searched.search.held_bytes > before
+    assert 5 in searched.search.judge(1, 6, searched.state.embedding(6)).looks.values
+    searched.search.remember(1, [Anchor(0, scene("moves").masks[1][0])])
+    assert searched.search.held_bytes == before
