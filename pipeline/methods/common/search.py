@@ -191,8 +191,8 @@ class ObjectSearch:
         self._known.pop(object_id, None)
         for anchor in anchors:
             key, mask_digest = (object_id, anchor.frame_index), digest(anchor.mask)
-            held = anchor.frame_index in self._memory.frames_of(object_id)
-            if held and self._digests.get(key) == mask_digest:
+            # What the bound dropped is not computed again in every round.
+            if self._digests.get(key) == mask_digest:
                 continue
             embedding = self._state.embedding(anchor.frame_index)
             value = self._grid_of(embedding).shares(anchor.mask)
@@ -211,6 +211,7 @@ class ObjectSearch:
         """Remember a frame of a pass if its mask (h, w) surely shows the object: so looks that change stay known."""
         if frame_index % RECENT_INTERVAL or frame_index in self._memory or not judge.recognises(mask):
             return
+        self._known.pop(object_id, None)
         recent = self._recent.setdefault(object_id, {})
         recent.pop(frame_index, None)
         recent[frame_index] = Looks({frame_index: judge.keys}, {frame_index: judge.grid.low_res_shares(mask)})

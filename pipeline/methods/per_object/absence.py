@@ -10,8 +10,7 @@ import numpy as np
 
 from pipeline.methods.base import Anchor
 from pipeline.methods.common.decoding import UNKNOWN_SCORE, Decoded, Decoder, DecodeRequest, only_excludes
-from pipeline.methods.common.search import LOST_SCORE, ObjectSearch
-from pipeline.segmenters.base import ObjectPrompts
+from pipeline.methods.common.search import LOST_SCORE, Ask, ObjectSearch
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,5 @@ class Absence:
             found, absent = self.search.find(object_id, frame_index, embedding, self._asking(embedding, request))
         return found or self.decoder.nothing(embedding, 1.0 if cleared else LOST_SCORE * absent)
 
-    def _asking(self, embedding: Any, request: DecodeRequest) -> Any:
-        def ask(prompts: ObjectPrompts) -> Decoded:
-            return self.decoder.decode(embedding, [DecodeRequest(prompts, request.memory)])[0]
-
-        return ask
+    def _asking(self, embedding: Any, request: DecodeRequest) -> Ask:
+        return lambda prompts: self.decoder.decode(embedding, [DecodeRequest(prompts, request.memory)])[0]
