@@ -63,6 +63,7 @@ class BoxVideo:
     frames: FrameSource
     key: int
     clicks_only = False
+    fusion_score_power = 0.0
     held_bytes = 0
 
     def begin_round(self, task: ObjectRound) -> None:
