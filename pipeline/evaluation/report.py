@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,17 @@ def _mean_round(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "frame_indices": [frame_index for r in rounds for frame_index in r["frame_indices"]],
         "prompts": sum(r["prompts"] for r in rounds),
         "frames_segmented": sum(r["frames_segmented"] for r in rounds),
+        "correction": _mean_correction([r["correction"] for r in rounds]),
     }
+
+
+def _mean_correction(each: Sequence[Mapping[str, float | None] | None]) -> dict[str, float | None] | None:
+    """The means over the starts that corrected something; None where none did."""
+    given = [correction for correction in each if correction is not None]
+    if not given:
+        return None
+    values = {key: [value for c in given if (value := c[key]) is not None] for key in given[0]}
+    return {key: float(np.mean(found)) if found else None for key, found in values.items()}
 
 
 def _mean_figures(each: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -85,6 +96,7 @@ def _start_entry(score: ClipScore) -> dict[str, Any]:
             "frame_indices": list(r.frame_indices),
             "prompts": r.n_prompts,
             "frames_segmented": r.n_segmented,
+            "correction": None if r.correction is None else asdict(r.correction),
             "objects": _by_object(r.j, r.f),
         }
         for r in score.rounds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,11 +29,40 @@ N_SUGGESTIONS = 10
 
 
 @dataclass(frozen=True)
+class Correction:
+    """Whether a later round's prompts made their own frames better, and whether that spread.
+
+    ``prompted_jf_before`` and ``prompted_jf_after`` are mean J&F of the prompted frames. ``spread_jf`` is the mean
+    change of J&F of the other frames that the round segmented, in [-1, 1]; None where there were none.
+    """
+
+    prompted_jf_before: float
+    prompted_jf_after: float
+    spread_jf: float | None
+
+    @classmethod
+    def of(
+        cls,
+        before: NDArray[np.float64],
+        after: NDArray[np.float64],
+        prompted: Sequence[int],
+        segmented: Collection[int],
+    ) -> Correction | None:
+        """From J&F of every frame (T,) before and after the round; None where it prompted no frame."""
+        if not len(prompted):
+            return None
+        others = sorted(set(segmented) - set(prompted))
+        spread = float((after[others] - before[others]).mean()) if others else None
+        return cls(float(before[list(prompted)].mean()), float(after[list(prompted)].mean()), spread)
+
+
+@dataclass(frozen=True)
 class RoundScore:
     """One round of one clip.
 
     ``frame_indices`` were prompted. ``j`` and ``f`` are means over the scored frames, by object id. ``seconds`` are
     those of the annotator and the method. ``n_segmented`` counts the frames for which the round gave a mask.
+    ``correction`` is None in round 1.
     """
 
     round: int
@@ -43,6 +72,7 @@ class RoundScore:
     n_segmented: int
     j: Mapping[int, float]
     f: Mapping[int, float]
+    correction: Correction | None = None
 
 
 @dataclass(frozen=True)
@@ -204,9 +234,12 @@ def run_clip(
                 segmented.add(result.frame_index)
                 on_frame(number, len(segmented))
         seconds = time.perf_counter() - started_s
+        before = scores.jf_per_frame()
         scores.update({i: {result.frame_index: result.mask for result in session.results(i)} for i in truth.object_ids})
         j, f = scores.means(scored)
-        rounds.append(RoundScore(number, frame_indices, len(new), seconds, len(segmented), j, f))
+        later = number > 1
+        correction = Correction.of(before, scores.jf_per_frame(), frame_indices, segmented) if later else None
+        rounds.append(RoundScore(number, frame_indices, len(new), seconds, len(segmented), j, f, correction))
     assert session is not None
     raw_j, raw_f = _raw_scores(session, truth, scored)
     jf_per_frame = scores.jf_per_frame()

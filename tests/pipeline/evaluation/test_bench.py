@@ -70,7 +70,7 @@ CLIP_KEYS: dict[str, Any] = {
 CLIP_KEYS |= {"seconds_per_frame": NUMBER, "seconds_per_frame_by_part": dict}
 ROUND_KEYS: dict[str, Any] = {"round": int, "j": NUMBER, "f": NUMBER, "jf": NUMBER, "seconds": NUMBER}
 CLIP_ROUND_KEYS = ROUND_KEYS | {"frame_index": int, "frame_indices": list, "prompts": int}
-CLIP_ROUND_KEYS |= {"frames_segmented": int, "objects": list}
+CLIP_ROUND_KEYS |= {"frames_segmented": int, "objects": list, "correction": (dict, type(None))}
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,15 @@ from pipeline.evaluation.datasets import ClipFiles, DatasetError, Objects, Truth
 from pipeline.evaluation.metrics import boundary_accuracy, region_similarity
 from pipeline.evaluation.report import clip_entry, report
 from pipeline.evaluation.results import write_json
-from pipeline.evaluation.runner import KINDS, ClipScore, MaskScores, prompts_by_kind, run_clip, score_single_frames
+from pipeline.evaluation.runner import (
+    KINDS,
+    ClipScore,
+    Correction,
+    MaskScores,
+    prompts_by_kind,
+    run_clip,
+    score_single_frames,
+)
 from pipeline.evaluation.timing import PARTS
 from pipeline.methods.base import Method
 from pipeline.methods.choice import MethodChoice
@@ -100,6 +108,28 @@ def test_a_given_first_mask_is_kept_and_not_scored(clips: dict[str, ClipFiles], 
     exported = score.exported(clips["one"])
     assert exported.frame_names[0] == "00000.jpg"
     assert exported.masks[1][0] == RunLengthMask.encode(truth.mask(0, 1))
+
+
+def test_a_true_mask_makes_its_frame_right_and_the_round_says_how_far_that_spread(
+    clips: dict[str, ClipFiles], method: Method
+) -> None:
+    score = run_clip(clips["one"], read_truth(clips["one"]), method, AnnotatorSettings(start=Start.MASKS), 2)
+    first, second = score.rounds
+    assert first.correction is None
+    assert second.correction is not None
+    assert second.correction.prompted_jf_before < 1.0
+    assert second.correction.prompted_jf_after == 1.0
+    change = (second.j[1] + second.f[1] - first.j[1] - first.f[1]) / 2 * (N_FRAMES - 1)
+    own = second.correction.prompted_jf_after - second.correction.prompted_jf_before
+    n_others = second.n_segmented - len(second.frame_indices)
+    assert (second.correction.spread_jf or 0.0) * n_others == pytest.approx(change - own)
+
+
+def test_a_correction_without_prompts_or_other_frames_says_nothing_of_them() -> None:
+    before, after = np.array([0.5, 0.5, 1.0]), np.array([1.0, 0.75, 1.0])
+    assert Correction.of(before, after, (), {1, 2}) is None
+    assert Correction.of(before, after, (0,), {0}) == Correction(0.5, 1.0, None)
+    assert Correction.of(before, after, (0,), {0, 1, 2}) == Correction(0.5, 1.0, 0.125)
 
 
 def test_an_object_that_was_never_prompted_counts_as_empty(clips: dict[str, ClipFiles], method: Method) -> None:
