@@ -47,6 +47,13 @@ def test_a_lost_object_is_empty_and_comes_back(method: str, name: str) -> None:
     assert np.mean(found[gone[-1] + 6 :]) > 0.8
 
 
+def test_sam_pt_finds_lost_objects_if_told_to() -> None:
+    shown = scene("leaves")
+    session = Session(shown.frames, oracle_method("sam_pt", find_lost=True))
+    list(session.run_round([mask_prompt(shown, 0)], object_ids=[1]))
+    assert np.mean(ious(session, shown)) > 0.8
+
+
 def test_of_two_that_cross_the_one_behind_is_found_again() -> None:
     shown = scene("crosses")
     session = Session(shown.frames, oracle_method("i_pt"))
