@@ -13,7 +13,8 @@ from pipeline.segmenters.base import FloatMap, ObjectPrompts
 from pipeline.session.session import Session
 from pipeline.types import BoolMask, MaskPrompt, RunLengthMask
 from pipeline.video.frames import FrameSource
-from tests.oracle.methods import masks_of
+from tests.oracle.methods import ious, mask_prompt, masks_of, oracle_method
+from tests.oracle.scenes import scene
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
 
 N_FRAMES = 11
@@ -127,3 +128,17 @@ def test_a_correction_reaches_back_to_where_the_earlier_masks_were_right() -> No
     masks = masks_of(session)
     right = [frame for frame in range(N_FRAMES) if np.array_equal(masks[frame], MASKS[frame])]
     assert right == [0, 1, 2, 3, 5, 6, 7, 8, 9, 10]
+
+
+def test_not_here_in_a_video_leaves_the_frames_that_show_the_object() -> None:
+    clip = scene("leaves")
+    session = Session(clip.frames, oracle_method("i_pt"))
+    absent = [frame for frame, visible in enumerate(clip.visible()) if not visible]
+    middle = absent[len(absent) // 2]
+    list(session.run_round([mask_prompt(clip, 0)], object_ids=[1]))
+    before = ious(session, clip)
+    list(session.run_round([mask_prompt(clip, 0), mask_prompt(clip, middle)], object_ids=[1]))
+    after = ious(session, clip)
+    assert not any(masks_of(session)[frame].any() for frame in absent)
+    assert np.mean(after) > 0.85
+    assert np.mean(after) >= np.mean(before) - 0.02
