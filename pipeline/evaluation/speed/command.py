@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +19,7 @@ from pipeline.evaluation.results import Results
 if TYPE_CHECKING:
     from pipeline.evaluation.speed.measurement import Comparison, ComparisonRow, SpeedBench
     from pipeline.evaluation.speed.report import SpeedRun
+    from pipeline.methods.choice import MethodChoice
 
 METHOD, SEGMENTER = "idpro", "mobile_sam"
 
@@ -52,6 +53,9 @@ def speed(
     try:
         check_files(json)
         choice, store = resolved_choice(method_choice(method, segmenter, option=option))
+        weights = weights_used(choice.segmenter, store)
+        if weights == "random":
+            choice = without_search(choice)
         encoded_clip, clip_name = speed_clip(frames, clip)
         torch.manual_seed(0)  # The same random weights in every run.
         embeddings: EmbeddingCache[Any] = EmbeddingCache(UNREACHED_RAM_MIB)
@@ -59,12 +63,22 @@ def speed(
         used_device = resolve_device(device)
     except (BenchError, ValueError, OSError, FrameError) as error:
         raise error_exit(error) from error
-    weights = weights_used(choice.segmenter, store)
     # The program that mounts this command may say how large a stored session is.
     bench = SpeedBench(encoded_clip, built, objects, used_device, stored_bytes=context.obj)
     load_average = round(os.getloadavg()[0], 2)
     options = SpeedRun(choice.method, choice.segmenter, weights, clip_name, repeat, load_average)
     run_speed(_Measurements(bench, options), comparisons(bench, store, weights) if baselines else [], json)
+
+
+def without_search(choice: MethodChoice) -> MethodChoice:
+    """The choice without the search for lost objects, unless its options ask for it.
+
+    Masks of random weights look like nothing: all objects would count as lost, and cost less than others.
+    """
+    from pipeline.methods.choice import settings_class
+
+    known = {each.name for each in fields(settings_class(choice.method))}
+    return replace(choice, options={"find_lost": False, **choice.options}) if "find_lost" in known else choice
 
 
 @dataclass

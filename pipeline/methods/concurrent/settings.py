@@ -39,6 +39,8 @@ class ConcurrentSettings:
         flow_long_side_px: longer side, in pixels, of the images from which the optical flow to the next frame is
             computed.
         frames_ahead: how many frames are embedded in the background before they are needed; 0 embeds none ahead.
+        find_lost: drop a mask that the memory contradicts, and look for the lost object then. It counts as found where
+            a mask looks much more like the object than anything else did.
     """
 
     positive_points: int = 3
@@ -57,6 +59,7 @@ class ConcurrentSettings:
     prompted_refinements: int = 3
     flow_long_side_px: int = 214
     frames_ahead: int = 2
+    find_lost: bool = True
 
     def __post_init__(self) -> None:
         check_policy(self.memory_policy, self.memory_slots, self.memory_similarity)

@@ -165,8 +165,10 @@ class MemoryVideo:
         readouts = self._memory.read(frame_index, embedding, keys, requests)
         grid = self._memory.grid(embedding)
         judges = [
-            Reappearance(self._memory.looks(frame_index, request), keys, grid) if request.mask is None else None
-            for request in requests
+            Reappearance(self._memory.looks(frame_index, request), keys, grid)
+            if request.mask is None and (self._settings.find_lost or pass_.absent)
+            else None
+            for pass_, request in zip(passes, requests, strict=True)
         ]
         prompts = self._prompts(grid, carried, readouts, judges)
         appearance = [pass_.appearance for pass_ in passes]
@@ -306,7 +308,8 @@ class MemoryVideo:
         searches_itself = self._state.segmenter.uses_mask_prior
         mask = np.asarray(found.low_res_logits > 0)
         if judge is None:
-            contradicted = not searches_itself and mask.any() and float(readout[mask].mean()) < CONTRADICTION
+            checks = self._settings.find_lost and not searches_itself
+            contradicted = checks and mask.any() and float(readout[mask].mean()) < CONTRADICTION
             return found.without_object(LOST_SCORE) if contradicted else found
         if searches_itself and not pass_.absent:
             return found
