@@ -81,7 +81,7 @@ class IPtSettings:
     restart: str = "auto"
     restart_frames: int = 8
     flow_long_side_px: int = 214
-    fusion_score_power: float = 4.0
+    fusion_score_power: float = 2.0
     find_lost: bool = True
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 
 from pipeline import fusion
 from pipeline.masks import probabilities, saturated_logits
@@ -17,16 +18,17 @@ from pipeline.prompting import merge_prompts, split_at_last_mask
 from pipeline.session.mask_store import MaskStore
 from pipeline.session.object_state import FrameMask, ObjectState
 from pipeline.session.propagation import AccumulatedUncertainty, frames_around_changes, resume_point
-from pipeline.types import FrameResult
+from pipeline.types import FrameResult, RunLengthMask
 from pipeline.video.frames import FrameError
 
 T = TypeVar("T")
 
-MET_IOU = 0.5
+MET_IOU = 0.8
 """A pass has met the masks from the other side where it overlaps one of them by this."""
 LOST_IOU = 0.2
 """A pass that has met them, and then overlaps them by so much less than at best, does not count any more."""
-
+LEAST_OVERLAP = 0.05
+"""Added to the overlaps of masks on neighbouring frames before they are compared: small, fast objects have none."""
 SIDE_MARGIN = 0.05
 """How far from a half the probabilities of a known mask are at least, on the side that the mask says."""
 
@@ -136,9 +138,10 @@ class PerObjectPropagation:
         """The prediction of a frame from one side, fused with what is known from the other side (I-PT, Eq. 1)."""
         probability, other_probability = probabilities(estimate.logits), known_probabilities(other)
         agreed = agreement(probability, other_probability)
+        trust = gap_pass.trust(mask.raw, other.raw, agreed)
         power = self._video.fusion_score_power
         weight = fusion.linear_weight(estimate.frame_index, gap_pass.near.frame_index, far.frame_index)
-        weight = fusion.trusted_weight(weight, gap_pass.trust(agreed) * mask.score**power, other.score**power)
+        weight = fusion.trusted_weight(weight, trust * mask.score**power, other.score**power)
         if weight <= 0.0:
             return other
         fused = fusion.fuse(probability, other_probability, weight)
@@ -156,26 +159,35 @@ class _GapPass:
         of_video: what the method runs, from ``near`` or from where an earlier round left the pass.
         accumulated: lowers the confidence along the pass.
         most_agreed: the greatest overlap with a mask from the other side so far, an IoU in [0, 1].
+        steadiness: the least so far, in [0, 1], see `steadiness`.
+        latest: this pass's and the other side's mask on the latest frame.
     """
 
     near: Anchor
     of_video: PropagationPass
     accumulated: AccumulatedUncertainty
     most_agreed: float = 0.0
+    steadiness: float = 1.0
+    latest: tuple[RunLengthMask, RunLengthMask] | None = None
 
-    def trust(self, agreed: float) -> float:
+    def trust(self, mask: RunLengthMask, other: RunLengthMask, agreed: float) -> float:
         """How much the pass counts on its next frame, in [0, 1]; 1 leaves I-PT's Eq. 1 as it is.
 
         Where both sides agree, both are right. Where they differ farther on, the pass has lost the object: the mask
-        from the other side lies between two places where it was right. Before they agree, no one knows who is right.
+        from the other side lies between two places where it was right. Before they agree, no one knows who is right;
+        a pass whose masks jump from frame to frame where the others do not has lost the object, too.
 
         Args:
-            agreed: the overlap with the mask from the other side on this frame, an IoU in [0, 1].
+            mask: what the pass found on this frame.
+            other: the mask from the other side.
+            agreed: the overlap of both, an IoU in [0, 1].
         """
+        if self.latest is not None:
+            self.steadiness = min(self.steadiness, steadiness((self.latest[0], mask), (self.latest[1], other)))
+        self.latest = mask, other
         self.most_agreed = max(self.most_agreed, agreed)
-        if self.most_agreed < MET_IOU:
-            return 1.0
-        return max(0.0, 1.0 - (self.most_agreed - agreed) / LOST_IOU)
+        lost = (self.most_agreed - agreed) / LOST_IOU if self.most_agreed >= MET_IOU else 0.0
+        return self.steadiness * max(0.0, 1.0 - lost)
 
     @classmethod
     def of(cls, state: ObjectState, near: Anchor, frame_indices: range, memory: Any) -> _GapPass:
@@ -227,6 +239,17 @@ def _frames_up_to(near: Anchor, start: Anchor) -> range:
     """The frames after a prompted frame, up to and with the frame where its pass continues."""
     step = 1 if start.frame_index >= near.frame_index else -1
     return range(near.frame_index + step, start.frame_index + step, step)
+
+
+def steadiness(masks: tuple[RunLengthMask, RunLengthMask], others: tuple[RunLengthMask, RunLengthMask]) -> float:
+    """How far a pass's masks on two neighbouring frames overlap, beside the other side's masks there, in [0, 1].
+
+    A pass that finds nothing any more is steady: the object may have left.
+    """
+    if not masks[1].area_px:
+        return 1.0
+    own, other = (float(coco_mask.iou([one.coco()], [two.coco()], [0])[0, 0]) for one, two in (masks, others))
+    return min(1.0, (own + LEAST_OVERLAP) / (other + LEAST_OVERLAP))
 
 
 def known_probabilities(mask: FrameMask) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.methods.base import Anchor, Estimate, ObjectRound
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
+from pipeline.session.per_object import steadiness
 from pipeline.session.session import Session
 from pipeline.types import BoolMask, MaskPrompt, RunLengthMask
 from pipeline.video.frames import FrameSource
@@ -113,6 +114,33 @@ def test_a_pass_that_loses_the_object_where_earlier_masks_had_it_changes_nothing
     wrong = [frame for frame in range(1, 10) if not np.array_equal(masks[frame], MASKS[frame])]
     # A pass that never met the earlier masks counts by its distance, as in the paper: no one knows which one is right.
     assert wrong == ([] if lost_at < 10 else wrong)
+
+
+def test_a_pass_whose_masks_jump_changes_nothing_after_its_first_frame() -> None:
+    places = ELSEWHERE, np.roll(ELSEWHERE, 60, axis=1)
+    method = ScriptedMethod(lambda anchor, index: (MASKS[index] if anchor.frame_index == 0 else places[index % 2], 0.9))
+    session = Session(ArrayFrames(IMAGES), method)
+    prompts = [given(0, MASKS[0]), given(10, MASKS[10])]
+    for n in (1, 2):
+        list(session.run_round(prompts[:n], object_ids=[1]))
+    masks = masks_of(session)
+    assert [frame for frame in range(N_FRAMES) if not np.array_equal(masks[frame], MASKS[frame])] == [9]
+
+
+@pytest.mark.parametrize(
+    ("masks", "others", "expected"),
+    [
+        ((MASKS[3], MASKS[3]), (MASKS[3], MASKS[3]), 1.0),
+        ((MASKS[3], ELSEWHERE), (MASKS[3], MASKS[3]), 0.05 / 1.05),
+        ((MASKS[3], ELSEWHERE), (ELSEWHERE, MASKS[3]), 1.0),
+        ((MASKS[3], NOWHERE), (MASKS[3], MASKS[3]), 1.0),
+        ((NOWHERE, ELSEWHERE), (MASKS[3], MASKS[3]), 0.05 / 1.05),
+    ],
+    ids=["still", "jumps", "both jump", "leaves", "appears elsewhere"],
+)
+def test_steadiness(masks: tuple[BoolMask, BoolMask], others: tuple[BoolMask, BoolMask], expected: float) -> None:
+    first, second = ((RunLengthMask.encode(one), RunLengthMask.encode(two)) for one, two in (masks, others))
+    assert steadiness(first, second) == pytest.approx(expected)
 
 
 def wrong_first_pass(anchor: Anchor, index: int) -> tuple[BoolMask, float]:
