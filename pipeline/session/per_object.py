@@ -23,7 +23,7 @@ from pipeline.video.frames import FrameError
 
 T = TypeVar("T")
 
-MET_IOU = 0.8
+MET_IOU = 0.5
 """A pass has met the masks from the other side where it overlaps one of them by this."""
 LOST_IOU = 0.2
 """A pass that has met them, and then overlaps them by so much less than at best, does not count any more."""
