@@ -55,9 +55,21 @@ def test_eight_rounds() -> None:
     objects = np.array([[entry["jf"] for clip in clips for entry in clip["rounds"][k]["objects"]] for k in range(8)])
     means = objects.mean(axis=1)
     expected[f"**mean of {objects.shape[1]} objects**"] = shown(*means)
+    earlier = measurement("rounds_before")["rounds"]
+    expected["mean before"] = shown(*(each["jf"] for each in earlier))
     assert rows("Eight rounds") == expected
-    heights = np.array([0.0, *means, means[-1]])
-    assert f"**{float(np.mean((heights[1:] + heights[:-1]) / 2)):.3f}**" in MEASURED
+    for curve in (means, [each["jf"] for each in earlier]):
+        heights = np.array([0.0, *curve, curve[-1]])
+        assert f"**{float(np.mean((heights[1:] + heights[:-1]) / 2)):.3f}**" in MEASURED
+
+
+def test_how_far_corrections_spread() -> None:
+    expected = {}
+    for name, suffix, mean in (("spread", "", "**mean of ten clips**"), ("spread_before", ", before", "mean before")):
+        curves = {clip["name"]: [each["jf"] for each in clip["rounds"]] for clip in measurement(name)["sequences"]}
+        expected |= {clip + suffix: shown(*curve) for clip, curve in curves.items()}
+        expected[mean] = shown(*np.mean(list(curves.values()), axis=0))
+    assert rows("How far corrections spread") == expected
 
 
 @pytest.mark.parametrize("name", ["ablation_points", "ablation_boxes", "ablation_memory"])
