@@ -95,6 +95,12 @@ def box_around(clip: SampleClip, frame_index: int, object_id: int, label: str, r
     return {**region, "id": region_id, "item_index": frame_index}
 
 
+def box_around_half(clip: SampleClip, frame_index: int, object_id: int, label: str) -> dict[str, Any]:
+    """A smart box around the left half of the visible object: what it gives has to be corrected."""
+    region = box_around(clip, frame_index, object_id, label)
+    return {**region, "value": {**region["value"], "width": region["value"]["width"] / 2}}
+
+
 def click_on(clip: SampleClip, frame_index: int, object_id: int, label: str, region_id: str) -> dict[str, Any]:
     """A positive smart click in the middle of the visible object."""
     ys, xs = np.nonzero(clip.labels[frame_index] == object_id)

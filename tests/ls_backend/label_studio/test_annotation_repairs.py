@@ -13,7 +13,17 @@ from ls_backend.protocol.label_config import parse_label_config
 from ls_backend.protocol.regions import mask_to_brush_rle
 from ls_backend.sessions.task_session import TaskSession
 from pipeline.video.sample_clip import SampleClip
-from tests.ls_backend.test_service import CONFIG, SIZE_HW_PX, Editor, box_around, click_on, clip, editor, service
+from tests.ls_backend.test_service import (
+    CONFIG,
+    SIZE_HW_PX,
+    Editor,
+    box_around,
+    box_around_half,
+    click_on,
+    clip,
+    editor,
+    service,
+)
 
 __all__ = ["clip", "editor", "service"]
 LABELS = parse_label_config(CONFIG)
@@ -23,7 +33,7 @@ class Reopened:
     """An annotation that was saved, opened again and refined, as Label Studio then saves it."""
 
     def __init__(self, editor: Editor, clip: SampleClip) -> None:
-        editor.prompt(box_around(clip, 0, 1, "obj1"))
+        editor.prompt(box_around_half(clip, 0, 1, "obj1"))
         editor.annotation = copy.deepcopy(list(editor.regions.values()))
         editor.prompt(click_on(clip, 5, 1, "obj1", "p1"))
         self.editor = editor
