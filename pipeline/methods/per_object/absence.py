@@ -44,7 +44,7 @@ class Absence:
         if self.search is not None:
             self.search.forget(object_id)
 
-    def settled(
+    def checked(
         self, frame_index: int, embedding: Any, request: DecodeRequest, decoded: Decoded, cleared: bool
     ) -> Decoded:
         """What was decoded, or what a search finds in its place, or an empty mask.

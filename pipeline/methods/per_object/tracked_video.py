@@ -172,7 +172,7 @@ class TrackedVideo:
             requests.append(DecodeRequest(given, need.memory, carried=low_res))
         decoded = self._decoder.decode(embedding, requests)
         rows = zip(needs, requests, decoded, strict=True)
-        return [self._absence.settled(frame_index, embedding, asked, each, need.cleared) for need, asked, each in rows]
+        return [self._absence.checked(frame_index, embedding, asked, each, need.cleared) for need, asked, each in rows]
 
     def _finished(self, frame_index: int, decoded: Decoded, memory: ObjectMemory) -> Estimate:
         """The estimate of a frame, which the memory then knows."""

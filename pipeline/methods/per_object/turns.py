@@ -27,7 +27,7 @@ def take_turns(
     """
     running = [_Running(position, *each) for position, each in enumerate(zip(passes, steps, strict=True))]
     for each in running:
-        yield from each.go_on(None)
+        yield from each.resume(None)
     while True:
         waiting = [each for each in running if each.need is not None]
         if not waiting:
@@ -39,11 +39,11 @@ def take_turns(
         together = [each for each in together if isinstance(each.need, kind)]
         found = answers([each.need for each in together if each.need is not None])
         for each, answer in zip(together, found, strict=True):
-            yield from each.go_on(answer)
+            yield from each.resume(answer)
 
 
 class _Running:
-    """A pass on its way; ``need`` is what it waits for, None after its end."""
+    """A running pass; ``need`` is what it waits for, None after its end."""
 
     def __init__(self, position: int, given: PropagationPass, steps: Steps) -> None:
         self._position, self._frame_indices, self._steps = position, given.frame_indices, steps
@@ -61,8 +61,8 @@ class _Running:
         assert self.need is not None
         return self.need.frame_index, self._frame_indices.step
 
-    def go_on(self, answer: Answer) -> Iterator[tuple[int, Estimate]]:
-        """Go on until the next need or the end."""
+    def resume(self, answer: Answer) -> Iterator[tuple[int, Estimate]]:
+        """Run until the next need or the end."""
         step = self._next(answer)
         while isinstance(step, Estimate):
             yield self._position, step
