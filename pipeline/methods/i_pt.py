@@ -56,9 +56,9 @@ class IPtSettings:
         restart_frames: after how many frames the trackers restart (SAM-PT's h), at least 1.
         flow_long_side_px: longer side, in pixels, of the images along whose optical flow a mask is carried to the next
             frame, for segmenters that use such a mask.
-        fusion_score_power: where the passes from two prompted frames meet, each one's share by distance (Eq. 1) is
-            multiplied by its score to this power. So a pass that lost the object does not overrule one that did not.
-            0 is the paper's equation.
+        fusion_score_power: where a pass comes to a frame that has a mask from the other side, each one's share by
+            distance (Eq. 1) is multiplied by its score to this power. So a pass that lost the object does not overrule
+            one that did not. 0 leaves the shares of the paper's equation.
         find_lost: look for an object where no tracked prompt shows it any more: where a frame looks like the object on
             its prompted frames. The mask counts only if it looks much more like the object than anything else did.
     """
