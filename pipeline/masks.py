@@ -13,8 +13,8 @@ from pipeline.types import BoolMask
 
 SATURATED_LOGIT = 4.0
 """Of `saturated_logits`: a probability of 0.98."""
-ABSENT_LOGIT = -16.0
-"""Logit where surely no object is; the value of SAM's `NO_OBJECT_LOGIT`."""
+NO_OBJECT_LOGIT = -16.0
+"""Logit where surely no object is: empty masks, and the padding. SAM gives about this to background."""
 _LEVELS = 16
 """Of a `SoftMask`: few enough to compress well, enough for fusing."""
 
@@ -38,6 +38,12 @@ def moved_to(mask: BoolMask, x_px: float, y_px: float) -> BoolMask:
     moved = np.zeros_like(mask)
     moved[ys[inside], xs[inside]] = True
     return moved
+
+
+def iou(mask: BoolMask, other: BoolMask) -> float:
+    """The intersection over union of two masks (H, W), in [0, 1]; 1 where both are empty."""
+    union = int((mask | other).sum())
+    return float((mask & other).sum() / union) if union else 1.0
 
 
 def saturated_logits(mask: BoolMask) -> NDArray[np.float32]:

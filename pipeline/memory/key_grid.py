@@ -11,12 +11,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from pipeline.masks import bounding_box
+from pipeline.masks import NO_OBJECT_LOGIT, bounding_box
 from pipeline.segmenters.base import FloatMap, Segmenter
 from pipeline.types import BoolMask
-
-OUTSIDE_LOGIT = -16.0
-"""Logit of the padding that some segmenters add to the image; the value of SAM's `NO_OBJECT_LOGIT`."""
 
 REACH, LEAST_REACH = 0.3, 0.04
 """How far around a mask the memory is read: a share of the mask's longer side, plus a share of the frame's."""
@@ -44,14 +41,8 @@ class KeyGrid:
 
     @classmethod
     def of(cls, segmenter: Segmenter, embedding: Any, size_hw_px: tuple[int, int], max_cells_across: int) -> KeyGrid:
-        """The grid for a segmenter and a frame size, with at most ``max_cells_across`` cells along the longer side.
-
-        To measure how the segmenter resizes and pads, maps of pixel coordinates are resized with it.
-        """
-        height_px, width_px = size_hw_px
-        ys, xs = np.mgrid[:height_px, :width_px].astype(np.float32)
-        x_px = segmenter.to_low_res(embedding, xs)[0]
-        y_px = segmenter.to_low_res(embedding, ys)[:, 0]
+        """The grid for a segmenter and a frame size, with at most ``max_cells_across`` cells along the longer side."""
+        x_px, y_px = low_res_centres_px(segmenter, embedding, size_hw_px)
         n_rows, n_columns = segmenter.features(embedding).shape[1:]
         features_hw = _covered(y_px, n_rows), _covered(x_px, n_columns)
         scale = min(1.0, max_cells_across / max(features_hw))
@@ -89,8 +80,7 @@ class KeyGrid:
 
     def low_res_shares(self, mask: BoolMask) -> torch.Tensor:
         """As `shares`, of a mask (h, w) at low resolution, with or without the padding."""
-        covered = mask[: self.covered_hw[0], : self.covered_hw[1]].astype(np.float32)
-        return torch.from_numpy(cv2.resize(covered, self.grid_hw[::-1], interpolation=cv2.INTER_AREA).ravel())
+        return self.shares(mask[: self.covered_hw[0], : self.covered_hw[1]])
 
     def around(self, low_res_logits: FloatMap) -> BoolMask:
         """The cells (N,) around a mask given as logits (h, w); all of them for an empty mask, which may be anywhere."""
@@ -108,12 +98,24 @@ class KeyGrid:
         return np.asarray(where.ravel())
 
     def enlarged(self, cells: NDArray[np.float32]) -> FloatMap:
-        """A value of every cell (N,) as a map (h, w) in the segmenter's resolution; `OUTSIDE_LOGIT` in the padding."""
+        """A value of every cell (N,) as a map (h, w) at low resolution; `NO_OBJECT_LOGIT` in the padding."""
         rows, columns = self.covered_hw
-        whole = np.full(self.low_res_hw, OUTSIDE_LOGIT, np.float32)
+        whole = np.full(self.low_res_hw, NO_OBJECT_LOGIT, np.float32)
         grid = cells.reshape(self.grid_hw).astype(np.float32)
         whole[:rows, :columns] = cv2.resize(grid, (columns, rows), interpolation=cv2.INTER_LINEAR)
         return whole
+
+
+def low_res_centres_px(
+    segmenter: Segmenter, embedding: Any, size_hw_px: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Centres of a segmenter's low-resolution columns (w,) and rows (h,) in pixels of the original frame.
+
+    To measure how the segmenter resizes and pads, maps of pixel coordinates are resized with it. Padding is negative.
+    """
+    height_px, width_px = size_hw_px
+    ys, xs = np.mgrid[:height_px, :width_px].astype(np.float32)
+    return segmenter.to_low_res(embedding, xs)[0], segmenter.to_low_res(embedding, ys)[:, 0]
 
 
 def _covered(coordinates_px: NDArray[np.float32], n_cells: int) -> int:
@@ -121,7 +123,7 @@ def _covered(coordinates_px: NDArray[np.float32], n_cells: int) -> int:
 
     Segmenters that pad repeat the image's border in the first cell of the padding.
     """
-    n_on_image = int((coordinates_px > OUTSIDE_LOGIT / 2).sum())
+    n_on_image = int((coordinates_px > NO_OBJECT_LOGIT / 2).sum())
     if n_on_image == len(coordinates_px):
         return n_cells
     return max(1, round((n_on_image - 1) * n_cells / len(coordinates_px)))

@@ -20,6 +20,7 @@ import torch
 from segment_anything.modeling import Sam
 from segment_anything.utils.transforms import ResizeLongestSide
 
+from pipeline.masks import NO_OBJECT_LOGIT
 from pipeline.parts.context import PartContext
 from pipeline.parts.device import sixteen_bit_dtype
 from pipeline.segmenters.base import (
@@ -37,8 +38,6 @@ from pipeline.segmenters.sam_memory import AskedCells, CellLimits, object_box
 from pipeline.segmenters.serialization import SerializableEmbeddings
 from pipeline.types import FrameRGB
 
-NO_OBJECT_LOGIT = -16.0
-"""Logit where there surely is no object: rows without prompts, and the padding. SAM gives about this to background."""
 MAX_ROWS, MAX_ROWS_ON_CPU = 16, 2
 """Objects decoded in one call; with SAM's own sizes a row needs about 40 MiB while it is decoded. On a CPU larger
 tensors cost more than fewer calls save: the system maps and clears their memory anew in every call."""

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.masks import saturated_logits
 from pipeline.methods.base import Anchor, ConcurrentVideo, Interaction, ObjectRound
 from pipeline.prompting import merge_prompts, split_at_last_mask
+from pipeline.schedule import schedule
 from pipeline.session.mask_store import MaskStore
 from pipeline.session.object_state import FrameMask, ObjectState
 from pipeline.session.propagation import AccumulatedUncertainty, all_unprompted_frames, resume_point, truncated_ranges
@@ -141,28 +142,3 @@ def _passes(state: ObjectState, object_round: ObjectRound, n_frames: int) -> Ite
                 n_before = len(side.frame_indices) - len(order)
                 earlier = AccumulatedUncertainty.of_frames(state, side.frame_indices[:n_before])
                 yield _Pass(state, start, order[:n_needed], earlier)
-
-
-def schedule(passes: Sequence[range]) -> list[tuple[int, list[int]]]:
-    """The order of steps through several passes: next is the pass with the fewest frames done, the first of several.
-
-    Passes that are next at the same frame and go in the same direction take the step together.
-
-    Args:
-        passes: the frames of each pass, in order.
-
-    Returns:
-        Frame index, and positions in ``passes``, of every step.
-    """
-    done = [0] * len(passes)
-    steps: list[tuple[int, list[int]]] = []
-    while True:
-        unfinished = [position for position, each in enumerate(passes) if done[position] < len(each)]
-        if not unfinished:
-            return steps
-        first = min(unfinished, key=lambda position: done[position])
-        frame_index, direction = passes[first][done[first]], passes[first].step
-        together = [n for n in unfinished if passes[n][done[n]] == frame_index and passes[n].step == direction]
-        for position in together:
-            done[position] += 1
-        steps.append((frame_index, together))

@@ -164,7 +164,7 @@ class ObjectState:
             self.masks_before_prompts.pop(frame_index, None)
         self.prompts = new
         self.round_index += 1
-        # What an unfinished round prompted counts on: its passes are still to be run.
+        # The passes of a round that did not finish still have to be run.
         unfinished = self.interaction_frames & set(new) if self.stale else set[int]()
         self.interaction_frames = changed | unfinished
         self.stale = (self.stale | changed | affected_frames(changed | removed, set(new), n_frames)) if new else set()

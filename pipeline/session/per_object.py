@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from pipeline import fusion
-from pipeline.masks import probabilities, saturated_logits
+from pipeline.masks import iou, probabilities, saturated_logits
 from pipeline.methods.base import Anchor, BatchedVideo, Estimate, PerObjectVideo, PropagationPass
 from pipeline.prompting import merge_prompts, split_at_last_mask
 from pipeline.session.mask_store import MaskStore
@@ -274,9 +274,7 @@ def agreement(probability: NDArray[np.float32], other: NDArray[np.float32]) -> f
     Returns:
         In [0, 1]; 1 where both masks are empty.
     """
-    one, two = probability > 0.5, other > 0.5
-    union = int((one | two).sum())
-    return float((one & two).sum() / union) if union else 1.0
+    return iou(probability > 0.5, other > 0.5)
 
 
 def _alternate(streams: Sequence[Iterator[T]]) -> Iterator[T]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.masks import ABSENT_LOGIT
+from pipeline.masks import NO_OBJECT_LOGIT
 from pipeline.memory import crstm
 from pipeline.memory.bank import MemoryBank
 from pipeline.memory.policies import MemoryPolicy
@@ -185,13 +185,13 @@ class Decoder:
         SAM would answer negative points alone with anything else, and trackers would start again from that. A segmenter
         with a mask prior looks for lost objects itself.
         """
-        told = request.mask_input is not None or self.segmenter.uses_mask_prior or not request.prompts.tracked
-        return not told and only_excludes(request.prompts)
+        is_asked = request.mask_input is not None or self.segmenter.uses_mask_prior or not request.prompts.tracked
+        return not is_asked and only_excludes(request.prompts)
 
     def nothing(self, embedding: Any, score: float) -> Decoded:
         """An empty mask, without asking the segmenter for one; nothing of it can be remembered."""
         unasked = self.segmenter.segment(embedding, PromptBatch((ObjectPrompts(),)))
-        return Decoded(np.full_like(unasked.low_res_logits[0, 0], ABSENT_LOGIT), score, unasked.queries[0])
+        return Decoded(np.full_like(unasked.low_res_logits[0, 0], NO_OBJECT_LOGIT), score, unasked.queries[0])
 
     def query(self, embedding: Any, prompts: ObjectPrompts, memory: ObjectMemory, mask: FloatMap) -> MemoryQuery:
         """The memory query of a frame whose mask (h, w) is known: the first iteration, started from that mask."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.memory.key_grid import low_res_centres_px
 from pipeline.segmenters.base import FloatMap, Segmenter
 from pipeline.video.frames import FrameSource
 
@@ -28,14 +29,9 @@ class MaskBoxes:
     def box(self, embedding: Any, low_res_logits: FloatMap) -> Box | None:
         """The box x0, y0, x1, y1 of a mask given as logits (h, w); None where it is empty."""
         if self._edges is None:
-            # To learn how the segmenter resizes and pads, maps of pixel coordinates are resized with it.
             height_px, width_px = self._frames.size_hw_px
-            ys, xs = np.mgrid[:height_px, :width_px].astype(np.float32)
-            to_low_res = self._segmenter.to_low_res
-            self._edges = (
-                _edges(to_low_res(embedding, xs)[0], width_px),
-                _edges(to_low_res(embedding, ys)[:, 0], height_px),
-            )
+            x_px, y_px = low_res_centres_px(self._segmenter, embedding, (height_px, width_px))
+            self._edges = _edges(x_px, width_px), _edges(y_px, height_px)
         x_edges, y_edges = self._edges
         mask = low_res_logits[: len(y_edges) - 1, : len(x_edges) - 1] > 0
         columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.masks import ABSENT_LOGIT
+from pipeline.masks import NO_OBJECT_LOGIT
 from pipeline.methods.common.decoding import nearly_same
 from pipeline.segmenters.base import FloatMap, ObjectPrompts, PromptBatch, Segmentation, Segmenter
 
@@ -22,7 +22,7 @@ class LowResMask:
 
     def without_object(self, score: float) -> LowResMask:
         """An empty mask in its place."""
-        return LowResMask(np.full_like(self.low_res_logits, ABSENT_LOGIT), score)
+        return LowResMask(np.full_like(self.low_res_logits, NO_OBJECT_LOGIT), score)
 
 
 @dataclass(frozen=True)

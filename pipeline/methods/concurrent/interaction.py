@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.masks import ABSENT_LOGIT
+from pipeline.masks import NO_OBJECT_LOGIT
 from pipeline.methods.base import Estimate, Interaction, ObjectRound
 from pipeline.methods.common.decoding import UNKNOWN_SCORE, is_ambiguous, only_excludes
 from pipeline.methods.common.video_state import VideoState
@@ -83,7 +83,7 @@ class PromptedFrames:
                 answers = first.run(embedding, prompts, expected, nothing, nothing, multimask=kind)
                 found.update(zip(rows, answers, strict=True))
         for row in set(range(len(group))) - set(found):
-            empty = np.full(self.state.frames.size_hw_px, ABSENT_LOGIT, np.float32)
+            empty = np.full(self.state.frames.size_hw_px, NO_OBJECT_LOGIT, np.float32)
             found[row] = LowResMask(self.state.segmenter.to_low_res(embedding, empty), UNKNOWN_SCORE)
         return [found[row] for row in range(len(group))]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.masks import probabilities
+from pipeline.masks import iou, probabilities
 from pipeline.methods.base import Estimate
 from pipeline.methods.common.video_state import VideoState
 from pipeline.methods.concurrent.batch_decoder import BatchDecoder, LowResMask
@@ -18,7 +18,6 @@ from pipeline.methods.concurrent.settings import NewMemory, new_concurrent_memor
 from pipeline.methods.concurrent.video import MemoryVideo, PassState, StepResult
 from pipeline.methods.lazy import LazySettings
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
-from pipeline.types import BoolMask
 from pipeline.uncertainty import UncertaintyThresholds, entropy_map, masked_entropy, pseudo_correction
 
 
@@ -94,7 +93,7 @@ class LazyVideo(MemoryVideo):
         for row in clicks_by_row:
             old, new = results[row].estimate, candidates[row].estimate
             uncertainty = masked_entropy(entropy, np.asarray(new.logits > 0))
-            agrees = _iou(new.logits > 0, old.logits > 0) >= self._lazy.pseudo_agreement
+            agrees = iou(new.logits > 0, old.logits > 0) >= self._lazy.pseudo_agreement
             if agrees and uncertainty < _uncertainty_of(old):
                 chosen[row] = replace(candidates[row], estimate=replace(new, uncertainty=uncertainty))
         return chosen
@@ -119,10 +118,6 @@ class LazyVideo(MemoryVideo):
 def _probabilities(results: Sequence[StepResult]) -> NDArray[np.float32]:
     """(O, H, W) float32 in [0, 1]."""
     return probabilities(np.stack([each.estimate.logits for each in results]))
-
-
-def _iou(a: BoolMask, b: BoolMask) -> float:
-    return float((a & b).sum() / max(1, int((a | b).sum())))
 
 
 def _uncertainty_of(estimate: Estimate) -> float:

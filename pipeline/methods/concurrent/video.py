@@ -20,7 +20,7 @@ from pipeline.memory.policy_settings import build_policy
 from pipeline.methods.base import Anchor, Estimate, Interaction, ObjectRound
 from pipeline.methods.common.expected_prompts import prompts_from
 from pipeline.methods.common.mask_flow import FlowFields, MaskFlow
-from pipeline.methods.common.search import LOST_SCORE, Reappearance
+from pipeline.methods.common.search import CONTRADICTION, LOST_SCORE, Reappearance
 from pipeline.methods.common.video_state import LearnedObject, VideoState, digest
 from pipeline.methods.concurrent.batch_decoder import BatchDecoder, LowResMask
 from pipeline.methods.concurrent.interaction import PromptedFrames
@@ -29,10 +29,6 @@ from pipeline.methods.concurrent.settings import ConcurrentSettings, NewMemory, 
 from pipeline.segmenters.base import FloatMap, ObjectPrompts
 from pipeline.types import BoolMask
 from pipeline.video.frames import FrameError
-
-CONTRADICTION = -2.0
-"""A mask is dropped if the memory's logits on it are lower than this on average: almost all of it looks like what was
-not the object."""
 
 
 @dataclass(eq=False)

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.masks import bounding_box, saturated_logits
+from pipeline.masks import bounding_box, iou, saturated_logits
 from pipeline.methods.base import Anchor, Estimate, ObjectRound, PropagationPass
 from pipeline.methods.common.decoding import Decoder, ObjectMemory
 from pipeline.methods.common.video_state import LearnedObject, VideoState
 from pipeline.methods.sam_pd import SamPdSettings
+from pipeline.schedule import schedule
 from pipeline.segmenters.base import FloatMap, ObjectPrompts, PromptBatch, Segmentation
 from pipeline.types import BoolMask, RunLengthMask
 from pipeline.video.frames import FrameError
@@ -37,7 +38,7 @@ class DenoisingMemory:
 
 @dataclass
 class RunningPass:
-    """A pass on its way.
+    """A running pass.
 
     Attributes:
         position: among the passes that run together.
@@ -45,14 +46,12 @@ class RunningPass:
         last_seen: logits (H, W) of the newest mask that is not empty; while the object is lost, its box prompts.
         template: the object's features (C, h0, w0) on its prompted frame, background zeroed; None before the first
             step.
-        n_done: how many frames lie behind.
     """
 
     position: int
     given: PropagationPass
     last_seen: FloatMap
     template: torch.Tensor | None = None
-    n_done: int = 0
 
     @property
     def memory(self) -> DenoisingMemory:
@@ -64,11 +63,6 @@ class RunningPass:
     def is_absent(self) -> bool:
         """Whether the pass starts from a frame that does not show the object."""
         return not self.given.anchor.mask.any()
-
-    @property
-    def next_frame(self) -> tuple[int, int]:
-        """The next frame, and the direction in which the pass goes."""
-        return self.given.frame_indices[self.n_done], self.given.frame_indices.step
 
 
 class DenoisingVideo:
@@ -116,14 +110,10 @@ class DenoisingVideo:
     def propagate_together(self, passes: Sequence[PropagationPass]) -> Iterator[tuple[int, Estimate]]:
         """Several passes in turn; objects that are next on the same frame keep off each other (SAM-PD, III-D)."""
         running = [RunningPass(n, each, saturated_logits(each.anchor.mask)) for n, each in enumerate(passes)]
-        while waiting := [each for each in running if each.n_done < len(each.given.frame_indices)]:
-            first = min(waiting, key=lambda each: each.n_done)
-            frame = first.next_frame
-            together = [each for each in waiting if each.next_frame == frame]
-            for each in together:
-                each.n_done += 1
+        for frame_index, positions in schedule([each.frame_indices for each in passes]):
+            together = [running[position] for position in positions]
             try:
-                estimates = self._step(frame[0], together)
+                estimates = self._step(frame_index, together)
             except FrameError:
                 continue
             for each, estimate in zip(together, estimates, strict=True):
@@ -203,7 +193,7 @@ class DenoisingVideo:
         if self._settings.keep == "largest":
             return int(np.argmax((candidates > 0).sum(axis=(1, 2))))
         last = self._state.low_res(frame_index, running.last_seen) > 0
-        return int(np.argmax([_overlap(candidate > 0, last) for candidate in candidates]))
+        return int(np.argmax([iou(candidate > 0, last) for candidate in candidates]))
 
     def _negatives(
         self, frame_index: int, objects: Sequence[RunningPass], masks: Mapping[int, BoolMask]
@@ -338,8 +328,3 @@ def _signed(positive: Point, negatives: Sequence[Point]) -> tuple[Point, NDArray
     """Points (N, 2) and their signs (N,), the positive ones first."""
     points = np.concatenate([positive, *(each[None] for each in negatives)]).astype(np.float32)
     return points, np.array([True] * len(positive) + [False] * len(negatives), np.bool_)
-
-
-def _overlap(a: BoolMask, b: BoolMask) -> float:
-    union = int((a | b).sum())
-    return float((a & b).sum()) / union if union else 1.0

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.memory.key_grid import OUTSIDE_LOGIT, KeyGrid
+from pipeline.masks import NO_OBJECT_LOGIT
+from pipeline.memory.key_grid import KeyGrid
 from pipeline.segmenters.base import Segmenter
 from pipeline.segmenters.classical import ClassicalSegmenter
 from pipeline.segmenters.sam import SamSegmenter
@@ -38,7 +39,7 @@ def test_sams_padding_has_no_cells(sam: SamSegmenter, size_hw_px: tuple[int, int
     enlarged = grid.enlarged(np.ones(grid.n_cells, np.float32))
     assert enlarged.shape == (256, 256)
     assert (enlarged[: grid.covered_hw[0], : grid.covered_hw[1]] == 1).all()
-    assert (enlarged == OUTSIDE_LOGIT).sum() == 256 * 256 - grid.covered_hw[0] * grid.covered_hw[1]
+    assert (enlarged == NO_OBJECT_LOGIT).sum() == 256 * 256 - grid.covered_hw[0] * grid.covered_hw[1]
 
 
 @pytest.mark.parametrize("size_hw_px", [(480, 854), (854, 480), (120, 160)])

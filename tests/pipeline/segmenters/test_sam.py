@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.masks import NO_OBJECT_LOGIT
 from pipeline.segmenters.base import (
     FloatMap,
     MemoryReadout,
@@ -22,7 +23,7 @@ from pipeline.segmenters.base import (
     memory_temperature,
 )
 from pipeline.segmenters.classical.segmenter import ClassicalSegmenter
-from pipeline.segmenters.sam import NO_OBJECT_LOGIT, SamEmbedding, SamSegmenter
+from pipeline.segmenters.sam import SamEmbedding, SamSegmenter
 from pipeline.segmenters.sam_memory import AskedCells, CellLimits
 from tests.tiny_sam import build_tiny_sam
 

@@ -7,11 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipeline.methods.base import Anchor, Estimate, Interaction, ObjectRound
-from pipeline.session.concurrent import schedule
 from pipeline.session.session import Session
 from pipeline.types import MaskPrompt, PointPrompt, Prompt, RunLengthMask
 from pipeline.video.frames import FrameError, FrameSource
@@ -159,15 +156,3 @@ def test_what_was_learnt_from_rounds_that_are_taken_back_is_forgotten(method: Re
     assert method.video.forgotten == []
     play(session, click(0))
     assert method.video.forgotten == [1]
-
-
-@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=6))
-def test_a_schedule_walks_every_pass_to_its_end_in_order(ends: list[tuple[int, int]]) -> None:
-    passes = [range(low, high) if low <= high else range(low, high, -1) for low, high in ends]
-    walked: list[list[int]] = [[] for _ in passes]
-    for frame_index, rows in schedule(passes):
-        assert rows
-        assert len({passes[row].step for row in rows}) == 1
-        for row in rows:
-            walked[row].append(frame_index)
-    assert walked == [list(each) for each in passes]

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
 
-from pipeline.methods.base import Anchor, Estimate, Method, ObjectRound
-from pipeline.segmenters.base import FloatMap, ObjectPrompts
+from pipeline.methods.base import Anchor, Method
 from pipeline.session.session import Session
 from pipeline.types import BoolMask, BoxPrompt, FrameResult, MaskPrompt, PointPrompt, Prompt, RunLengthMask
-from pipeline.video.frames import FrameSource
 from tests.built_methods import built
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
+from tests.pipeline.session.scripted_method import ScriptedMethod
 
 N_FRAMES = 9
 IMAGES, MASKS = moving_square(N_FRAMES)
@@ -275,39 +273,10 @@ def test_an_object_that_leaves_is_empty_and_found_again_when_it_returns(method: 
     assert iou(masks[-1], MASKS[7]) > 0.8
 
 
-@dataclass(frozen=True)
-class LosingMethod:
-    """Its pass to the right is right; its pass to the left sees nothing, and says so with the score ``left_score``."""
-
-    left_score: float
-    fusion_score_power: float = 12.0
-    held_bytes: int = 0
-    clicks_only: bool = False
-
-    def open(self, frames: FrameSource) -> LosingMethod:  # noqa: ARG002
-        return self
-
-    def begin_round(self, task: ObjectRound) -> None:
-        pass
-
-    def forget(self, object_id: int) -> None:
-        pass
-
-    def segment_prompted(
-        self,
-        frame_index: int,
-        prompts: ObjectPrompts,  # noqa: ARG002
-        *,
-        prior: FloatMap | None,  # noqa: ARG002
-        memory: None,  # noqa: ARG002
-    ) -> Estimate:
-        raise AssertionError(f"all prompts are masks, but frame {frame_index} is to be segmented")
-
-    def propagate(self, anchor: Anchor, frame_indices: range, memory: None) -> Iterator[Estimate]:  # noqa: ARG002
-        for frame_index in frame_indices:
-            right = frame_indices.step > 0
-            logits = np.where(MASKS[frame_index] & right, 4.0, -4.0).astype(np.float32)
-            yield Estimate(frame_index, logits, 0.9 if right else self.left_score)
+def sees_it_from_the_left(anchor: Anchor, frame_index: int) -> tuple[BoolMask, float]:
+    """A pass to the right is right; a pass to the left sees nothing, and is not sure of that."""
+    right = frame_index > anchor.frame_index
+    return (MASKS[frame_index], 0.9) if right else (np.zeros_like(MASKS[frame_index]), 0.5)
 
 
 @pytest.mark.parametrize(("power", "found"), [(0.0, [1, 2, 3]), (12.0, [1, 2, 3, 4, 5, 6])])
@@ -315,7 +284,7 @@ class LosingMethod:
 def test_with_a_score_power_a_pass_that_lost_the_object_does_not_overrule_one_that_did_not(
     power: float, found: list[int], one_round: bool
 ) -> None:
-    session = Session(ArrayFrames(IMAGES), LosingMethod(0.5, power))
+    session = Session(ArrayFrames(IMAGES), ScriptedMethod(sees_it_from_the_left, power))
     if not one_round:
         play(session, [true_mask(0)])
     play(session, [true_mask(0), true_mask(7)])
@@ -323,20 +292,12 @@ def test_with_a_score_power_a_pass_that_lost_the_object_does_not_overrule_one_th
     assert [frame for frame in range(1, 7) if masks[frame].area_px] == found
 
 
-@dataclass(frozen=True)
-class RecordingPasses(LosingMethod):
-    """It notes the frames of every pass, and sees the object everywhere."""
-
-    passes: list[range] = field(default_factory=list)
-
-    def propagate(self, anchor: Anchor, frame_indices: range, memory: None) -> Iterator[Estimate]:  # noqa: ARG002
-        self.passes.append(frame_indices)
-        for frame_index in frame_indices:
-            yield Estimate(frame_index, np.where(MASKS[frame_index], 4.0, -4.0).astype(np.float32), 0.9)
+def sees_it(_anchor: Anchor, frame_index: int) -> tuple[BoolMask, float]:
+    return MASKS[frame_index], 0.9
 
 
 def test_a_later_round_passes_from_its_own_frame_alone() -> None:
-    method = RecordingPasses(0.9)
+    method = ScriptedMethod(sees_it)
     session = Session(ArrayFrames(IMAGES), method)
     play(session, [true_mask(0)])
     assert method.passes == [range(1, 9)]
@@ -350,7 +311,7 @@ def test_a_later_round_passes_from_its_own_frame_alone() -> None:
 
 
 def test_a_round_that_another_one_overtook_goes_on_from_its_own_frame() -> None:
-    method = RecordingPasses(0.9)
+    method = ScriptedMethod(sees_it)
     session = Session(ArrayFrames(IMAGES), method)
     play(session, [true_mask(0)])
     play_until_cancelled(session, [true_mask(0), true_mask(5)], 3)
