@@ -64,11 +64,13 @@ class MemoryQuery:
     """A query to the memory. ``keys`` (C, N) float32: one column per cell of the segmenter's grid.
 
     A query may have fewer channels than the memory's keys; the memory then compares only the first C channels.
-    ``cells`` is private to the segmenter: it holds which cells of the frame the columns belong to.
+    ``cells`` is private to the segmenter: it holds which cells of the frame the columns belong to. ``prompted`` says
+    that the frame's mask comes from a person's prompts, and not from propagation.
     """
 
     keys: torch.Tensor
     cells: Any = None
+    prompted: bool = False
 
 
 @dataclass(frozen=True)
@@ -222,3 +224,11 @@ def memory_temperature(segmenter: Segmenter) -> float:
     A segmenter whose keys need something other than 1 says so in a property of this name.
     """
     return float(getattr(segmenter, "memory_temperature", 1.0))
+
+
+def refines_itself(segmenter: Segmenter) -> bool:
+    """Whether a further pass of a segmenter over its own result makes a mask better, as SAM's does (SAM-PT, 3.2).
+
+    A segmenter that has used everything in its first passes says so in a property of this name.
+    """
+    return bool(getattr(segmenter, "refines_itself", True))

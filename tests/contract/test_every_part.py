@@ -79,7 +79,9 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "nanotrack_v2": mirrored(write_nanotrack),
     "xfeat": mirrored(lambda folder: write_like_xfeat(folder / "xfeat.onnx")),
 }
-SEGMENTERS_ELSEWHERE = {"classical", "sam_vit_b", "sam_vit_l", "sam_vit_h"} | {f"sam_hq_vit_{kind}" for kind in "blh"}
+SEGMENTERS_ELSEWHERE = (
+    {"classical", "lite"} | {f"sam_vit_{kind}" for kind in "blh"} | {f"sam_hq_vit_{kind}" for kind in "blh"}
+)
 """Covered by test_every_method.py, or of the same code as one that is covered; their networks are large."""
 TRACKERS_ELSEWHERE = {"lucas_kanade", "opencv_template", "raft_large", "opencv_csrt"}
 """The defaults; the large variant of a covered one; and one that the installed OpenCV does not have."""

@@ -179,3 +179,25 @@ def test_help_on_the_way() -> None:
     assert unhelped["spearman_objects"] == 15
     for key in ("spearman_median", "spearman_of_score_median"):
         assert f"**{unhelped[key]:.3f}**" in MEASURED
+
+
+def test_lite_single_frames() -> None:
+    kinds = ("box", "box_clicks", "click")
+    found, before = (measurement(name)["single_frames"] for name in ("lite_single_frames", "single_frames"))
+    expected = {clip["name"]: shown(*(clip[kind] for kind in kinds)) for clip in found["sequences"]}
+    expected[f"**mean of {found['masks']} masks**"] = shown(*(found["mean_iou"][kind] for kind in kinds))
+    expected["mean of `classical`"] = shown(*(before["mean_iou"][kind] for kind in kinds))
+    assert rows("Lite: single frames") == expected
+
+
+def test_lite_one_pass() -> None:
+    table = rows("Lite: one pass")
+    for place, method in enumerate(("i_pt", "idpro")):
+        clips = measurement(f"lite_one_pass_{method}")["sequences"]
+        figures = {clip["name"]: [clip["j"], clip["f"], clip["seconds_per_frame"]] for clip in clips}
+        for title, composed in (("**mean of ten single clips**", False), ("**mean of two composed clips**", True)):
+            chosen = [each for name, each in figures.items() if name.startswith("comp-") is composed]
+            figures[title] = list(np.mean(chosen, axis=0))
+        assert {name: row[3 * place : 3 * place + 3] for name, row in table.items()} == {
+            name: shown(*each) for name, each in figures.items()
+        }

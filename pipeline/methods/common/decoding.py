@@ -14,7 +14,15 @@ from pipeline.memory.bank import MemoryBank
 from pipeline.memory.policies import MemoryPolicy
 from pipeline.memory.policy_settings import build_policy
 from pipeline.methods.common.mask_boxes import BOX_WIDENING, MaskBoxes, widened
-from pipeline.segmenters.base import FloatMap, MemoryQuery, MemoryReadout, ObjectPrompts, PromptBatch, Segmenter
+from pipeline.segmenters.base import (
+    FloatMap,
+    MemoryQuery,
+    MemoryReadout,
+    ObjectPrompts,
+    PromptBatch,
+    Segmenter,
+    refines_itself,
+)
 from pipeline.types import BoolMask
 
 CONVERGED_SHARE = 0.01
@@ -149,7 +157,7 @@ class Decoder:
         queries = [each.query for each in found]
         readouts = [self._read(each.memory, query) for each, query in zip(requests, queries, strict=True)]
         rows = list(range(len(requests)))
-        for iteration in range(1 + self.refinement_iterations):
+        for iteration in range(1 + (self.refinement_iterations if refines_itself(self.segmenter) else 0)):
             if not rows:
                 break
             again = [replace(requests[row], mask_input=found[row].low_res_logits, carried=None) for row in rows]
@@ -194,8 +202,9 @@ class Decoder:
         return Decoded(np.full_like(unasked.low_res_logits[0, 0], NO_OBJECT_LOGIT), score, unasked.queries[0])
 
     def query(self, embedding: Any, prompts: ObjectPrompts, memory: ObjectMemory, mask: FloatMap) -> MemoryQuery:
-        """The memory query of a frame whose mask (h, w) is known: the first iteration, started from that mask."""
-        return self._iterate(embedding, [DecodeRequest(_positives(prompts), memory, carried=mask)])[0].query
+        """The memory query of a prompted frame whose mask (h, w) is known: the first iteration, started from it."""
+        found = self._iterate(embedding, [DecodeRequest(_positives(prompts), memory, carried=mask)])[0]
+        return replace(found.query, prompted=True)
 
     def _with_own_box(self, embedding: Any, request: DecodeRequest, found: Decoded) -> DecodeRequest:
         """The request with the box of the mask found so far, widened by its uncertainty, in place of a tracked box."""

