@@ -40,6 +40,13 @@ def moved_to(mask: BoolMask, x_px: float, y_px: float) -> BoolMask:
     return moved
 
 
+def reduced_mask(mask: BoolMask, size_hw_px: tuple[int, int]) -> BoolMask:
+    """Reduce a mask (H, W) to a size; an object that covers half of no pixel there keeps the best covered ones."""
+    height, width = size_hw_px
+    share = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray((share >= min(0.5, float(share.max()))) & (share > 0))
+
+
 def iou(mask: BoolMask, other: BoolMask) -> float:
     """The intersection over union of two masks (H, W), in [0, 1]; 1 where both are empty."""
     union = int((mask | other).sum())

@@ -16,6 +16,7 @@ from model_zoo.lite.decoder import Decoder
 from model_zoo.lite.trunk import CHANNELS, PIXEL_MEAN, PIXEL_SCALE, STRIDE_PX, Trunk
 
 LAST = torch.channels_last
+"""Memory format of all that convolutions get."""
 Features = list[torch.Tensor]
 """Feature maps (1, C, h, w) of one crop at the strides of `Trunk`."""
 WEIGHTS_FILE = Path(__file__).parent / "lite.safetensors"
@@ -101,12 +102,12 @@ class LiteNetwork(nn.Module):
 
     def _image(self, pictures_rgb: NDArray[np.uint8]) -> torch.Tensor:
         """(B, H, W, 3) uint8 as the trunk takes it."""
-        pictures = torch.from_numpy(np.ascontiguousarray(pictures_rgb)).to(self.device)
+        pictures = torch.from_numpy(np.require(pictures_rgb, requirements=["C", "W"])).to(self.device)
         return ((pictures.to(self.key_mean.dtype) - PIXEL_MEAN) / PIXEL_SCALE).permute(0, 3, 1, 2)
 
 
 def load_lite(device: str = "cpu", file: Path = WEIGHTS_FILE) -> LiteNetwork:
-    """The network with the weights of the package, in float32 on a CPU and as CUDA's other networks in half precision.
+    """The network with the weights of the package, in float32 on every device.
 
     Raises:
         CheckpointError: the file is missing or damaged.

@@ -226,9 +226,9 @@ def memory_temperature(segmenter: Segmenter) -> float:
     return float(getattr(segmenter, "memory_temperature", 1.0))
 
 
-def refines_itself(segmenter: Segmenter) -> bool:
-    """Whether a further pass of a segmenter over its own result makes a mask better, as SAM's does (SAM-PT, 3.2).
+def useful_refinements(segmenter: Segmenter, wanted: int) -> int:
+    """How many of ``wanted`` further passes of a segmenter over its own result are worth their time (SAM-PT, 3.2).
 
-    A segmenter that has used everything in its first passes says so in a property of this name.
+    All of them, as with SAM. A segmenter whose further passes change nothing says ``refines_itself = False``.
     """
-    return bool(getattr(segmenter, "refines_itself", True))
+    return wanted if getattr(segmenter, "refines_itself", True) else 0

@@ -13,16 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from model_zoo.lite.trunk import CHANNELS, PIXEL_MEAN, PIXEL_SCALE, Trunk
+from pipeline.segmenters.lite.embedding import CELL_PX, PART_LENGTHS
+from pipeline.segmenters.lite.memory import TEMPERATURE, TOP_K
 from tools.train_lite.compose import Pair
 from tools.train_lite.textures import Picture
-
-CELL_PX = 8
-"""The memory's keys lie on a grid of this many pixels."""
-TEMPERATURE = 0.5
-TOP_K = 20
-"""How many cells of the first frame each cell of the second one asks."""
-WEIGHTS = 3, 2
-"""Of the parts of a key that come from strides 16 and 32."""
 
 Readouts = dict[int, NDArray[np.uint8]]
 """By object id: the share of each cell that is object, (h / CELL_PX, w / CELL_PX) in [0, 255]."""
@@ -103,11 +97,11 @@ def _keys(picture_rgb: Picture, trunk: Trunk) -> torch.Tensor:
 
 
 def _centred(first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keys (cells, 432) without the first frame's mean; each part again of unit length, times its weight."""
+    """Keys (cells, 432) without the first frame's mean, each part of its length in `PART_LENGTHS`."""
     found, channels = [], CHANNELS[3]
     for keys in (first, second):
         centred = keys - first.mean(0)
-        parts = WEIGHTS[0] * _unit(centred[:, :channels]), WEIGHTS[1] * _unit(centred[:, channels:])
+        parts = PART_LENGTHS[0] * _unit(centred[:, :channels]), PART_LENGTHS[1] * _unit(centred[:, channels:])
         found.append(torch.cat(parts, 1))
     return found[0], found[1]
 

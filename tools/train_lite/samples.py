@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_zoo.lite.decoder import N_PLANES, Plane
+from pipeline.masks import bounding_box
 from pipeline.segmenters.lite.crops import crop_matrix, put_box, put_disc, warped
 from tools.train_lite.evidence import PairWithEvidence
 
@@ -102,7 +103,7 @@ class Sampler:
     def _crop(self, kind: str, target: Target, side_px: int) -> Sample | None:
         """A crop around an object with what it is asked by; None if too little of the object is in it."""
         mask = target.mask
-        box = _box_of(mask if mask.any() else target.other_mask)
+        box = np.array(bounding_box(mask if mask.any() else target.other_mask))
         click = _point(mask, self.rng) if kind == "click" else None
         centre, shown_px = self._place(box, click, mask.shape[1])
         flip = self.rng.random() < 0.5
@@ -229,12 +230,6 @@ def _point(mask: Bools, rng: np.random.Generator) -> tuple[float, float]:
         candidates = np.nonzero(d.ravel() >= min(2.0, 0.6 * float(d.max())))[0]
         y, x = np.unravel_index(int(rng.choice(candidates)), d.shape)
     return float(x), float(y)
-
-
-def _box_of(mask: Bools) -> Matrix:
-    """x0, y0, x1, y1 of a mask, in pixels; x1 and y1 lie beyond it."""
-    ys, xs = np.nonzero(mask)
-    return np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], np.float64)
 
 
 def spoilt(mask: Bools, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -24,7 +24,8 @@ class Settings:
     """How long and how fast to train.
 
     Attributes:
-        steps: number of optimiser steps. The weights of the package took as many as the default.
+        steps: number of optimiser steps. The run behind the weights of the package was stopped after 4,000 of the
+            default.
         learning_rate: at the start; a cosine takes it to 3 % of that.
         phases: (share of the steps done, side of the crops in pixels, crops in a batch).
         seed: of weights and samples.

@@ -21,7 +21,7 @@ from pipeline.segmenters.base import (
     ObjectPrompts,
     PromptBatch,
     Segmenter,
-    refines_itself,
+    useful_refinements,
 )
 from pipeline.types import BoolMask
 
@@ -157,7 +157,7 @@ class Decoder:
         queries = [each.query for each in found]
         readouts = [self._read(each.memory, query) for each, query in zip(requests, queries, strict=True)]
         rows = list(range(len(requests)))
-        for iteration in range(1 + (self.refinement_iterations if refines_itself(self.segmenter) else 0)):
+        for iteration in range(1 + useful_refinements(self.segmenter, self.refinement_iterations)):
             if not rows:
                 break
             again = [replace(requests[row], mask_input=found[row].low_res_logits, carried=None) for row in rows]

@@ -16,7 +16,7 @@ from pipeline.segmenters.base import (
     PromptBatch,
     Segmentation,
     Segmenter,
-    refines_itself,
+    useful_refinements,
 )
 
 
@@ -91,7 +91,7 @@ class BatchDecoder:
         if readouts is not None and all(each is None for each in readouts):
             readouts = None
         found, unconverged = list(found), list(range(len(found)))
-        refinements = self.refinement_iterations if refines_itself(self.segmenter) else 0
+        refinements = useful_refinements(self.segmenter, self.refinement_iterations)
         for iteration in range(refinements + (readouts is not None)):
             if not unconverged:
                 break

@@ -15,7 +15,7 @@ from pipeline.methods.common.decoding import UNKNOWN_SCORE, is_ambiguous, only_e
 from pipeline.methods.common.video_state import VideoState
 from pipeline.methods.concurrent.batch_decoder import BatchDecoder, LowResMask
 from pipeline.methods.concurrent.memory import ConcurrentMemory, MemoryItem, ReadRequest
-from pipeline.segmenters.base import FloatMap, ReferenceFrame, refines_itself
+from pipeline.segmenters.base import FloatMap, ReferenceFrame, useful_refinements
 from pipeline.types import BoolMask
 from pipeline.video.frames import FrameError
 
@@ -132,8 +132,8 @@ class PromptedFrames:
         if (each.object_id, each.frame_index) not in answers or _says_nothing(each):
             return False
         segmenter = self.state.segmenter
-        refines = refines_itself(segmenter) and self.decoder.refinement_iterations > 0
-        refines_alone = segmenter.uses_mask_prior and refines
+        refinements = useful_refinements(segmenter, self.decoder.refinement_iterations)
+        refines_alone = segmenter.uses_mask_prior and refinements > 0
         return refines_alone or bool(set(others[each.object_id]) - {each.frame_index})
 
     def _learnt(self, object_id: int, masks: Mapping[int, BoolMask]) -> Any:

@@ -245,13 +245,6 @@ def rescaled(embedding: ClassicalEmbedding, mask: BoolMask, factor: float) -> tu
     return embed_work_size(np.asarray(bgr, np.uint8), embedding.frame_size_hw_px), np.asarray(share > 0.5)
 
 
-def to_work_mask(mask: BoolMask, work_size_hw_px: tuple[int, int]) -> BoolMask:
-    """Reduce a mask (H, W) to work size; an object that covers half of no work pixel keeps the best covered ones."""
-    h, w = work_size_hw_px
-    share = cv2.resize(mask.astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
-    return np.asarray((share >= min(0.5, float(share.max()))) & (share > 0))
-
-
 def _orientation_histograms(lightness: NDArray[np.float32]) -> NDArray[np.float16]:
     """(gh, gw, 80): 8 orientations x 2 scales, at the cell and shifted up, down, left and right; unit length."""
     bins = _orientation_bins(lightness)

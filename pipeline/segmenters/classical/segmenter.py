@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.masks import reduced_mask
 from pipeline.parts.context import PartContext
 from pipeline.segmenters.base import (
     FloatMap,
@@ -26,7 +27,7 @@ from pipeline.segmenters.classical import features
 from pipeline.segmenters.classical.appearance import AppearanceModel
 from pipeline.segmenters.classical.boundary import refine_border
 from pipeline.segmenters.classical.box_prompt import segment_box
-from pipeline.segmenters.classical.features import ClassicalEmbedding, to_work_mask
+from pipeline.segmenters.classical.features import ClassicalEmbedding
 from pipeline.segmenters.classical.memory import QueriedCells, cell_keys, centre_cell
 from pipeline.segmenters.classical.prompts import ABSENT_LOGIT, ClickSolver, MaskAndLogits, WorkPrompts
 from pipeline.segmenters.classical.propagation import propagate, refine
@@ -85,7 +86,7 @@ class ClassicalSegmenter:
 
     def learn(self, references: Sequence[ReferenceFrame], previous: AppearanceModel | None = None) -> AppearanceModel:
         """Train the object's network on its prompted frames."""
-        frames = [(r.embedding, to_work_mask(r.mask, r.embedding.work_size_hw_px)) for r in references]
+        frames = [(r.embedding, reduced_mask(r.mask, r.embedding.work_size_hw_px)) for r in references]
         return AppearanceModel.learn(
             frames, device=self.device, projection=None if previous is None else previous.projection
         )
@@ -150,7 +151,7 @@ class ClassicalSegmenter:
         h, w = embedding.work_size_hw_px
         reduced = np.asarray(cv2.resize(logits, (w, h), interpolation=cv2.INTER_AREA), np.float32)
         if (logits > 0).any() and not (reduced > 0).any():
-            reduced[to_work_mask(logits > 0, (h, w))] = MIN_DECIDED_LOGIT
+            reduced[reduced_mask(logits > 0, (h, w))] = MIN_DECIDED_LOGIT
         return reduced
 
     def to_full_size(self, embedding: ClassicalEmbedding, low_res_logits: FloatMap) -> FloatMap:

@@ -19,7 +19,7 @@ TRUNK_LONG_SIDE_PX = 640
 """The trunk sees whole frames reduced to this."""
 CELL_PX = 8
 """Side of a cell of keys, in pixels of what the trunk sees."""
-WEIGHTS = (3.0, 2.0)
+PART_LENGTHS = (3.0, 2.0)
 """Length of the stride-16 and of the stride-32 part of a key."""
 
 
@@ -74,7 +74,7 @@ class LiteEmbedding:
 
 
 def grid_keys(stride16: torch.Tensor, stride32: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
-    """Keys (432, 2a, 2b) of cells: both features of unit length, less their mean, and of length `WEIGHTS`.
+    """Keys (432, 2a, 2b) of cells: both features of unit length, less their mean, and of length `PART_LENGTHS`.
 
     Args:
         stride16: (112, a, b) float32.
@@ -82,10 +82,10 @@ def grid_keys(stride16: torch.Tensor, stride32: torch.Tensor, mean: torch.Tensor
         mean: (432,), see `LiteNetwork.key_mean`.
     """
     n, size, parts = stride16.shape[0], (2 * stride16.shape[1], 2 * stride16.shape[2]), []
-    for features, centre, weight in ((stride16, mean[:n], WEIGHTS[0]), (stride32, mean[n:], WEIGHTS[1])):
+    for features, centre, length in ((stride16, mean[:n], PART_LENGTHS[0]), (stride32, mean[n:], PART_LENGTHS[1])):
         unit = F.normalize(features, dim=0) - centre[:, None, None]
         large = F.interpolate(unit[None], size, mode="bilinear", align_corners=False)[0]
-        parts.append(weight * F.normalize(large, dim=0))
+        parts.append(length * F.normalize(large, dim=0))
     return torch.cat(parts)
 
 
@@ -95,9 +95,9 @@ def embed(frame_rgb: FrameRGB, network: LiteNetwork) -> LiteEmbedding:
     seen = _reduced(work, TRUNK_LONG_SIDE_PX)
     stride16, stride32 = network.key_maps(seen)
     return LiteEmbedding(
-        torch.from_numpy(np.ascontiguousarray(work).copy()),
-        stride16.to(torch.float16).clone(),
-        stride32.to(torch.float16).clone(),
+        torch.from_numpy(np.array(work, order="C")),
+        stride16.to(torch.float16),
+        stride32.to(torch.float16),
         (int(frame_rgb.shape[0]), int(frame_rgb.shape[1])),
         (int(seen.shape[0]), int(seen.shape[1])),
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from model_zoo.lite.network import Features
 from pipeline.memory import crstm
-from pipeline.segmenters.base import FloatMap, MemoryEntry, MemoryReadout
+from pipeline.segmenters.base import FloatMap, MemoryEntry
 from pipeline.segmenters.lite.crops import Crop
 from pipeline.segmenters.lite.embedding import CELL_PX, LiteEmbedding, grid_keys
 from pipeline.types import BoolMask
@@ -26,7 +26,7 @@ TEMPERATURE = 0.5
 TOP_K = 20
 """Memory cells that answer for one cell of a frame."""
 KEY_CHANNELS = 128
-"""Channels of keys after projection: reading takes a third of the time."""
+"""Channels of keys after projection, of 432: reading a memory takes less time."""
 ENTRY_CELLS = 400
 """Cells that one frame adds to a memory."""
 CELL_SHARES = (0.5, 0.3, 0.2)
@@ -39,8 +39,9 @@ DISTRUST = 8.0
 """Squared distance that is added to cells whose value no person has checked. They look most like the next frame, and
 would let a mask that has grown over something else grow on."""
 MAX_DISTANCE = 11.0
-"""Squared distance of a key from the nearest one of an object beyond which a cell shows something else. Ten to 35
-frames after the prompted one nine in ten cells of objects are nearer on six real clips, and one in 20 of all others."""
+"""Squared distance of a key from the nearest one of an object beyond which a cell shows something else. On six real
+clips, ten and 35 frames after the prompted one, most cells of the object were nearer in eleven of twelve cases, and at
+most one in 20 of all others."""
 RECENT_FRAMES, RECENT_INTERVAL = 3, 3
 """An appearance keeps the cells of the latest frames: how many of them, and one frame in so many."""
 
@@ -99,21 +100,13 @@ class Projection:
 
 
 @dataclass(frozen=True)
-class FrameCells:
-    """Keys (432, M) and values (M,) of a prompted frame as a whole; lost objects are searched with them."""
-
-    keys: torch.Tensor
-    values: torch.Tensor
-
-
-@dataclass(frozen=True)
 class Appearance:
     """What an object looked like: cells of its prompted frames and of the latest ones.
 
     Attributes:
         projection: of keys; it stays the same, so that memories stay comparable.
         references: of the prompted frames.
-        whole: of the prompted frames, for searching.
+        whole: of the prompted frames as wholes, keys (432, M) not projected; lost objects are searched with them.
         recent: of the latest frames.
         usual_area_px: median area of the object on its prompted frames, in work pixels.
         n_seen: frames since the prompted one.
@@ -121,7 +114,7 @@ class Appearance:
 
     projection: Projection
     references: MemoryEntry
-    whole: FrameCells
+    whole: MemoryEntry
     recent: tuple[MemoryEntry, ...]
     usual_area_px: float
     n_seen: int = 0
@@ -156,7 +149,7 @@ class Appearance:
         return cls(
             projection,
             joined(entries) if entries else _nothing(),
-            FrameCells(torch.cat([w.keys for w in whole], 1), torch.cat([w.values for w in whole])),
+            joined(whole),
             (),
             float(np.median(areas_px)) if areas_px else 0.0,
         )
@@ -181,10 +174,10 @@ class Appearance:
         A cell that looks like nothing of the object (`MAX_DISTANCE`) has 0, whatever else it looks like.
         """
         keys = embedding.keys(mean)
-        flat, own = keys.flatten(1), self.whole.keys[:, self.whole.values > 0.5]
+        flat, own = keys.flatten(1), self.whole.keys[:, self.whole.values[0] > 0.5]
         if not own.shape[1]:
             return np.zeros(keys.shape[1:], np.float32)
-        found = crstm.read(self.whole.keys, self.whole.values[None], flat, TOP_K, TEMPERATURE)[0]
+        found = crstm.read(self.whole.keys, self.whole.values, flat, TOP_K, TEMPERATURE)[0]
         nearest = -crstm.affinity(own, flat).amax(dim=0)
         return np.asarray((found * (nearest < MAX_DISTANCE)).numpy().reshape(keys.shape[1:]))
 
@@ -220,14 +213,6 @@ def _read(memory: MemoryEntry, keys: torch.Tensor) -> NDArray[np.float32]:
     return np.asarray(crstm.read(memory.keys, memory.values, keys, TOP_K)[0].numpy(), np.float32)
 
 
-def said(readout: MemoryReadout) -> NDArray[np.float32]:
-    """What the memory says of all cells (N,) of the queried crop.
-
-    I-PT's Eq. 6 mixes in the frame's own value. Here that is the network's task: it gets both.
-    """
-    return np.asarray(readout.values[0].cpu().numpy(), np.float32)
-
-
 def joined(entries: Sequence[MemoryEntry]) -> MemoryEntry:
     """Several entries as one."""
     if len(entries) == 1:
@@ -235,17 +220,15 @@ def joined(entries: Sequence[MemoryEntry]) -> MemoryEntry:
     return MemoryEntry(torch.cat([e.keys for e in entries], 1), torch.cat([e.values for e in entries], 1))
 
 
-def _whole(embedding: LiteEmbedding, mask: BoolMask, mean: torch.Tensor, limit: int) -> FrameCells:
+def _whole(embedding: LiteEmbedding, mask: BoolMask, mean: torch.Tensor, limit: int) -> MemoryEntry:
     shares = embedding.shares(mask)
-    entry = _sampled(embedding.keys(mean).flatten(1), shares, np.ones(shares.shape, np.bool_), limit)
-    return FrameCells(entry.keys, entry.values[0])
+    return _sampled(embedding.keys(mean).flatten(1), shares, np.ones(shares.shape, np.bool_), limit)
 
 
 def _sampled(keys: torch.Tensor, shares: FloatMap, shown: BoolMask, limit: int) -> MemoryEntry:
     is_object = shown & (shares >= max(1e-6, min(0.5, float(shares.max()))))
-    near = (
-        (cv2.dilate(is_object.astype(np.uint8), np.ones((2 * NEAR_CELLS + 1,) * 2, np.uint8)) > 0) & ~is_object & shown
-    )
+    kernel = np.ones((2 * NEAR_CELLS + 1,) * 2, np.uint8)
+    near = (cv2.dilate(is_object.astype(np.uint8), kernel) > 0) & ~is_object & shown
     rng = np.random.default_rng(0)
     groups = [np.flatnonzero(group) for group in (is_object, near, shown & ~is_object & ~near)]
     chosen = np.concatenate([_some(g, int(limit * s), rng) for g, s in zip(groups, CELL_SHARES, strict=True)])

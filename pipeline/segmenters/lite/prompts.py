@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_zoo.lite.network import Features
-from pipeline.masks import bounding_box
+from pipeline.masks import bounding_box, probabilities
 from pipeline.segmenters.base import FloatMap, MemoryQuery
 from pipeline.segmenters.lite.colours import settled
 from pipeline.segmenters.lite.crops import OUTSIDE_LOGIT, Box, Crop
@@ -33,10 +33,10 @@ for a mask below `SPECK_SHARE` of the crop, and for each smaller scale."""
 SPECK_SHARE = 0.02
 MASK_WIDENING = 1.5
 """How much more than a mask a crop around it shows."""
-CORRECTION_PASSES = 2
-"""Passes over a frame whose mask a person corrects."""
 CARRIED_WIDENING = 1.6
 """The same for a mask carried from a neighbouring frame, which the object may have left."""
+CORRECTION_PASSES = 2
+"""Passes over a frame whose mask a person corrects."""
 LEAST_BOX_PX = 16.0
 """Boxes of masks are widened to at least this, so that a few pixels do not fill a crop."""
 
@@ -84,17 +84,23 @@ class WorkPrompts:
         """The positive points (P, 2)."""
         return self.points_xy[self.positive]
 
+    def draw(self, crop: Crop) -> None:
+        """Draw points and box into a crop."""
+        crop.put_points(self.points_xy, self.positive)
+        if self.box is not None:
+            crop.put_box(self.box)
+
 
 def from_box(picture: NDArray[np.uint8], prompts: WorkPrompts, previous: FloatMap | None) -> Steps:
     """The mask of a box, with or without points; ``previous`` holds logits (h, w) of an earlier mask or is None."""
     assert prompts.box is not None
     reach = _joined(prompts.box, prompts.positive_xy)
     crops = [Crop.around(picture, reach, widening, side) for side, widening in BOX_WIDENINGS.items()]
+    before = None if previous is None else probabilities(previous)
     for crop in crops:
-        crop.put_box(prompts.box)
-        crop.put_points(prompts.points_xy, prompts.positive)
-        if previous is not None:
-            crop.put_previous(probabilities(previous))
+        prompts.draw(crop)
+        if before is not None:
+            crop.put_previous(before)
     replies = yield [Question(crop) for crop in crops]
     logits = [crop.to_frame(reply.logits, picture.shape[:2]) for crop, reply in zip(crops, replies, strict=True)]
     mean = np.asarray(np.mean(logits, axis=0), np.float32)
@@ -108,12 +114,12 @@ def from_clicks(picture: NDArray[np.uint8], prompts: WorkPrompts) -> Steps:
     shown = sorted({max(scale * picture.shape[1], spread) for scale in CLICK_SCALES}, reverse=True)
     crops = [Crop.of(picture, (float(middle[0]), float(middle[1])), each, CROP_PX) for each in shown]
     for crop in crops:
-        crop.put_points(prompts.points_xy, prompts.positive)
+        prompts.draw(crop)
     replies = yield [Question(crop) for crop in crops]
     merits = [_merit(crop, reply.logits, reply.iou) for crop, reply in zip(crops, replies, strict=True)]
     best = int(np.argmax(np.array(merits) - SMALLER_PENALTY * np.arange(len(merits))))
     logits = crops[best].to_frame(replies[best].logits, picture.shape[:2])
-    mask = with_points(logits > 0, prompts.positive_xy)
+    mask = _with_points(logits > 0, prompts.positive_xy)
     if not mask.any():
         return Answer(logits, replies[best].iou)
     kept = np.where(mask, logits, np.minimum(logits, -2.0)).astype(np.float32)
@@ -123,20 +129,15 @@ def from_clicks(picture: NDArray[np.uint8], prompts: WorkPrompts) -> Steps:
 def corrected(picture: NDArray[np.uint8], prompts: WorkPrompts, previous: FloatMap) -> Steps:
     """An earlier mask, logits (h, w), corrected by clicks: the network sees it, and then its own answer once more.
 
-    An object that the earlier mask shows half of, grows beyond the first crop in the second one.
+    So an object of which the earlier mask shows a half can grow beyond the first crop.
     """
     answer = Answer(previous, 0.0)
     for _ in range(CORRECTION_PASSES):
         mask = answer.logits > 0
         if not mask.any():
             break
-        box = _joined(box_of(mask), prompts.positive_xy)
-        if prompts.box is not None:
-            box = _union(box, prompts.box)
-        crop = Crop.around(picture, box, MASK_WIDENING, CROP_PX)
-        crop.put_points(prompts.points_xy, prompts.positive)
-        if prompts.box is not None:
-            crop.put_box(prompts.box)
+        crop = Crop.around(picture, _joined(box_of(mask), prompts.positive_xy), MASK_WIDENING, CROP_PX)
+        prompts.draw(crop)
         crop.put_previous(probabilities(answer.logits))
         (reply,) = yield [Question(crop)]
         answer = Answer(crop.to_frame(reply.logits, picture.shape[:2]), reply.iou)
@@ -164,25 +165,18 @@ def carried(
     if evidence is not None:
         cells.put(evidence)
     if prompts is not None:
-        crop.put_points(prompts.points_xy, prompts.positive)
-        if prompts.box is not None:
-            crop.put_box(prompts.box)
+        prompts.draw(crop)
     (reply,) = yield [Question(crop, cells.features)]
     return Answer(crop.to_frame(reply.logits, (previous.shape[0], previous.shape[1])), reply.iou)
 
 
-def with_points(mask: BoolMask, points_xy: NDArray[np.float32]) -> BoolMask:
+def _with_points(mask: BoolMask, points_xy: NDArray[np.float32]) -> BoolMask:
     """The parts of a mask on which points lie; the whole mask if there are none."""
     _, labels = cv2.connectedComponents(mask.astype(np.uint8))
     height, width = mask.shape
     at = np.clip(points_xy.astype(int), 0, (width - 1, height - 1))
     kept = set(labels[at[:, 1], at[:, 0]].tolist()) - {0}
     return np.isin(labels, list(kept)) if kept else mask
-
-
-def probabilities(logits: FloatMap) -> FloatMap:
-    """Probabilities of logits."""
-    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(logits, -20, 20))), np.float32)
 
 
 def nothing(size_hw: tuple[int, int]) -> FloatMap:
@@ -209,13 +203,9 @@ def box_of(mask: BoolMask) -> Box:
     return x0 - pad_x, y0 - pad_y, x1 + pad_x, y1 + pad_y
 
 
-def _union(one: Box, other: Box) -> Box:
-    return min(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), max(one[3], other[3])
-
-
 def _joined(box: Box, points_xy: NDArray[np.float32]) -> Box:
     """The smallest box around a box and points."""
     if not len(points_xy):
         return box
-    low, high = points_xy.min(0), points_xy.max(0)
-    return _union(box, (float(low[0]), float(low[1]), float(high[0]), float(high[1])))
+    (left, top), (right, bottom) = points_xy.min(0).tolist(), points_xy.max(0).tolist()
+    return min(box[0], left), min(box[1], top), max(box[2], right), max(box[3], bottom)

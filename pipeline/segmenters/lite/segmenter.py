@@ -1,11 +1,10 @@
-"""The segmenter that needs no download: a network of 7 MB whose weights come with the package."""
+"""Segmenter `lite`: a network of 7 MB, whose weights come with the package, on crops around the object."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import cv2
@@ -13,7 +12,8 @@ import numpy as np
 import torch
 from cachetools import LRUCache
 
-from model_zoo.lite.network import WEIGHTS_FILE, Features, LiteNetwork, load_lite
+from model_zoo.lite.network import Features, LiteNetwork, load_lite
+from pipeline.masks import reduced_mask
 from pipeline.parts.context import PartContext
 from pipeline.segmenters.base import (
     FloatMap,
@@ -25,19 +25,32 @@ from pipeline.segmenters.base import (
     ReferenceFrame,
     Segmentation,
 )
-from pipeline.segmenters.lite import prompts as solvers
 from pipeline.segmenters.lite.crops import Crop
 from pipeline.segmenters.lite.embedding import LiteEmbedding, embed
-from pipeline.segmenters.lite.memory import ENTRY_CELLS, Appearance, CropCells, remembered, said
-from pipeline.segmenters.lite.prompts import Answer, Question, Reply, Steps, WorkPrompts, nothing
+from pipeline.segmenters.lite.memory import ENTRY_CELLS, Appearance, CropCells, remembered
+from pipeline.segmenters.lite.prompts import (
+    CARRIED_WIDENING,
+    CROP_PX,
+    Answer,
+    Question,
+    Reply,
+    Steps,
+    WorkPrompts,
+    box_of,
+    carried,
+    carried_crop,
+    corrected,
+    from_box,
+    from_clicks,
+    nothing,
+)
 from pipeline.segmenters.serialization import SerializableEmbeddings
-from pipeline.types import BoolMask, FrameRGB
+from pipeline.types import FrameRGB
 
 REFERENCE_WIDENINGS = (1.6, 3.2)
 """How much more than the object the remembered crops of prompted frames show."""
 KEPT_FEATURES = 16
 """Crops whose features are kept, 2 MB each: the passes over a frame ask for the same crops."""
-NO_QUERY = MemoryQuery(torch.empty(0, 0))
 CLICKED_LOGIT = 20.0
 """Logit of the pixels where a person clicked, and of no others."""
 CLICK_RADIUS_PX = 1
@@ -50,12 +63,31 @@ FOUND_EVIDENCE, FOUND_AREA_SHARE = 0.5, 0.15
 """Where a lost object is searched: least evidence of a cell, and least area of the place, as a share of the usual."""
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is known of one object on a frame, besides its masks.
+
+    Attributes:
+        tracked: whether trackers moved the prompts here.
+        prompts: in pixels of the work picture.
+        appearance: of the object, or None.
+        readout: what the memory says, or None.
+        others: appearances of the objects near it.
+    """
+
+    tracked: bool
+    prompts: WorkPrompts
+    appearance: Appearance | None
+    readout: MemoryReadout | None
+    others: tuple[Appearance, ...]
+
+
 class LiteSegmenter(SerializableEmbeddings):
     """See `pipeline.segmenters.base.Segmenter`. Its own resolution is that of the work picture.
 
-    A frame between prompted ones needs two passes. The first one only says where the object is expected, which costs
-    nothing, and the second one runs the network there with what the memory says. A further pass over its own result
-    changes nothing.
+    A frame between prompted ones needs two passes. The first one only says where the object is expected, and runs the
+    trunk there for the memory's query. The second one runs the decoder with what the memory says. A further pass over
+    its own result changes nothing.
     """
 
     uses_mask_prior: ClassVar[bool] = True
@@ -80,7 +112,8 @@ class LiteSegmenter(SerializableEmbeddings):
 
     def features(self, embedding: LiteEmbedding) -> torch.Tensor:
         """The trunk's features at stride 16, (112, a, b) float32."""
-        return self._covering(embedding, embedding.stride16.float())
+        rows, columns = (-(-size // 16) for size in embedding.trunk_size_hw_px)
+        return embedding.stride16[:, :rows, :columns].float()
 
     def key_features(self, embedding: LiteEmbedding) -> torch.Tensor:
         """The keys of all cells, (432, rows, columns) float32."""
@@ -90,11 +123,11 @@ class LiteSegmenter(SerializableEmbeddings):
         """Remember cells of the prompted frames: of a crop around the object, and of one that shows more around it."""
         frames = []
         for each in references:
-            mask = _to_work_mask(each.mask, each.embedding)
+            mask = reduced_mask(each.mask, each.embedding.work_size_hw_px)
             crops = []
             if mask.any():
                 picture = each.embedding.work_rgb.numpy()
-                crops = [Crop.around(picture, solvers.box_of(mask), w, solvers.CROP_PX) for w in REFERENCE_WIDENINGS]
+                crops = [Crop.around(picture, box_of(mask), w, CROP_PX) for w in REFERENCE_WIDENINGS]
             features = self._model.features([crop.picture_rgb for crop in crops])
             cells = [CropCells(crop, maps) for crop, maps in zip(crops, features, strict=True)]
             frames.append((each.embedding, mask, cells))
@@ -105,7 +138,7 @@ class LiteSegmenter(SerializableEmbeddings):
         mask = low_res_logits > 0
         if not appearance.wants_frame or not mask.any():
             return appearance.with_frame(None)
-        crop = solvers.carried_crop(embedding.work_rgb.numpy(), low_res_logits)
+        crop = carried_crop(embedding.work_rgb.numpy(), low_res_logits)
         (reply,) = self._replies([Question(crop, wants_mask=False)])
         cells = CropCells(crop, reply.features)
         keys = appearance.projection(cells.keys(self._mean))
@@ -124,26 +157,23 @@ class LiteSegmenter(SerializableEmbeddings):
     ) -> Segmentation:
         """Segment one frame, see `pipeline.segmenters.base.Segmenter.segment`. All crops run in common batches."""
         nothing_given = [None] * len(prompts.objects)
-        rows = zip(
-            prompts.objects,
-            mask_input or nothing_given,
-            mask_prior or nothing_given,
-            appearance or nothing_given,
-            readout or nothing_given,
-            strict=True,
-        )
+        inputs, learnt = mask_input or nothing_given, appearance or nothing_given
+        near = _near(inputs, learnt)
         asked: list[Steps] = []
-        for row, (given, previous, prior, learnt, read) in enumerate(rows):
-            others = _near(row, mask_input, appearance)
-            steps = self._steps(embedding, given, previous, prior, learnt, read, others)
+        for row, given in enumerate(prompts.objects):
+            others = tuple(each for other in near[row] if (each := learnt[other]) is not None)
+            prompts_here, read = _work_prompts(given, embedding), (readout or nothing_given)[row]
+            known = Known(given.tracked, prompts_here, learnt[row], read, others)
+            steps = self._steps(embedding, known, inputs[row], (mask_prior or nothing_given)[row])
             if not given.tracked:
-                steps = _with_clicks(steps, _work_prompts(given, embedding))
+                steps = _with_clicks(steps, known.prompts)
             # Later passes need no query.
-            asked.append(steps if previous is not None else self._with_query(steps, embedding, learnt))
+            asked.append(steps if inputs[row] is not None else self._with_query(steps, embedding, learnt[row]))
         answers = self._run(asked)
+        queries = tuple(answer.query or MemoryQuery(torch.empty(0, 0)) for answer in answers)
         logits = np.stack([answer.logits for answer in answers]).astype(np.float32)
         scores = np.array([answer.iou for answer in answers], np.float32)
-        return Segmentation(logits[:, None], scores[:, None], tuple(answer.query or NO_QUERY for answer in answers))
+        return Segmentation(logits[:, None], scores[:, None], queries)
 
     def memorise(self, embedding: LiteEmbedding, query: MemoryQuery, low_res_logits: FloatMap) -> MemoryEntry:  # noqa: ARG002
         """A sample of the queried crop's cells; no cells if the mask is empty."""
@@ -159,7 +189,7 @@ class LiteSegmenter(SerializableEmbeddings):
             return logits
         reduced = np.asarray(cv2.resize(logits, (w, h), interpolation=cv2.INTER_AREA), np.float32)
         if (logits > 0).any() and not (reduced > 0).any():
-            reduced[_to_work_mask(logits > 0, embedding)] = 1.0
+            reduced[reduced_mask(logits > 0, (h, w))] = 1.0
         return reduced
 
     def to_full_size(self, embedding: LiteEmbedding, low_res_logits: FloatMap) -> FloatMap:
@@ -170,34 +200,25 @@ class LiteSegmenter(SerializableEmbeddings):
         return np.asarray(cv2.resize(low_res_logits, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
     def _steps(
-        self,
-        embedding: LiteEmbedding,
-        given: ObjectPrompts,
-        previous: FloatMap | None,
-        prior: FloatMap | None,
-        appearance: Appearance | None,
-        read: MemoryReadout | None,
-        others: Sequence[Appearance],
+        self, embedding: LiteEmbedding, known: Known, previous: FloatMap | None, prior: FloatMap | None
     ) -> Steps:
-        """What the network is to be asked for one object; ``others`` are the objects near it."""
-        picture = embedding.work_rgb.numpy()
-        prompts = _work_prompts(given, embedding)
-        if given.tracked:
+        """What the network is to be asked for one object; masks are those of `segment`."""
+        picture, prompts = embedding.work_rgb.numpy(), known.prompts
+        if known.tracked:
             if previous is None:
-                return _unchanged(self._expected(embedding, prior, appearance))
-            return self._between(embedding, previous, appearance, read, others)
+                return _unchanged(self._expected(embedding, prior, known.appearance))
+            return self._between(embedding, known, previous)
         if previous is not None:
-            if not (previous > 0).any() or (read is None and appearance is None):
+            if not (previous > 0).any() or (known.readout is None and known.appearance is None):
                 return _unchanged(previous)
-            return self._with_memory(embedding, previous, appearance, read, others, prompts)
-        if prior is not None and (prior > 0).any():
-            if prompts.box is not None:
-                return solvers.from_box(picture, prompts, prior)
-            return solvers.corrected(picture, prompts, prior)
+            return self._with_memory(embedding, known, previous)
+        before = prior if prior is not None and (prior > 0).any() else None
         if prompts.box is not None:
-            return solvers.from_box(picture, prompts, None)
+            return from_box(picture, prompts, before)
+        if before is not None:
+            return corrected(picture, prompts, before)
         if len(prompts.positive_xy):
-            return solvers.from_clicks(picture, prompts)
+            return from_clicks(picture, prompts)
         return _unchanged(nothing(embedding.work_size_hw_px))
 
     def _expected(self, embedding: LiteEmbedding, prior: FloatMap | None, appearance: Appearance | None) -> FloatMap:
@@ -228,56 +249,47 @@ class LiteSegmenter(SerializableEmbeddings):
         place = np.where(labels == best, found - FOUND_EVIDENCE, -FOUND_EVIDENCE).astype(np.float32)
         return np.asarray(4 * cv2.resize(place, size[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
 
-    def _between(
-        self,
-        embedding: LiteEmbedding,
-        previous: FloatMap,
-        appearance: Appearance | None,
-        read: MemoryReadout | None,
-        others: Sequence[Appearance],
-    ) -> Steps:
+    def _between(self, embedding: LiteEmbedding, known: Known, previous: FloatMap) -> Steps:
         """The mask of a frame between prompted ones, expected at ``previous``."""
         size = embedding.work_size_hw_px
         if not (previous > 0).any():
             return Answer(nothing(size), UNASKED_SCORE)
-        answer = yield from self._with_memory(embedding, previous, appearance, read, others, None)
-        least_px = LEAST_AREA_SHARE * (appearance.usual_area_px if appearance is not None else 0.0)
+        answer = yield from self._with_memory(embedding, known, previous)
+        least_px = LEAST_AREA_SHARE * (known.appearance.usual_area_px if known.appearance is not None else 0.0)
         if int((answer.logits > 0).sum()) < least_px:
             return replace(answer, logits=nothing(size))
         return answer
 
-    def _with_memory(
-        self,
-        embedding: LiteEmbedding,
-        previous: FloatMap,
-        appearance: Appearance | None,
-        read: MemoryReadout | None,
-        others: Sequence[Appearance],
-        prompts: WorkPrompts | None,
-    ) -> Steps:
-        """The mask of an object expected at ``previous``, with what the memory, or else the appearance, says."""
-        evidence = None
-        if read is not None and read.query.cells is not None:
-            cells, evidence = read.query.cells, said(read)
+    def _with_memory(self, embedding: LiteEmbedding, known: Known, previous: FloatMap) -> Steps:
+        """The mask of an object expected at ``previous``, with what the memory, or else the appearance, says.
+
+        I-PT's Eq. 6 mixes the memory's values with the frame's own. Here that is the network's task: it gets both.
+        """
+        evidence, keys = None, None
+        if known.readout is not None and known.readout.query.cells is not None:
+            cells: CropCells = known.readout.query.cells
+            evidence = np.asarray(known.readout.values[0].cpu().numpy(), np.float32)
         else:
-            crop = solvers.carried_crop(embedding.work_rgb.numpy(), previous)
+            crop = carried_crop(embedding.work_rgb.numpy(), previous)
             (reply,) = yield [Question(crop, wants_mask=False)]
             cells = CropCells(crop, reply.features)
-            if appearance is not None:
-                evidence = appearance.read(appearance.projection(cells.keys(self._mean)))
-        if evidence is not None and others:
-            keys = cells.keys(self._mean)
-            claims = [other.read(other.projection(keys)) for other in others]
+            if known.appearance is not None:
+                keys = cells.keys(self._mean)
+                evidence = known.appearance.read(known.appearance.projection(keys))
+        if evidence is not None and known.others:
+            keys = cells.keys(self._mean) if keys is None else keys
+            claims = [other.read(other.projection(keys)) for other in known.others]
             # A cell that looks more like another object is that one's.
             evidence = evidence / np.maximum(1.0, evidence + np.sum(claims, axis=0))
-        return (yield from solvers.carried(cells, previous, evidence, prompts))
+        # Tracked points may have left the object.
+        return (yield from carried(cells, previous, evidence, None if known.tracked else known.prompts))
 
     def _with_query(self, steps: Steps, embedding: LiteEmbedding, appearance: Appearance | None) -> Steps:
         """Steps whose answer has the query of the crop around the mask; unknown objects and empty masks have none."""
         answer = yield from steps
         if appearance is None or not (answer.logits > 0).any():
             return answer
-        crop = solvers.carried_crop(embedding.work_rgb.numpy(), answer.logits)
+        crop = carried_crop(embedding.work_rgb.numpy(), answer.logits)
         (reply,) = yield [Question(crop, wants_mask=False)]
         cells = CropCells(crop, reply.features)
         return replace(answer, query=MemoryQuery(appearance.projection(cells.keys(self._mean)), cells))
@@ -304,12 +316,13 @@ class LiteSegmenter(SerializableEmbeddings):
     def _replies(self, questions: Sequence[Question]) -> list[Reply]:
         """Run the network: the trunk where its features are not known, and the decoder where masks are wanted."""
         crops = [each.crop for each in questions]
+        keys = [each.crop.key for each in questions]
         with self._lock:
-            known = [each.features or self._features.get(each.crop.key) for each in questions]
+            known = [each.features or self._features.get(key) for each, key in zip(questions, keys, strict=True)]
         unknown = [i for i, each in enumerate(known) if each is None]
         new = dict(zip(unknown, self._model.features([crops[i].picture_rgb for i in unknown]), strict=True))
         with self._lock:
-            self._features.update({crops[i].key: each for i, each in new.items()})
+            self._features.update({keys[i]: each for i, each in new.items()})
         found = [new[i] if each is None else each for i, each in enumerate(known)]
         wanted = [i for i, each in enumerate(questions) if each.wants_mask]
         masks = self._model.masks(
@@ -319,43 +332,28 @@ class LiteSegmenter(SerializableEmbeddings):
         none = np.empty((0, 0), np.float32), 0.0
         return [Reply(found[i], *answers.get(i, none)) for i in range(len(questions))]
 
-    def _covering(self, embedding: LiteEmbedding, features: torch.Tensor) -> torch.Tensor:
-        """The part of a stride-16 map that shows the frame."""
-        rows, columns = (-(-size // 16) for size in embedding.trunk_size_hw_px)
-        return features[:, :rows, :columns]
 
-
-def _near(
-    row: int, masks: Sequence[FloatMap | None] | None, appearance: Sequence[Appearance | None] | None
-) -> list[Appearance]:
-    """The appearances of the other objects whose box lies in the crop around this object's mask."""
-    own = None if masks is None else masks[row]
-    if masks is None or appearance is None or own is None or not (own > 0).any():
-        return []
-    x0, y0, x1, y1 = solvers.box_of(own > 0)
-    pad = (solvers.CARRIED_WIDENING - 1) / 2 * max(x1 - x0, y1 - y0)
-    found = []
-    for other, (mask, learnt) in enumerate(zip(masks, appearance, strict=True)):
-        if other == row or learnt is None or mask is None or not (mask > 0).any():
+def _near(masks: Sequence[FloatMap | None], appearance: Sequence[Appearance | None]) -> list[list[int]]:
+    """For each object the known others whose box lies in the crop around its mask, logits (h, w)."""
+    boxes = [None if mask is None or not (mask > 0).any() else box_of(mask > 0) for mask in masks]
+    found: list[list[int]] = [[] for _ in boxes]
+    for row, own in enumerate(boxes):
+        if own is None:
             continue
-        a0, b0, a1, b1 = solvers.box_of(mask > 0)
-        if a0 < x1 + pad and a1 > x0 - pad and b0 < y1 + pad and b1 > y0 - pad:
-            found.append(learnt)
+        x0, y0, x1, y1 = own
+        pad = (CARRIED_WIDENING - 1) / 2 * max(x1 - x0, y1 - y0)
+        for other, box in enumerate(boxes):
+            if other == row or box is None or appearance[other] is None:
+                continue
+            a0, b0, a1, b1 = box
+            if a0 < x1 + pad and a1 > x0 - pad and b0 < y1 + pad and b1 > y0 - pad:
+                found[row].append(other)
     return found
 
 
 def _unchanged(logits: FloatMap) -> Steps:
     yield from ()
     return Answer(logits, UNASKED_SCORE)
-
-
-def _to_work_mask(mask: BoolMask, embedding: LiteEmbedding) -> BoolMask:
-    """A mask (H, W) of the frame on the work picture; an object that covers half of no pixel keeps the best covered."""
-    h, w = embedding.work_size_hw_px
-    if mask.shape == (h, w):
-        return mask
-    share = cv2.resize(mask.astype(np.float32), (w, h), interpolation=cv2.INTER_AREA)
-    return np.asarray(share >= max(1e-6, min(0.5, float(share.max()))), np.bool_)
 
 
 def _work_prompts(given: ObjectPrompts, embedding: LiteEmbedding) -> WorkPrompts:
@@ -383,6 +381,6 @@ def _with_clicks(steps: Steps, prompts: WorkPrompts) -> Steps:
     return replace(answer, logits=found)
 
 
-def build(context: PartContext, weights: Path = WEIGHTS_FILE) -> LiteSegmenter:
+def build(context: PartContext) -> LiteSegmenter:
     """The segmenter with the weights of the package."""
-    return LiteSegmenter(load_lite(context.device, weights))
+    return LiteSegmenter(load_lite(context.device))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from pipeline.masks import reduced_mask
 from pipeline.segmenters.base import FloatMap, ReferenceFrame
 from pipeline.segmenters.classical.appearance import AppearanceModel, PixelNetwork, adaptation_pixels
 from pipeline.segmenters.classical.features import (
@@ -12,7 +13,6 @@ from pipeline.segmenters.classical.features import (
     Region,
     pixel_features,
     pixel_features_at,
-    to_work_mask,
 )
 from pipeline.types import BoolMask
 from tests.pipeline.segmenters.classical.scene import SEGMENTER, disc_frame
@@ -30,7 +30,7 @@ def test_adapting_teaches_new_colours_without_forgetting_the_prompted_one() -> N
     adapted = model
     for _ in range(8):
         adapted = SEGMENTER.adapt(adapted, second, logits_of(mask, second))
-    work_mask = to_work_mask(mask, first.work_size_hw_px)
+    work_mask = reduced_mask(mask, first.work_size_hw_px)
     whole = Region.whole(work_mask.shape)
 
     def certainty(appearance: AppearanceModel, embedding: ClassicalEmbedding) -> float:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from pipeline.masks import reduced_mask
 from pipeline.segmenters.classical.boundary import (
     geodesic_distance,
     graph_cut,
@@ -13,7 +14,7 @@ from pipeline.segmenters.classical.boundary import (
     local_colour_statistics,
     refine_border,
 )
-from pipeline.segmenters.classical.features import embed, to_work_mask
+from pipeline.segmenters.classical.features import embed
 from pipeline.types import BoolMask
 from tests.pipeline.segmenters.classical.scene import disc_frame
 
@@ -49,7 +50,7 @@ def test_geodesic_distance_pays_for_pixels_and_for_edges() -> None:
 def test_a_coarse_border_moves_to_the_edge_of_the_local_colours(size_hw_px: tuple[int, int]) -> None:
     frame, mask = disc_frame((175, 110, 70), size_hw_px)
     embedding = embed(frame)
-    exact = to_work_mask(mask, embedding.work_size_hw_px)
+    exact = reduced_mask(mask, embedding.work_size_hw_px)
     careless = cv2.dilate(exact.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(np.bool_)
     fine = refine_border(careless, embedding)
     assert fine.shape == embedding.fine_lab_u8.shape[:2]

@@ -19,7 +19,8 @@ from pipeline.segmenters.classical.box_cues import (
 from pipeline.segmenters.classical.prompts import WorkPrompts, click_discs
 from pipeline.types import BoolMask
 from tests.pipeline.frame_sources import moving_square
-from tests.pipeline.segmenters.classical.scene import BOX, NEIGHBOUR, OBJECT, SEGMENTER, clicks, iou, segment
+from tests.pipeline.segmenters.classical.scene import BOX, SEGMENTER, segment
+from tests.pipeline.segmenters.touching import NEIGHBOUR, OBJECT, clicks, iou
 
 BOX_AND_CLICK = clicks((130, 120, True), box=BOX)
 

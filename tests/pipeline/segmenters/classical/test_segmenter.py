@@ -12,17 +12,8 @@ from pipeline.memory.bank import MemoryBank
 from pipeline.segmenters.base import FloatMap, ObjectPrompts, PromptBatch, ReferenceFrame
 from pipeline.segmenters.classical.features import WORK_LONG_SIDE_PX, embed
 from pipeline.types import BoolMask, FrameRGB
-from tests.pipeline.segmenters.classical.scene import (
-    BOX,
-    EMBEDDING,
-    IMAGE,
-    NEIGHBOUR,
-    OBJECT,
-    SEGMENTER,
-    clicks,
-    iou,
-    segment,
-)
+from tests.pipeline.segmenters.classical.scene import BOX, EMBEDDING, SEGMENTER, segment
+from tests.pipeline.segmenters.touching import IMAGE, NEIGHBOUR, OBJECT, clicks, iou
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.segmenters.lite.colours import UNSURE_LOGIT, settled
-from tests.pipeline.segmenters.lite.scene import IMAGE, NEIGHBOUR, OBJECT
+from tests.pipeline.segmenters.touching import IMAGE, NEIGHBOUR, OBJECT
 
 
 def test_unsure_pixels_follow_their_colours_and_sure_ones_stay() -> None:

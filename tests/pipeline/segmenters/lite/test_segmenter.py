@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from pipeline.masks import bounding_box
 from pipeline.memory.bank import MemoryBank
 from pipeline.segmenters.base import FloatMap, ObjectPrompts, PromptBatch, ReferenceFrame
 from pipeline.segmenters.lite.embedding import TRUNK_LONG_SIDE_PX, WORK_LONG_SIDE_PX, embed
+from pipeline.segmenters.lite.memory import RECENT_FRAMES, RECENT_INTERVAL
 from pipeline.types import BoolMask, FrameRGB
-from tests.clips import davis, has_shared_clips
-from tests.pipeline.segmenters.lite.scene import (
-    BOX,
-    EMBEDDING,
-    IMAGE,
-    NEIGHBOUR,
-    OBJECT,
-    SEGMENTER,
-    clicks,
-    iou,
-    logits_of,
-    segment,
-)
+from tests.clips import real_or_rendered
+from tests.pipeline.segmenters.lite.scene import BOX, EMBEDDING, SEGMENTER, logits_of, segment
+from tests.pipeline.segmenters.touching import IMAGE, NEIGHBOUR, OBJECT, clicks, iou
 
 TRACKED = PromptBatch((ObjectPrompts(tracked=True),))
 
@@ -44,15 +38,11 @@ def test_prompts_alone_find_the_object(prompts: ObjectPrompts, floor: float) -> 
 
 
 @pytest.mark.parametrize("name", ["dog", "car-shadow"])
-def test_a_box_finds_a_real_object(name: str) -> None:
-    if not has_shared_clips():
-        pytest.skip("needs the real clips, which are not part of the project")
-    clip = davis(name)
+def test_a_box_finds_a_real_object(name: str, tmp_path: Path) -> None:
+    clip = real_or_rendered(name, tmp_path)
     mask = clip.mask(0)
-    rows, columns = np.nonzero(mask)
-    box = (float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1))
     embedding = SEGMENTER.embed(clip.frames.frame(0))
-    found = SEGMENTER.segment(embedding, PromptBatch((clicks(box=box),)))
+    found = SEGMENTER.segment(embedding, PromptBatch((clicks(box=bounding_box(mask)),)))
     assert iou(SEGMENTER.to_full_size(embedding, found.low_res_logits[0, 0]) > 0, mask) > 0.75
 
 
@@ -66,8 +56,7 @@ def test_every_click_is_obeyed(
     points: list[tuple[int, int, bool]], box: tuple[float, float, float, float] | None, corrects: bool
 ) -> None:
     apart = [p for k, p in enumerate(points) if all(abs(p[0] - q[0]) + abs(p[1] - q[1]) > 30 for q in points[:k])]
-    if not corrects and box is None and not any(positive for _, _, positive in apart):
-        return
+    assume(corrects or box is not None or any(positive for _, _, positive in apart))
     mask = segment(clicks(*apart, box=box), OBJECT | NEIGHBOUR if corrects else None)
     for x, y, positive in apart:
         assert mask[y, x] == positive
@@ -141,7 +130,18 @@ def test_an_empty_mask_is_asked_nothing_and_remembered_nowhere() -> None:
     assert not (found.low_res_logits > 0).any()
     entry = SEGMENTER.memorise(EMBEDDING, found.queries[0], empty)
     assert entry.keys.shape[1] == entry.values.shape[1] == 0
-    assert SEGMENTER.adapt(learnt, EMBEDDING, empty).recent == ()
+    for _ in range(RECENT_INTERVAL):
+        learnt = SEGMENTER.adapt(learnt, EMBEDDING, empty)
+    assert learnt.recent == ()
+
+
+def test_one_frame_in_a_few_is_remembered_and_trusted_less() -> None:
+    learnt = SEGMENTER.learn([ReferenceFrame(EMBEDDING, OBJECT)])
+    for _ in range(RECENT_INTERVAL * (RECENT_FRAMES + 1)):
+        learnt = SEGMENTER.adapt(learnt, EMBEDDING, logits_of(OBJECT))
+    assert len(learnt.recent) == RECENT_FRAMES
+    assert all((entry.keys[-1] > 0).all() for entry in learnt.recent)
+    assert not learnt.references.keys[-1].any()
 
 
 def test_an_appearance_from_empty_masks_finds_nothing() -> None:
