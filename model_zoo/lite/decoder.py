@@ -17,7 +17,9 @@ class Plane(IntEnum):
 
     BOX: 1 in the box, -1 outside, 0 without a box. POSITIVE, NEGATIVE: discs of 1 at points. PREVIOUS: a mask that may
     be wrong, from an earlier pass or a neighbouring frame, 2p - 1 for probability p, 0 without one. EVIDENCE: the same
-    for what the memory says. VALID: 1 on the frame, 0 beyond it.
+    for what the memory says. REGION_COLOURS: from -1 to 1, how much a pixel's colour is one of what the three marks, 0
+    without them; CLICK_COLOURS: the same for points (`pipeline.segmenters.lite.likeness`). VALID: 1 on the frame, 0
+    beyond it.
     """
 
     BOX = 0
@@ -25,7 +27,9 @@ class Plane(IntEnum):
     NEGATIVE = 2
     PREVIOUS = 3
     EVIDENCE = 4
-    VALID = 5
+    REGION_COLOURS = 5
+    CLICK_COLOURS = 6
+    VALID = 7
 
 
 N_PLANES = len(Plane)

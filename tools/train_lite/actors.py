@@ -14,7 +14,7 @@ from tools.train_lite.shapes import moving_shape
 from tools.train_lite.textures import HEIGHT_PX, WIDTH_PX, Floats, Picture, Textures
 
 KIND_WEIGHTS = {
-    "drawn": 1.6, "emoji": 1.4, "shape": 3.0, "person": 2.2, "animal": 1.6, "rider": 1.0,
+    "drawn": 1.4, "emoji": 1.2, "photo": 0.7, "shape": 2.6, "person": 2.4, "animal": 2.2, "rider": 1.4,
     "machine": 1.0, "building": 0.4, "nature": 0.5,
 }  # fmt: skip
 """How often each kind of cut-out is chosen; those that are not there are left out."""
@@ -22,6 +22,10 @@ TEXTURED = {"drawn": 0.75, "emoji": 0.35}
 """How often a cut-out of a kind gets the texture of a photograph."""
 RARELY_TEXTURED = 0.12
 """The same for the other kinds."""
+THINGS_BEHIND = (0, 0, 0, 2, 4, 8)
+"""How many things stand in a background; each is as likely."""
+EVEN = 0.14
+"""How often a cut-out becomes almost one colour, dark or bright, as a black swan or a white car."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,9 @@ class Cast:
 
     def __init__(self, cut_outs: Sequence[CutOut], textures: Textures) -> None:
         self.rng, self.textures = textures.rng, textures
-        self.by_kind = {kind: [each for each in cut_outs if each.kind == kind] for kind in KIND_WEIGHTS}
+        self.by_kind: dict[str, dict[str, list[CutOut]]] = {kind: {} for kind in KIND_WEIGHTS}
+        for each in cut_outs:
+            self.by_kind[each.kind].setdefault(each.source, []).append(each)
         self.kinds = [kind for kind, found in self.by_kind.items() if found or kind == "shape"]
         weights = np.array([KIND_WEIGHTS[kind] for kind in self.kinds])
         self.shares = weights / weights.sum()
@@ -91,6 +97,20 @@ class Cast:
             matrices.append(np.hstack([linear, offset[:, None]]).astype(np.float32))
         return Actor(pictures, (matrices[0], matrices[1]), size, np.array(centres))
 
+    def furnish(self, wide: Floats) -> None:
+        """Put a few things into a background (H, W, 3), in place: nothing that anybody will ask for."""
+        rng = self.rng
+        for _ in range(int(rng.choice(THINGS_BEHIND))):
+            picture = self._painted(*self._picked())[0]
+            scale = float(np.exp(rng.uniform(np.log(20), np.log(0.7 * wide.shape[0])))) / max(picture.shape[:2])
+            how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+            small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=how)
+            y, x = (int(rng.integers(size)) for size in wide.shape[:2])
+            part = wide[y : y + small.shape[0], x : x + small.shape[1]]
+            shown = small[: part.shape[0], : part.shape[1]]
+            part *= 1 - shown[..., 3:]
+            part += shown[..., :3]
+
     def _place(self, host: Actor | None, model: Actor | None) -> tuple[float, NDArray[np.float64]]:
         """The longer side in pixels, and the centre (2,) on the first frame."""
         rng = self.rng
@@ -112,10 +132,17 @@ class Cast:
         if kind == "shape":
             pictures = moving_shape(rng, self.textures.texture)
             return (pictures[0], pictures[1]), kind
-        frames = self.by_kind[kind][int(rng.integers(len(self.by_kind[kind])))].frames
+        source = str(rng.choice(sorted(self.by_kind[kind])))
+        frames = self.by_kind[kind][source][int(rng.integers(len(self.by_kind[kind][source])))].frames
         first = int(rng.integers(len(frames)))
         second = int(rng.integers(len(frames))) if rng.random() < 0.6 else first
         return (frames[first], frames[second]), kind
+
+    def _even(self) -> tuple[Floats, float]:
+        """A dark or bright colour (3,), and how much of a cut-out's own contrast is left."""
+        rng = self.rng
+        level = rng.uniform(8, 60) if rng.random() < 0.6 else rng.uniform(170, 245)
+        return (level * np.exp(rng.normal(0, 0.12, 3))).astype(np.float32), float(rng.uniform(0.08, 0.45))
 
     def _painted(self, pictures: tuple[Picture, Picture], kind: str) -> tuple[Floats, Floats]:
         """BGRA pictures as `Actor.pictures`, in other colours; drawings often get the texture of photographs."""
@@ -125,6 +152,7 @@ class Cast:
         textured = rng.random() < TEXTURED.get(kind, RARELY_TEXTURED)
         texture = self.textures.texture(height, width, (0.3, 1.5)) if textured else None
         strength, mode = rng.uniform(0.3, 1), rng.random()
+        even = self._even() if rng.random() < EVEN else None
         state = rng.bit_generator.state
         found = []
         for picture in (first, second):
@@ -136,5 +164,7 @@ class Cast:
                 colour = shaded if mode < 0.6 else colour * (1 - 0.7 * strength) + fitted * 0.7 * strength
             rng.bit_generator.state = state  # the same colours on both frames
             colour = self.textures.recoloured(colour)
+            if even is not None:
+                colour = np.asarray((even[0] + even[1] * (colour - colour.mean())).clip(0, 255), np.float32)
             found.append(np.dstack([colour * alpha, alpha]).astype(np.float32))
         return found[0], found[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import random
+import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 Picture = NDArray[np.uint8]
+STAMPS_FILE = Path(__file__).parent / "stamps.toml"
 
 LONG_SIDE_PX = 320
 """Cut-outs are reduced to this."""
@@ -34,23 +41,32 @@ VIEWS_EXCLUDED = ("hanged", "impaled", "dragon_dying")
 
 @dataclass(frozen=True)
 class CutOut:
-    """One thing on one or more frames, BGRA (h, w, 4); ``kind`` is drawn, emoji or the kind of a mesh."""
+    """One thing on one or more frames, BGRA (h, w, 4).
+
+    Attributes:
+        kind: drawn, emoji, photo or the kind of a mesh.
+        name: for people.
+        frames: BGRA pictures of one size.
+        source: where it comes from; each source of a kind is drawn as often as the others.
+    """
 
     kind: str
     name: str
     frames: tuple[Picture, ...]
+    source: str = ""
 
 
-def collect(packages: Path, meshes: Path, out: Path, seed: int = 0) -> None:
+def collect(packages: Path, meshes: Sequence[Path], out: Path, seed: int = 0) -> None:
     """Write ``cutouts.pkl`` and ``backgrounds.pkl`` to a directory.
 
     Args:
         packages: directory with one unpacked package per sub-directory.
-        meshes: directory with the pictures that `meshes.render_all` wrote.
+        meshes: directories with the pictures that `meshes.render_all` wrote.
         out: where to write.
         seed: chooses among the drawings.
     """
-    cut = [*drawings(packages, seed), *emoji(packages), *rendered(meshes)]
+    cut = [*drawings(packages, seed), *emoji(packages), *photographs(packages)]
+    cut += [each for folder in meshes for each in rendered(folder)]
     out.mkdir(parents=True, exist_ok=True)
     grounds = list(backgrounds(packages))
     for name, found in (("cutouts.pkl", cut), ("backgrounds.pkl", grounds)):
@@ -83,6 +99,14 @@ def emoji(packages: Path) -> Iterator[CutOut]:
             yield CutOut("emoji", file.name, (picture,))
 
 
+def photographs(packages: Path) -> Iterator[CutOut]:
+    """Those photographs among the stamps of Tux Paint that have a free licence of their own."""
+    for stamp in tomllib.loads(STAMPS_FILE.read_text(encoding="utf-8"))["stamp"]:
+        picture = _cut(packages / "tuxpaint-stamps-default/usr/share/tuxpaint/stamps" / stamp["path"])
+        if picture is not None:
+            yield CutOut("photo", stamp["path"], (picture,))
+
+
 def rendered(meshes: Path) -> Iterator[CutOut]:
     """Sequences of moving meshes. The pictures of one sequence share a canvas, so that what moves stays in place."""
     for file in sorted(meshes.glob("cutouts_*.pkl")):
@@ -90,7 +114,7 @@ def rendered(meshes: Path) -> Iterator[CutOut]:
             if any(part in item["name"] for part in VIEWS_EXCLUDED):
                 continue
             frames = [_decoded(data) for data in item["frames"]]
-            yield CutOut(item["kind"], item["name"], _on_one_canvas(frames, item["offsets_xy"]))
+            yield CutOut(item["kind"], item["name"], _on_one_canvas(frames, item["offsets_xy"]), meshes.name)
 
 
 def backgrounds(packages: Path) -> Iterator[tuple[float, str, Picture]]:

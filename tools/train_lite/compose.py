@@ -82,6 +82,7 @@ class Look:
         blur_px: of a Gaussian blur; 0 for none.
         kernel: (n, n) of a motion blur, where there is no Gaussian blur.
         shadow: how dark its shadow is, in [0, 1]; 0 for none.
+        reflection: how clear its reflection in the ground below it is, in [0, 1]; 0 for none.
         slant: pixels that the shadow leans for each pixel of height.
     """
 
@@ -90,6 +91,7 @@ class Look:
     blur_px: float
     kernel: Floats | None
     shadow: float
+    reflection: float
     slant: float
 
     @classmethod
@@ -102,6 +104,7 @@ class Look:
             blur_px=rng.uniform(0.4, 1.6) if rng.random() < 0.4 else 0.0,
             kernel=kernel,
             shadow=rng.uniform(0.15, 0.7) if rng.random() < 0.35 else 0.0,
+            reflection=rng.uniform(0.15, 0.6) if rng.random() < 0.1 else 0.0,
             slant=rng.normal(0, 0.5),
         )
 
@@ -137,7 +140,7 @@ class Composer:
         """Two frames of one scene."""
         rng = self.rng
         motion = float(rng.choice(list(MOTIONS), p=list(MOTIONS.values())))
-        scene = Scene.on(self.textures.backdrop(motion))
+        scene = Scene.on(self.textures.backdrop(motion, self.cast.furnish))
         actors: list[Actor] = []
         group_ids: list[int] = []
         for _ in range(int(rng.choice(list(N_ACTORS), p=list(N_ACTORS.values())))):
@@ -232,6 +235,11 @@ def _add(scene: Scene, frame: int, actor: Actor, look: Look, ids: tuple[int, int
         squeeze = np.array([[1, look.slant, -look.slant * y1], [0, 0.35, 0.65 * y1]], np.float32)
         fallen = cv2.warpAffine(layer[..., 3], squeeze, (WIDTH_PX, HEIGHT_PX))
         canvas *= 1 - look.shadow * np.asarray(cv2.GaussianBlur(fallen, (0, 0), 3), np.float32)[..., None]
+    if look.reflection:
+        flipped = np.array([[1, 0, 0], [0, -0.9, 1.9 * (rows[-1] + 1)]], np.float32)
+        mirrored = np.asarray(cv2.GaussianBlur(cv2.warpAffine(layer, flipped, (WIDTH_PX, HEIGHT_PX)), (0, 0), 1.5))
+        canvas *= 1 - look.reflection * mirrored[..., 3:]
+        canvas += look.reflection * mirrored[..., :3]
     behind = canvas[part]
     colour, alpha = look.applied(layer[part][..., :3], layer[part][..., 3], behind)
     canvas[part] = behind * (1 - alpha)[..., None] + np.minimum(colour, 255 * alpha[..., None])

@@ -1,9 +1,9 @@
-"""Crops of composed frames with simulated prompts, carried masks and memory evidence."""
+"""Crops of composed frames with simulated prompts and carried masks, and what the memory knows of the other frame."""
 
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -13,56 +13,87 @@ from numpy.typing import NDArray
 from model_zoo.lite.decoder import N_PLANES, Plane
 from pipeline.masks import bounding_box
 from pipeline.segmenters.lite.crops import crop_matrix, put_box, put_disc, warped
-from tools.train_lite.evidence import PairWithEvidence
+from pipeline.segmenters.lite.embedding import CELL_PX
+from tools.train_lite.compose import Pair
 
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Matrix = NDArray[np.float64]
 
-KINDS = {"box": 0.26, "box_clicks": 0.13, "click": 0.24, "propagated": 0.28, "carried": 0.05, "recalled": 0.04}
+KINDS = {"box": 0.25, "box_clicks": 0.12, "click": 0.22, "propagated": 0.28, "carried": 0.09, "recalled": 0.04}
 """Shares of what is asked: by a box, box and clicks, clicks; with carried mask and evidence, either one alone."""
-MORE_CLICKS = {"box_clicks": 1.0, "click": 0.25, "carried": 0.3, "propagated": 0.12}
-"""How often samples of a kind get clicks, or more of them."""
+MORE_CLICKS = {"box_clicks": 1.0, "click": 0.25, "carried": 0.1, "propagated": 0.08}
+"""How often samples of a kind get clicks anywhere, or more of them."""
+CORRECTED = {"carried": 0.55, "propagated": 0.15}
+"""How often samples of a kind get clicks in the errors of the carried mask."""
 MIN_AREA_PX = 100
 """Objects of which a frame shows less are left out."""
 MIN_CROP_AREA_PX = 30
 """The same for crops."""
+REFERENCE_WIDENINGS = (1.6, 3.2)
+"""How much more than the object remembered crops show, as in the segmenter."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A crop (R, R, 3) of the other frame, which the memory knows.
+
+    Attributes:
+        crop: RGB uint8.
+        shares: (n, n), how much of each of the memory's cells is object.
+        shown: (n, n), which cells show the frame.
+    """
+
+    crop: NDArray[np.uint8]
+    shares: Floats
+    shown: Bools
 
 
 @dataclass
 class Sample:
-    """One crop: RGB (R, R, 3) uint8, planes (N_PLANES, R, R) float32, truth (R, R) bool."""
+    """One crop.
+
+    Attributes:
+        crop: RGB (R, R, 3) uint8.
+        planes: (N_PLANES, R, R) float32, without evidence and likeness.
+        truth: (R, R).
+        references: what the memory knows; empty where it is not asked.
+    """
 
     crop: NDArray[np.uint8]
     planes: Floats
     truth: Bools
+    references: list[Reference] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Target:
-    """An object on a frame: its mask, its mask on the other frame, and the memory's evidence or None."""
+    """An object on a frame and on the other one; ``remembered`` where the memory knows the other one."""
 
     frame_rgb: NDArray[np.uint8]
     mask: Bools
+    other_rgb: NDArray[np.uint8]
     other_mask: Bools
-    evidence: Floats | None
+    remembered: bool
 
 
 class Sampler:
-    """Draws samples from the shards that are there."""
+    """Draws samples from composed pairs."""
 
-    def __init__(self, shards: Path, seed: int) -> None:
-        self.shards, self.rng = shards, np.random.default_rng(seed)
-        self.pairs: list[PairWithEvidence] = []
-        self.read: set[str] = set()
+    def __init__(self, pairs: Path, seed: int) -> None:
+        """Read all pairs.
 
-    def refresh(self) -> int:
-        """Read shards that are new; returns the number of pairs."""
-        for file in sorted(self.shards.glob("pairs_*.pkl")):
-            if file.name not in self.read:
-                self.read.add(file.name)
-                self.pairs += pickle.loads(file.read_bytes())
-        return len(self.pairs)
+        Raises:
+            FileNotFoundError: there are none.
+        """
+        self.rng = np.random.default_rng(seed)
+        self.pairs: list[Pair] = []
+        for file in sorted(pairs.glob("pairs_*.pkl")):
+            self.pairs += pickle.loads(file.read_bytes())
+        if not self.pairs:
+            raise FileNotFoundError(
+                f"expected pairs_*.pkl in {pairs}, but there is none; run `python -m tools.train_lite data`"
+            )
 
     def sample(self, side_px: int) -> Sample:
         """One sample of a crop of ``side_px``."""
@@ -80,25 +111,21 @@ class Sampler:
     def _target(self, kind: str) -> Target | None:
         """An object for a kind of sample; now and then one that has left the frame. None if the pair has none."""
         rng = self.rng
-        item = self.pairs[rng.integers(len(self.pairs))]
+        pair = self.pairs[rng.integers(len(self.pairs))]
         remembered = kind in ("propagated", "recalled")
-        frame = 1 if remembered or rng.random() < 0.5 else 0
+        frame = int(rng.integers(2))
         grouped = rng.random() < (0.4 if kind == "click" else 0.55)
-        here, there = (item.pair.object_ids(which, grouped=grouped) for which in (frame, 1 - frame))
+        here, there = (pair.object_ids(which, grouped=grouped) for which in (frame, 1 - frame))
         gone = remembered and rng.random() < 0.08
-        counts = np.bincount((there if gone else here).ravel(), minlength=2)[1:]
-        ids = [int(i) + 1 for i in np.nonzero(counts >= MIN_AREA_PX)[0]]
-        readouts = item.of_groups if grouped else item.of_labels
+        counts = [np.bincount(labels.ravel(), minlength=256)[1:] for labels in (here, there)]
+        enough = counts[0] == 0 if gone else counts[0] >= MIN_AREA_PX
         if remembered:
-            ids = [i for i in ids if i in readouts]
-        if gone:
-            ids = [i for i in ids if not (here == i).any()]
-        if not ids:
+            enough &= counts[1] >= MIN_AREA_PX
+        if not enough.any():
             return None
-        object_id = int(rng.choice(ids))
-        evidence = np.asarray(readouts[object_id].astype(np.float32) / 255, np.float32) if remembered else None
+        object_id = 1 + int(rng.choice(np.nonzero(enough)[0]))
         masks = [np.asarray(labels == object_id, np.bool_) for labels in (here, there)]
-        return Target(item.pair.frame_rgb(frame), masks[0], masks[1], evidence)
+        return Target(pair.frame_rgb(frame), masks[0], pair.frame_rgb(1 - frame), masks[1], remembered)
 
     def _crop(self, kind: str, target: Target, side_px: int) -> Sample | None:
         """A crop around an object with what it is asked by; None if too little of the object is in it."""
@@ -119,9 +146,23 @@ class Sampler:
             carried = self._carried(target, truth, matrix, side_px)
             if carried is not None:
                 planes[Plane.PREVIOUS] = (2 * carried - 1) * valid
-        if target.evidence is not None:
-            planes[Plane.EVIDENCE] = self._evidence(target.evidence, mask.shape, matrix, side_px) * valid
-        return Sample(crop, planes, truth)
+                if self.rng.random() < CORRECTED[kind]:
+                    correct(planes, carried, truth, self.rng, keep=1.0)
+        references = self._references(target, side_px, flip=flip) if target.remembered else []
+        return Sample(crop, planes, truth, references)
+
+    def _references(self, target: Target, side_px: int, *, flip: bool) -> list[Reference]:
+        """One or both of the crops of the other frame that a memory knows."""
+        x0, y0, x1, y1 = bounding_box(target.other_mask)
+        n, found = side_px // CELL_PX, []
+        for widening in REFERENCE_WIDENINGS[: 1 if self.rng.random() < 0.4 else 2]:
+            shown_px = max(x1 - x0, y1 - y0) * widening * self.rng.uniform(0.9, 1.1)
+            matrix = crop_matrix(((x0 + x1) / 2, (y0 + y1) / 2), max(shown_px, 20), side_px, flip=flip)
+            crop, valid = warped(target.other_rgb, matrix, side_px)
+            moved = cv2.warpAffine(target.other_mask.astype(np.float32), matrix, (side_px, side_px))
+            shares, shown = (cv2.resize(each, (n, n), interpolation=cv2.INTER_AREA) for each in (moved, valid))
+            found.append(Reference(crop, np.asarray(shares, np.float32), np.asarray(shown > 0.5, np.bool_)))
+        return found
 
     def _place(self, box: Matrix, click_xy: tuple[float, float] | None, width: int) -> tuple[Matrix, float]:
         """The centre (2,) of a crop and how many pixels of a frame of ``width`` it shows.
@@ -203,16 +244,17 @@ class Sampler:
             return np.asarray(carried, np.float32)
         return spoilt(truth, rng).astype(np.float32) if truth.any() else None
 
-    def _evidence(self, readout: Floats, frame_hw: tuple[int, ...], matrix: Matrix, side_px: int) -> Floats:
-        """The readout in the crop, -1 to 1; some of it weak, noisy or missing, as in a real memory."""
-        rng = self.rng
-        if rng.random() < 0.3:
-            readout = np.asarray(cv2.GaussianBlur(readout, (0, 0), rng.uniform(0.5, 1.5)), np.float32)
-        if rng.random() < 0.3:
-            noise = cv2.resize(rng.normal(0, 0.25, (8, 12)).astype(np.float32), (readout.shape[1], readout.shape[0]))
-            readout = np.clip(readout + np.asarray(noise, np.float32), 0, 1)
-        large = cv2.resize(readout, (frame_hw[1], frame_hw[0]), interpolation=cv2.INTER_LINEAR)
-        return np.asarray(2 * cv2.warpAffine(large, matrix, (side_px, side_px)) - 1, np.float32)
+
+def put_evidence(sample: Sample, readout: Floats, rng: np.random.Generator) -> None:
+    """Draw what a memory says, (n, n) in [0, 1] of its cells; some of it weak, noisy or missing, as in a real one."""
+    if rng.random() < 0.3:
+        readout = np.asarray(cv2.GaussianBlur(readout, (0, 0), rng.uniform(0.5, 1.5)), np.float32)
+    if rng.random() < 0.3:
+        noise = cv2.resize(rng.normal(0, 0.25, (6, 6)).astype(np.float32), readout.shape[::-1])
+        readout = np.clip(readout + np.asarray(noise, np.float32), 0, 1)
+    side_px = sample.truth.shape[0]
+    large = cv2.resize(readout, (side_px, side_px), interpolation=cv2.INTER_LINEAR)
+    sample.planes[Plane.EVIDENCE] = (2 * large - 1) * sample.planes[Plane.VALID]
 
 
 def depth(mask: Bools) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -83,17 +83,18 @@ class Textures:
         cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
         return mask
 
-    def backdrop(self, motion: float) -> tuple[Floats, Floats]:
+    def backdrop(self, motion: float, furnish: Callable[[Floats], None]) -> tuple[Floats, Floats]:
         """The backgrounds of two frames: one large picture under a camera that pans, turns and zooms.
 
         Args:
             motion: how much the camera moves; 1 is usual.
+            furnish: puts things into the large picture, changing it in place.
 
         Returns:
             Twice (HEIGHT_PX, WIDTH_PX, 3) BGR in [0, 255].
         """
         rng = self.rng
-        wide = self._wide()
+        wide = self._wide(furnish)
         height, width = wide.shape[:2]
         found = []
         turn, zoom = 0.0, 1.0
@@ -107,7 +108,7 @@ class Textures:
             shift = np.asarray(rng.normal(0, 25 * motion, 2))
         return found[0], found[1]
 
-    def _wide(self) -> Floats:
+    def _wide(self, furnish: Callable[[Floats], None]) -> Floats:
         """A picture larger than a frame: a background, often with a ground and boxes of other textures."""
         rng = self.rng
         height, width = int(HEIGHT_PX * BACKDROP_MARGIN), int(WIDTH_PX * BACKDROP_MARGIN)
@@ -122,6 +123,7 @@ class Textures:
             part = wide[y : y + h, x : x + w]
             if part.size:
                 part[:] = self.texture(part.shape[0], part.shape[1])
+        furnish(wide)
         if rng.random() < 0.4:
             wide = np.asarray(cv2.GaussianBlur(wide, (0, 0), rng.uniform(0.6, 4)), np.float32)
         return wide

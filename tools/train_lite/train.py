@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,18 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from model_zoo.lite.decoder import Decoder, Plane
 from model_zoo.lite.trunk import PIXEL_MEAN, PIXEL_SCALE, Trunk
-from tools.train_lite.samples import Sample, Sampler, correct
+from pipeline.memory import crstm
+from pipeline.segmenters.lite.embedding import grid_keys
+from pipeline.segmenters.lite.likeness import put_likeness
+from pipeline.segmenters.lite.memory import TEMPERATURE, TOP_K
+from tools.train_lite.samples import Sample, Sampler, correct, put_evidence
+from tools.train_lite.weights import mean_key
+
+LAST = torch.channels_last
 
 
 @dataclass(frozen=True)
@@ -49,31 +58,28 @@ class Settings:
         return self.learning_rate * min(1.0, (step + 1) / 60) * (0.03 + 0.97 * fall)
 
 
-def train(shards: Path, trunk: Trunk, out: Path, settings: Settings) -> None:
+def train(pairs: Path, trunk: Trunk, out: Path, settings: Settings) -> None:
     """Train and write ``decoder.pt`` (the mean of the weights over the last steps) and ``history.jsonl``.
 
     Args:
-        shards: directory of what `evidence.add_evidence` wrote; shards that appear meanwhile are used from then on.
+        pairs: directory of what `compose.compose` wrote.
         trunk: with its weights, which stay as they are.
         out: where to write.
         settings: how long and how fast.
 
     Raises:
-        FileNotFoundError: there are no shards.
+        FileNotFoundError: there are no pairs.
     """
     cv2.setNumThreads(1)
     torch.set_num_threads(settings.threads)
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
-    sampler = Sampler(shards, settings.seed)
-    if not sampler.refresh():
-        raise FileNotFoundError(
-            f"expected pairs_*.pkl in {shards}, but there is none; run `python -m tools.train_lite data`"
-        )
+    sampler = Sampler(pairs, settings.seed)
     out.mkdir(parents=True, exist_ok=True)
+    mean = mean_key(trunk, pairs)
     trunk = trunk.to(memory_format=torch.channels_last)
     decoder = Decoder().to(memory_format=torch.channels_last)
-    mean = copy.deepcopy(decoder)
+    averaged = copy.deepcopy(decoder)
     optimiser = torch.optim.AdamW(decoder.parameters(), settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.02)
     begin, recent = time.monotonic(), []
     for step in range(settings.steps):
@@ -81,13 +87,13 @@ def train(shards: Path, trunk: Trunk, out: Path, settings: Settings) -> None:
         side_px, n = settings.phase(share)
         for group in optimiser.param_groups:
             group["lr"] = settings.rate(step)
-        recent.append(_step(trunk, decoder, optimiser, sampler.batch(n, side_px), share, rng))
-        _average(mean, decoder, min(0.997, step / (step + 20)))
+        recent.append(_step(trunk, decoder, optimiser, mean, sampler.batch(n, side_px), share, rng))
+        _average(averaged, decoder, min(0.997, step / (step + 20)))
         if step % 20 == 19:
             line = {"step": step + 1, "minutes": round((time.monotonic() - begin) / 60, 1), "side_px": side_px}
-            _report(out, line | _means(recent[-60:]) | {"pairs": sampler.refresh()})
+            _report(out, line | _means(recent[-60:]))
         if step % 200 == 199 or step == settings.steps - 1:
-            torch.save(mean.state_dict(), out / "decoder.pt")
+            torch.save(averaged.state_dict(), out / "decoder.pt")
 
 
 def _means(recent: list[tuple[float, float, float]]) -> dict[str, float]:
@@ -106,16 +112,16 @@ def _step(
     trunk: Trunk,
     decoder: Decoder,
     optimiser: torch.optim.Optimizer,
+    mean: torch.Tensor,
     samples: list[Sample],
     share: float,
     rng: np.random.Generator,
 ) -> tuple[float, float, float]:
     """One optimiser step, with one or two rounds of clicks; loss, IoU at first and at the end."""
-    image, planes, truth = _tensors(samples)
-    with torch.no_grad():
-        # Parts of four crops stay in the processor's cache, which halves the time.
-        parts = [trunk(part) for part in torch.split(image, 4)]
-        features = [torch.cat(maps).contiguous(memory_format=torch.channels_last) for maps in zip(*parts, strict=True)]
+    image = _image([sample.crop for sample in samples])
+    features = _features(trunk, image)
+    _recall(trunk, features, mean, samples, rng)
+    planes, truth = _planes(samples), torch.from_numpy(np.stack([sample.truth for sample in samples])).float()
     optimiser.zero_grad(set_to_none=True)
     rounds = 1 if share < 0.03 else int(rng.choice([1, 2, 3], p=[0.4, 0.45, 0.15]))
     total, ious = 0.0, []
@@ -129,7 +135,7 @@ def _step(
             probability = torch.sigmoid(logits.detach()).numpy()
             for sample, found in zip(samples, probability, strict=True):
                 correct(sample.planes, found, sample.truth, rng)
-            _, planes, _ = _tensors(samples)
+            planes = _planes(samples)
     torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
     optimiser.step()
     return total, ious[0], ious[-1]
@@ -161,14 +167,49 @@ def losses(
     return entropy.mean() + dice.mean() + 0.15 * head, float(iou.mean())
 
 
-def _tensors(samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The crops as the trunk takes them, their planes, and the truth (B, R, R) as 0 and 1."""
-    crops = np.stack([sample.crop for sample in samples]).astype(np.float32)
-    image = torch.from_numpy((crops - PIXEL_MEAN) / PIXEL_SCALE).permute(0, 3, 1, 2)
-    planes = torch.from_numpy(np.stack([sample.planes for sample in samples]))
-    truth = torch.from_numpy(np.stack([sample.truth for sample in samples])).float()
-    last = torch.channels_last
-    return image.contiguous(memory_format=last), planes.contiguous(memory_format=last), truth
+def _image(crops: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+    """Crops (R, R, 3) as the trunk takes them."""
+    image = torch.from_numpy((np.stack(crops).astype(np.float32) - PIXEL_MEAN) / PIXEL_SCALE)
+    return image.permute(0, 3, 1, 2).contiguous(memory_format=LAST)
+
+
+def _planes(samples: Sequence[Sample]) -> torch.Tensor:
+    """The planes of samples, with what follows from their colours."""
+    for sample in samples:
+        put_likeness(sample.planes, sample.crop)
+    return torch.from_numpy(np.stack([sample.planes for sample in samples])).contiguous(memory_format=LAST)
+
+
+def _features(trunk: Trunk, image: torch.Tensor) -> list[torch.Tensor]:
+    """The trunk's features; parts of four crops stay in the processor's cache, which halves the time."""
+    with torch.no_grad():
+        parts = [trunk(part) for part in torch.split(image, 4)]
+        return [torch.cat(maps).contiguous(memory_format=LAST) for maps in zip(*parts, strict=True)]
+
+
+def _recall(
+    trunk: Trunk,
+    features: list[torch.Tensor],
+    mean: torch.Tensor,
+    samples: Sequence[Sample],
+    rng: np.random.Generator,
+) -> None:
+    """Draw into the samples that have references what a memory of these says, as the segmenter does."""
+    crops = [reference.crop for sample in samples for reference in sample.references]
+    if not crops:
+        return
+    known = _features(trunk, _image(crops))
+    keys = iter(grid_keys(f16, f32, mean).flatten(1) for f16, f32 in zip(known[3], known[4], strict=True))
+    for row, sample in enumerate(samples):
+        if not sample.references:
+            continue
+        shown = [torch.from_numpy(reference.shown.ravel()) for reference in sample.references]
+        memory = torch.cat([next(keys)[:, each] for each in shown], 1)
+        shares = [torch.from_numpy(reference.shares.ravel()) for reference in sample.references]
+        values = torch.cat([each[cells] for each, cells in zip(shares, shown, strict=True)])[None]
+        query = grid_keys(features[3][row], features[4][row], mean)
+        readout = crstm.read(memory, values, query.flatten(1), TOP_K, TEMPERATURE)[0]
+        put_evidence(sample, readout.reshape(query.shape[1:]).numpy(), rng)
 
 
 def _average(mean: Decoder, decoder: Decoder, keep: float) -> None:

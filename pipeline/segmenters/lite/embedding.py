@@ -15,7 +15,7 @@ from pipeline.types import FrameRGB
 
 WORK_LONG_SIDE_PX = 1280
 """Masks are made at a frame's own size up to this."""
-TRUNK_LONG_SIDE_PX = 640
+TRUNK_LONG_SIDE_PX = 448
 """The trunk sees whole frames reduced to this."""
 CELL_PX = 8
 """Side of a cell of keys, in pixels of what the trunk sees."""

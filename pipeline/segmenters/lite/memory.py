@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from model_zoo.lite.decoder import Plane
 from model_zoo.lite.network import Features
 from pipeline.memory import crstm
 from pipeline.segmenters.base import FloatMap, MemoryEntry
@@ -73,7 +74,7 @@ class CropCells:
     @property
     def on_frame(self) -> BoolMask:
         """Which cells (n, n) show the frame."""
-        valid = self.crop.planes[-1]
+        valid = self.crop.planes[Plane.VALID]
         return np.asarray(cv2.resize(valid, (self.n_across,) * 2, interpolation=cv2.INTER_AREA) > 0.5)
 
     def put(self, values: NDArray[np.float32]) -> None:

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from model_zoo.lite.decoder import Plane
 from model_zoo.lite.network import Features
 from pipeline.masks import bounding_box, probabilities
 from pipeline.segmenters.base import FloatMap, MemoryQuery
@@ -112,7 +113,7 @@ def from_clicks(picture: NDArray[np.uint8], prompts: WorkPrompts) -> Steps:
     middle = prompts.positive_xy.mean(0)
     spread = float(np.ptp(prompts.positive_xy, axis=0).max()) * 1.1
     shown = sorted({max(scale * picture.shape[1], spread) for scale in CLICK_SCALES}, reverse=True)
-    crops = [Crop.of(picture, (float(middle[0]), float(middle[1])), each, CROP_PX) for each in shown]
+    crops = [Crop.of(picture, (float(middle[0]), float(middle[1])), each, SMALL_CROP_PX) for each in shown]
     for crop in crops:
         prompts.draw(crop)
     replies = yield [Question(crop) for crop in crops]
@@ -187,7 +188,7 @@ def nothing(size_hw: tuple[int, int]) -> FloatMap:
 def _merit(crop: Crop, logits: FloatMap, iou: float) -> float:
     """How good a scale is: the expected IoU, less where the mask runs out of the crop or is a speck in it."""
     mask = logits > 0
-    valid = crop.planes[-1] > 0
+    valid = crop.planes[Plane.VALID] > 0
     rows, columns = np.nonzero(valid.any(1))[0], np.nonzero(valid.any(0))[0]
     if not len(rows):
         return -1.0

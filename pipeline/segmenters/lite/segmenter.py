@@ -10,7 +10,9 @@ from typing import ClassVar
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from cachetools import LRUCache
+from numpy.typing import NDArray
 
 from model_zoo.lite.network import Features, LiteNetwork, load_lite
 from pipeline.masks import reduced_mask
@@ -27,6 +29,7 @@ from pipeline.segmenters.base import (
 )
 from pipeline.segmenters.lite.crops import Crop
 from pipeline.segmenters.lite.embedding import LiteEmbedding, embed
+from pipeline.segmenters.lite.likeness import put_likeness
 from pipeline.segmenters.lite.memory import ENTRY_CELLS, Appearance, CropCells, remembered
 from pipeline.segmenters.lite.prompts import (
     CARRIED_WIDENING,
@@ -278,9 +281,8 @@ class LiteSegmenter(SerializableEmbeddings):
                 evidence = known.appearance.read(known.appearance.projection(keys))
         if evidence is not None and known.others:
             keys = cells.keys(self._mean) if keys is None else keys
-            claims = [other.read(other.projection(keys)) for other in known.others]
             # A cell that looks more like another object is that one's.
-            evidence = evidence / np.maximum(1.0, evidence + np.sum(claims, axis=0))
+            evidence = evidence / np.maximum(1.0, evidence + _claims(keys, known.others))
         # Tracked points may have left the object.
         return (yield from carried(cells, previous, evidence, None if known.tracked else known.prompts))
 
@@ -325,12 +327,25 @@ class LiteSegmenter(SerializableEmbeddings):
             self._features.update({keys[i]: each for i, each in new.items()})
         found = [new[i] if each is None else each for i, each in enumerate(known)]
         wanted = [i for i, each in enumerate(questions) if each.wants_mask]
+        for i in wanted:
+            put_likeness(crops[i].planes, crops[i].picture_rgb)
         masks = self._model.masks(
             [found[i] for i in wanted], [crops[i].picture_rgb for i in wanted], [crops[i].planes for i in wanted]
         )
         answers = dict(zip(wanted, masks, strict=True))
         none = np.empty((0, 0), np.float32), 0.0
         return [Reply(found[i], *answers.get(i, none)) for i in range(len(questions))]
+
+
+def _claims(keys: torch.Tensor, others: Sequence[Appearance]) -> NDArray[np.float32]:
+    """How much several objects say together that cells are theirs: (N,) for the keys (432, N) of a square of cells.
+
+    Two by two cells are asked as one, as they come from one cell of the trunk's features.
+    """
+    n = int(np.sqrt(keys.shape[1]))
+    pooled = F.avg_pool2d(keys.reshape(1, -1, n, n), 2)[0]
+    coarse = np.sum([each.read(each.projection(pooled.flatten(1))) for each in others], axis=0).astype(np.float32)
+    return cv2.resize(coarse.reshape(pooled.shape[1:]), (n, n), interpolation=cv2.INTER_LINEAR).ravel()
 
 
 def _near(masks: Sequence[FloatMap | None], appearance: Sequence[Appearance | None]) -> list[list[int]]:

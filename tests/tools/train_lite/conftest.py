@@ -1,4 +1,4 @@
-"""A few made-up pictures, pairs composed of them, and shards with evidence from a trunk of random weights."""
+"""A few made-up pictures, pairs composed of them, and a trunk of random weights."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ import torch
 from model_zoo.lite.trunk import Trunk
 from tools.train_lite.assets import CutOut, Picture
 from tools.train_lite.compose import Composer, Pair
-from tools.train_lite.evidence import PairWithEvidence, with_evidence
 from tools.train_lite.textures import Background
 
-N_PAIRS, N_WITH_EVIDENCE = 5, 3
+N_PAIRS = 5
 
 
 def ellipse(rng: np.random.Generator, height: int, width: int) -> Picture:
@@ -39,7 +38,7 @@ def backgrounds(rng: np.random.Generator) -> list[Background]:
 def assets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as `assets.collect` writes it: one cut-out of a kind, some of them with two pictures."""
     folder, rng = tmp_path_factory.mktemp("assets"), np.random.default_rng(0)
-    kinds = ("drawn", "emoji", "person", "animal", "rider", "machine", "building", "nature")
+    kinds = ("drawn", "emoji", "photo", "person", "animal", "rider", "machine", "building", "nature")
     cut_outs = [
         CutOut(kind, f"{kind} {n}", tuple(ellipse(rng, 100 + 10 * n, 120) for _ in range(1 + n % 2)))
         for n, kind in enumerate(kinds)
@@ -60,8 +59,8 @@ def pairs(assets: Path) -> Sequence[Pair]:
 def pairs_folder(pairs: Sequence[Pair], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of two shards, as `compose.compose` writes it."""
     folder = tmp_path_factory.mktemp("pairs")
-    (folder / "pairs_1_0000.pkl").write_bytes(pickle.dumps(pairs[:N_WITH_EVIDENCE]))
-    (folder / "pairs_1_0001.pkl").write_bytes(pickle.dumps(pairs[N_WITH_EVIDENCE:]))
+    (folder / "pairs_1_0000.pkl").write_bytes(pickle.dumps(pairs[:3]))
+    (folder / "pairs_1_0001.pkl").write_bytes(pickle.dumps(pairs[3:]))
     return folder
 
 
@@ -70,13 +69,3 @@ def trunk() -> Trunk:
     """A trunk of random weights."""
     torch.manual_seed(0)
     return Trunk().eval()
-
-
-@pytest.fixture(scope="session")
-def shards(pairs: Sequence[Pair], trunk: Trunk, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of one shard; some of its pairs have evidence."""
-    folder = tmp_path_factory.mktemp("shards")
-    found = [with_evidence(pair, trunk) for pair in pairs[:N_WITH_EVIDENCE]]
-    found += [PairWithEvidence(pair, {}, {}) for pair in pairs[N_WITH_EVIDENCE:]]
-    (folder / "pairs_1_0000.pkl").write_bytes(pickle.dumps(found))
-    return folder

@@ -48,9 +48,18 @@ def test_each_source_says_what_it_is() -> None:
         assert all((source.package, source.version, source.licence, source.use)), source
         assert source.kind in KINDS
         assert "GPL" not in source.licence
-        assert not source.package.startswith(GPL_AS_A_WHOLE)
+        if source.package.startswith(GPL_AS_A_WHOLE):
+            assert "stamps.toml" in source.use, "only pictures with a licence of their own"
     assert len({source.folder for source in sources}) == len(sources)
     assert TRUNK_PACKAGE in {source.folder for source in sources}
+
+
+def test_each_stamp_has_a_free_licence_of_its_own() -> None:
+    stamps = tomllib.loads(STAMPS_FILE.read_text(encoding="utf-8"))["stamp"]
+    assert len({stamp["path"] for stamp in stamps}) == len(stamps) > 20
+    for stamp in stamps:
+        assert stamp["credit"]
+        assert stamp["licence"] == "public domain" or stamp["licence"].startswith("CC-BY"), stamp
 
 
 def test_the_readme_has_the_same_table() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_zoo.lite.decoder import N_PLANES, Plane
-from model_zoo.lite.trunk import Trunk
+from pipeline.segmenters.lite.embedding import CELL_PX
 from tools.train_lite import samples as module
-from tools.train_lite.evidence import CELL_PX, add_evidence
-from tools.train_lite.samples import KINDS, Sampler, correct, depth, spoilt
-from tools.train_lite.textures import HEIGHT_PX, WIDTH_PX
+from tools.train_lite.samples import KINDS, Sampler, correct, depth, put_evidence, spoilt
 
 SIDE_PX = 64
+
+
+class QuietGenerator(np.random.Generator):
+    """Never lets anything happen that has a chance."""
+
+    def __init__(self) -> None:
+        super().__init__(np.random.PCG64(0))
+
+    def random(self, *_: object, **__: object) -> float:  # type: ignore[override]
+        """As large as can be."""
+        return 0.999
 
 
 def square(low: int, high: int) -> np.ndarray:
@@ -27,15 +35,8 @@ def square(low: int, high: int) -> np.ndarray:
     return mask
 
 
-def sampler(shards: Path, seed: int = 0) -> Sampler:
-    """A sampler that has read the shards."""
-    found = Sampler(shards, seed)
-    assert found.refresh() == found.refresh() == 5
-    return found
-
-
-def test_samples_have_planes_of_the_right_size_and_range(shards: Path) -> None:
-    for sample in sampler(shards).batch(40, SIDE_PX):
+def test_samples_have_planes_of_the_right_size_and_range(pairs_folder: Path) -> None:
+    for sample in Sampler(pairs_folder, 0).batch(40, SIDE_PX):
         assert (sample.crop.shape, sample.crop.dtype) == ((SIDE_PX, SIDE_PX, 3), np.dtype(np.uint8))
         assert (sample.planes.shape, sample.planes.dtype) == ((N_PLANES, SIDE_PX, SIDE_PX), np.dtype(np.float32))
         assert (sample.truth.shape, sample.truth.dtype) == ((SIDE_PX, SIDE_PX), np.dtype(np.bool_))
@@ -43,7 +44,8 @@ def test_samples_have_planes_of_the_right_size_and_range(shards: Path) -> None:
         assert np.abs(sample.planes).max() <= 1
         for plane in (Plane.POSITIVE, Plane.NEGATIVE):
             assert sample.planes[plane].min() >= 0
-        assert sample.planes.any(axis=(1, 2))[: Plane.VALID].any(), "nothing says what is asked"
+        asked = sample.planes.any(axis=(1, 2))[: Plane.REGION_COLOURS].any()
+        assert asked or sample.references, "nothing says what is asked"
 
 
 @pytest.mark.parametrize(
@@ -52,27 +54,31 @@ def test_samples_have_planes_of_the_right_size_and_range(shards: Path) -> None:
         ("box", {Plane.BOX}, {Plane.PREVIOUS, Plane.EVIDENCE}),
         ("box_clicks", {Plane.BOX}, {Plane.PREVIOUS, Plane.EVIDENCE}),
         ("click", {Plane.POSITIVE}, {Plane.BOX, Plane.PREVIOUS, Plane.EVIDENCE}),
-        ("propagated", {Plane.EVIDENCE}, {Plane.BOX}),
-        ("recalled", {Plane.EVIDENCE}, {Plane.BOX, Plane.PREVIOUS, Plane.POSITIVE, Plane.NEGATIVE}),
+        ("propagated", set(), {Plane.BOX, Plane.EVIDENCE}),
+        ("recalled", set(), {Plane.BOX, Plane.PREVIOUS, Plane.POSITIVE, Plane.NEGATIVE, Plane.EVIDENCE}),
         ("carried", {Plane.PREVIOUS}, {Plane.EVIDENCE}),
     ],
 )
 def test_each_kind_fills_its_planes(
-    shards: Path, kind: str, filled: set[Plane], empty: set[Plane], monkeypatch: pytest.MonkeyPatch
+    pairs_folder: Path, kind: str, filled: set[Plane], empty: set[Plane], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "KINDS", {kind: 1.0})
-    for sample in sampler(shards).batch(8, SIDE_PX):
+    for sample in Sampler(pairs_folder, 0).batch(8, SIDE_PX):
         drawn = {plane for plane in Plane if sample.planes[plane].any()}
         assert filled <= drawn
         assert not drawn & empty
+        assert bool(sample.references) == (kind in ("propagated", "recalled"))
+        for reference in sample.references:
+            assert reference.shares.shape == reference.shown.shape == (SIDE_PX // CELL_PX,) * 2
+            assert reference.shares.max() > 0, "the memory knows nothing of the object"
 
 
 def test_the_kinds_are_shares() -> None:
     assert sum(KINDS.values()) == pytest.approx(1)
 
 
-def test_a_seed_fixes_the_samples(shards: Path) -> None:
-    first, again, other = (sampler(shards, seed).sample(SIDE_PX) for seed in (3, 3, 4))
+def test_a_seed_fixes_the_samples(pairs_folder: Path) -> None:
+    first, again, other = (Sampler(pairs_folder, seed).sample(SIDE_PX) for seed in (3, 3, 4))
     assert (first.planes == again.planes).all()
     assert not np.array_equal(first.planes, other.planes)
 
@@ -105,16 +111,17 @@ def test_the_depth_counts_the_edge_of_the_frame_as_outside() -> None:
     assert found[0].max() < found[2].max()
 
 
-def test_the_first_shards_get_evidence(pairs_folder: Path, trunk: Trunk, tmp_path: Path) -> None:
-    add_evidence(pairs_folder, tmp_path, trunk, n_shards=1)
-    first, second = (pickle.loads(file.read_bytes()) for file in sorted(tmp_path.glob("pairs_*.pkl")))
-    assert [len(first), len(second)] == [3, 2]
-    assert all(not each.of_labels and not each.of_groups for each in second)
-    for each in first:
-        ids = each.pair.object_ids(0, grouped=False)
-        assert set(each.of_labels) == set(np.unique(ids[ids > 0]))
-        for readout in each.of_labels.values():
-            assert (readout.shape, readout.dtype) == ((HEIGHT_PX // CELL_PX, WIDTH_PX // CELL_PX), np.dtype(np.uint8))
-    before = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
-    add_evidence(pairs_folder, tmp_path, trunk, n_shards=2)
-    assert before == {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+def test_evidence_covers_the_cells_that_a_memory_names(pairs_folder: Path) -> None:
+    sample = Sampler(pairs_folder, 0).sample(SIDE_PX)
+    sample.planes[Plane.VALID] = 1
+    readout = np.zeros((SIDE_PX // CELL_PX,) * 2, np.float32)
+    readout[:, : readout.shape[1] // 2] = 1
+    put_evidence(sample, readout, QuietGenerator())
+    evidence = sample.planes[Plane.EVIDENCE]
+    np.testing.assert_array_equal(evidence[:, : SIDE_PX // 2 - CELL_PX], 1)
+    np.testing.assert_array_equal(evidence[:, SIDE_PX // 2 + CELL_PX :], -1)
+
+
+def test_a_folder_without_pairs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="train_lite data"):
+        Sampler(tmp_path, 0)

@@ -100,9 +100,9 @@ def test_the_trunk_is_read_from_the_package(tmp_path: Path) -> None:
     assert same(load_trunk(tmp_path).state_dict(), folded(published(0)).state_dict())
 
 
-def test_a_step_changes_the_decoder_and_not_the_trunk(shards: Path, trunk: Trunk, tmp_path: Path) -> None:
+def test_a_step_changes_the_decoder_and_not_the_trunk(pairs_folder: Path, trunk: Trunk, tmp_path: Path) -> None:
     before = copy.deepcopy(trunk.state_dict())
-    train(shards, trunk, tmp_path, SHORT)
+    train(pairs_folder, trunk, tmp_path, SHORT)
     torch.manual_seed(SHORT.seed)
     first, trained = Decoder().state_dict(), torch.load(tmp_path / "decoder.pt", weights_only=True)
     assert first.keys() == trained.keys()
@@ -111,14 +111,14 @@ def test_a_step_changes_the_decoder_and_not_the_trunk(shards: Path, trunk: Trunk
     assert same(trunk.state_dict(), before)
 
 
-def test_a_report_comes_every_twenty_steps(shards: Path, trunk: Trunk, tmp_path: Path) -> None:
-    train(shards, trunk, tmp_path, Settings(steps=20, phases=((0.0, 32, 1),)))
+def test_a_report_comes_every_twenty_steps(pairs_folder: Path, trunk: Trunk, tmp_path: Path) -> None:
+    train(pairs_folder, trunk, tmp_path, Settings(steps=20, phases=((0.0, 32, 1),)))
     (line,) = (json.loads(text) for text in (tmp_path / "history.jsonl").read_text().splitlines())
-    assert line.keys() == {"step", "minutes", "side_px", "loss", "iou_first", "iou_last", "pairs"}
-    assert (line["step"], line["side_px"], line["pairs"]) == (20, 32, 5)
+    assert line.keys() == {"step", "minutes", "side_px", "loss", "iou_first", "iou_last"}
+    assert (line["step"], line["side_px"]) == (20, 32)
 
 
-def test_training_without_shards_says_what_to_do(trunk: Trunk, tmp_path: Path) -> None:
+def test_training_without_pairs_says_what_to_do(trunk: Trunk, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"tools\.train_lite data"):
         train(tmp_path, trunk, tmp_path / "run", SHORT)
 
@@ -189,7 +189,7 @@ def test_evaluate_stops_with_the_exit_code_of_bench(tmp_path: Path) -> None:
 
 def test_what_is_wrong_is_said_in_one_line(tmp_path: Path) -> None:
     for words, said in (
-        (["data", "--shards", "1-15"], "expected --shards SEED:NUMBER such as 1:15,2:15,3:20, but got '1-15'"),
+        (["data", "--shards", "1-15"], "expected --shards SEED:NUMBER such as 1:20,2:20, but got '1-15'"),
         (["train"], "expected efficientnet-lite0"),
         (["export"], "expected efficientnet-lite0"),
     ):
