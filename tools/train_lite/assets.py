@@ -41,16 +41,16 @@ class CutOut:
     frames: tuple[Picture, ...]
 
 
-def collect(packages: Path, meshes: Path, out: Path, seed: int = 0) -> None:
+def collect(packages: Path, meshes: Sequence[Path], out: Path, seed: int = 0) -> None:
     """Write ``cutouts.pkl`` and ``backgrounds.pkl`` to a directory.
 
     Args:
         packages: directory with one unpacked package per sub-directory.
-        meshes: directory with the pictures that `meshes.render_all` wrote.
+        meshes: directories with the pictures that `meshes.render_all` wrote.
         out: where to write.
         seed: chooses among the drawings.
     """
-    cut = [*drawings(packages, seed), *emoji(packages), *rendered(meshes)]
+    cut = [*drawings(packages, seed), *emoji(packages), *(cut_out for folder in meshes for cut_out in rendered(folder))]
     out.mkdir(parents=True, exist_ok=True)
     grounds = list(backgrounds(packages))
     for name, found in (("cutouts.pkl", cut), ("backgrounds.pkl", grounds)):
