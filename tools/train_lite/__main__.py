@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ import typer
 
 from model_zoo.lite.network import WEIGHTS_FILE
 from pipeline.cli.console import error_exit
-from tools.train_lite import assets, compose, meshes, weights
+from tools.train_lite import assets, compose, g3d, meshes, pmd, weights
 from tools.train_lite.packages import PackageError, fetch_all, read_sources
 from tools.train_lite.train import Settings
 from tools.train_lite.train import train as train_decoder
@@ -49,13 +50,13 @@ def data(
     try:
         counts = _seeds_and_numbers(shards)
         fetch_all(packages, read_sources())
-        _once(
-            folder / "meshes",
-            lambda out: meshes.render_all(
-                packages / "megaglest-data", out, MESH_SEED, VIEWS_PER_ANIMATION, FRAMES_PER_VIEW
-            ),
-        )
-        _once(folder / "assets", lambda out: assets.collect(packages, folder / "meshes", out, seed))
+        drawn = {
+            folder / "meshes": g3d.objects(packages / "megaglest-data"),
+            folder / "meshes_0ad": pmd.objects(packages / "0ad-data"),
+        }
+        for place, objects in drawn.items():
+            _once(place, partial(_draw, objects))
+        _once(folder / "assets", lambda out: assets.collect(packages, list(drawn), out, seed))
         for each_seed, number in counts.items():
             compose.compose(folder / "assets", folder / "pairs", each_seed, number)
     except (PackageError, OSError, ValueError) as error:
@@ -135,15 +136,19 @@ def _ivos(words: list[str]) -> int:
     return int(ivos(words, standalone_mode=False) or 0)
 
 
+def _draw(objects: Iterable[tuple[str, str, list[g3d.Mesh]]], out: Path) -> None:
+    meshes.render_all(objects, out, MESH_SEED, VIEWS_PER_ANIMATION, FRAMES_PER_VIEW)
+
+
 def _once(folder: Path, make: Callable[[Path], object]) -> None:
     """Make a directory that appears only when it is complete, unless it is there."""
     if folder.exists():
         print(f"{folder} is there", flush=True)
         return
-    partial = folder.with_name(folder.name + ".part")
-    shutil.rmtree(partial, ignore_errors=True)
-    make(partial)
-    partial.rename(folder)
+    unfinished = folder.with_name(folder.name + ".part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    make(unfinished)
+    unfinished.rename(folder)
 
 
 def _seeds_and_numbers(text: str) -> dict[int, int]:

@@ -156,8 +156,8 @@ def name_of(path: Path) -> str:
     return f"megaglest/{path.parent.parent.name}/{path.parent.name}/{path.stem}"
 
 
-def objects(package_dir: Path) -> Iterator[tuple[Path, list[Mesh]]]:
-    """Yield each .g3d file worth drawing with its meshes, each pair of shape and paint once."""
+def objects(package_dir: Path) -> Iterator[tuple[str, str, list[Mesh]]]:
+    """Yield name, kind and meshes of each .g3d file worth drawing, each pair of shape and paint once."""
     done: set[tuple[Path | None, ...]] = set()
     for path in sorted(package_dir.rglob("*.g3d")):
         if SKIPPED.search(path.stem.lower()):
@@ -170,4 +170,4 @@ def objects(package_dir: Path) -> Iterator[tuple[Path, list[Mesh]]]:
         key = (path.resolve(), *(mesh.texture_path and mesh.texture_path.resolve() for mesh in meshes))
         if meshes and key not in done:
             done.add(key)
-            yield path, meshes
+            yield name_of(path), guess_kind(path), meshes

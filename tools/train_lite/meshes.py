@@ -1,4 +1,4 @@
-"""Cut-outs of moving people, animals and machines, drawn from the meshes of `g3d` with numpy and OpenCV alone.
+"""Cut-outs of moving people, animals and machines: the meshes of `g3d` and `pmd` drawn with numpy and OpenCV alone.
 
 A cut-out is a short sequence of RGBA pictures of one object that moves a little, seen from one side.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from tools.train_lite.g3d import Floats, Ints, Mesh, Picture, guess_kind, name_of, objects
+from tools.train_lite.g3d import Floats, Ints, Mesh, Picture
 
 SUPERSAMPLING = 2
 DISTANCE_IN_RADII = 5.0  # from the camera to the object's middle
@@ -290,11 +290,13 @@ def random_light(rng: np.random.Generator) -> Light:
     return Light(xyz, tuple(strength * tint), tuple(glow * (2 - tint) ** 0.5))
 
 
-def render_view(path: Path, meshes: list[Mesh], rng: np.random.Generator, frames: int) -> dict[str, Any] | None:
+def render_view(
+    name: str, kind: str, meshes: list[Mesh], rng: np.random.Generator, frames: int
+) -> dict[str, Any] | None:
     """Return one random view of an animation as a sequence of frames; None where too little is to be seen."""
     if rng.random() < 0.25:
         meshes = [m if m.texture is None else replace(m, texture=recolour(m.texture, rng)) for m in meshes]
-    cycle = re.search(r"dying|die|destr|morph", path.stem) is None
+    cycle = re.search(r"dying|die|destr|morph", name.rsplit("/")[-1]) is None
     pitch = np.radians(rng.uniform(5, 25) if rng.random() < 0.75 else rng.uniform(0, 45))
     light, team_rgb = random_light(rng), rng.uniform(0.05, 0.95, 3).tolist()
     drift = rng.choice([-1, 1]) * np.radians(rng.uniform(0, 15, frames))
@@ -309,14 +311,20 @@ def render_view(path: Path, meshes: list[Mesh], rng: np.random.Generator, frames
         picture, offset = trim(canvas)
         pngs.append(cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGBA2BGRA))[1].tobytes())
         offsets.append(offset)
-    return {"name": name_of(path), "kind": guess_kind(path), "frames": pngs, "offsets_xy": offsets}
+    return {"name": name, "kind": kind, "frames": pngs, "offsets_xy": offsets}
 
 
-def render_all(package_dir: Path, out_dir: Path, seed: int, views_per_animation: int, frames_per_view: int) -> int:
+def render_all(
+    objects: Iterable[tuple[str, str, list[Mesh]]],
+    out_dir: Path,
+    seed: int,
+    views_per_animation: int,
+    frames_per_view: int,
+) -> int:
     """Write sequences of pictures of all objects to out_dir/cutouts_0000.pkl and so on.
 
     Args:
-        package_dir: The unpacked package megaglest-data.
+        objects: Name, kind and meshes of each, as `g3d.objects` and `pmd.objects` yield them.
         out_dir: Where the files go; each is a list of dicts with name, kind, frames (PNG) and offsets_xy (in a canvas
             of CANVAS_PX squared, the same for all frames of a view).
         seed: The same seed gives the same pictures.
@@ -330,10 +338,10 @@ def render_all(package_dir: Path, out_dir: Path, seed: int, views_per_animation:
     rng = np.random.default_rng(seed)
     views: list[dict[str, Any]] = []
     written = 0
-    for path, meshes in objects(package_dir):
-        still = guess_kind(path) in ("building", "nature")
+    for name, kind, meshes in objects:
+        still = kind in ("building", "nature")
         for _ in range(max(1, views_per_animation // 3) if still else views_per_animation):
-            view = render_view(path, meshes, rng, frames_per_view)
+            view = render_view(name, kind, meshes, rng, frames_per_view)
             views += [view] if view else []
         while len(views) >= VIEWS_PER_FILE:
             written += _write(views[:VIEWS_PER_FILE], out_dir, written)

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 
 from tests.tools.train_lite.conftest import ellipse
 from tools.train_lite.assets import CutOut, _cut, rendered
-from tools.train_lite.g3d import TWO_SIDED, guess_kind, name_of, objects, read_g3d
+from tools.train_lite.g3d import TWO_SIDED, objects, read_g3d
 from tools.train_lite.meshes import Light, between_frames, render_all, render_canvas, turn_matrix
 
 SIDE_PX = 64
@@ -42,12 +42,12 @@ def package(tmp_path: Path) -> Path:
 
 
 def test_a_mesh_is_read_with_its_texture(package: Path) -> None:
-    ((path, (mesh,)),) = objects(package)
+    ((name, kind, (mesh,)),) = objects(package)
     assert (mesh.vertices.shape, mesh.normals.shape, mesh.triangles.shape) == ((2, 4, 3), (2, 4, 3), (2, 3))
     assert mesh.texture is not None
     assert tuple(mesh.texture[0, 0]) == (*TEXTURE_RGB, 255)
     assert mesh.two_sided
-    assert (guess_kind(path), name_of(path)) == ("person", "megaglest/tribe/archer/archer_walking")
+    assert (kind, name) == ("person", "megaglest/tribe/archer/archer_walking")
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_plate_seen_from_the_front_fills_its_canvas(package: Path) -> None:
-    (_, meshes) = next(objects(package))
+    _, _, meshes = next(objects(package))
     light = Light(xyz=(0, 0, 1), rgb=(0, 0, 0), ambient_rgb=(1, 1, 1))
     canvas = render_canvas(meshes, 0.0, 0.0, 0.0, SIDE_PX, light)
     assert (canvas.shape, canvas.dtype) == ((SIDE_PX, SIDE_PX, 4), np.dtype(np.uint8))
@@ -67,7 +67,7 @@ def test_a_plate_seen_from_the_front_fills_its_canvas(package: Path) -> None:
 
 def test_views_are_drawn_and_collected(package: Path, tmp_path: Path) -> None:
     for out in (tmp_path / "a", tmp_path / "b"):
-        assert render_all(package, out, seed=0, views_per_animation=2, frames_per_view=3) > 0
+        assert render_all(objects(package), out, seed=0, views_per_animation=2, frames_per_view=3) > 0
     assert (tmp_path / "a/cutouts_0000.pkl").read_bytes() == (tmp_path / "b/cutouts_0000.pkl").read_bytes()
     found = list(rendered(tmp_path / "a"))
     for cut_out in found:
