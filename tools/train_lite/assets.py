@@ -101,10 +101,15 @@ def emoji(packages: Path) -> Iterator[CutOut]:
 
 def photographs(packages: Path) -> Iterator[CutOut]:
     """Those photographs among the stamps of Tux Paint that have a free licence of their own."""
-    for stamp in tomllib.loads(STAMPS_FILE.read_text(encoding="utf-8"))["stamp"]:
+    for stamp in stamps():
         picture = _cut(packages / "tuxpaint-stamps-default/usr/share/tuxpaint/stamps" / stamp["path"])
         if picture is not None:
             yield CutOut("photo", stamp["path"], (picture,))
+
+
+def stamps() -> list[dict[str, str]]:
+    """Path, licence and credit of each photograph in ``stamps.toml``."""
+    return list(tomllib.loads(STAMPS_FILE.read_text(encoding="utf-8"))["stamp"])
 
 
 def rendered(meshes: Path) -> Iterator[CutOut]:

@@ -16,6 +16,7 @@ import pytest
 from tests.clips import REPOSITORY
 from tools.train_lite import packages as module
 from tools.train_lite.__main__ import TRUNK_PACKAGE
+from tools.train_lite.assets import stamps
 from tools.train_lite.packages import KINDS, Kind, PackageError, Source, fetch_all, read_sources
 
 FOLDER = REPOSITORY / "tools" / "train_lite"
@@ -55,9 +56,9 @@ def test_each_source_says_what_it_is() -> None:
 
 
 def test_each_stamp_has_a_free_licence_of_its_own() -> None:
-    stamps = tomllib.loads(STAMPS_FILE.read_text(encoding="utf-8"))["stamp"]
-    assert len({stamp["path"] for stamp in stamps}) == len(stamps) > 20
-    for stamp in stamps:
+    found = stamps()
+    assert len({stamp["path"] for stamp in found}) == len(found) > 20
+    for stamp in found:
         assert stamp["credit"]
         assert stamp["licence"] == "public domain" or stamp["licence"].startswith("CC-BY"), stamp
 
