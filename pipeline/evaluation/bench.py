@@ -44,8 +44,9 @@ from pipeline.evaluation.options import (
 )
 from pipeline.evaluation.report import clip_entry, plot_report, report, show_tables
 from pipeline.evaluation.results import Results
-from pipeline.evaluation.runner import ClipScore, SingleFrameScore, run_clip, score_single_frames
+from pipeline.evaluation.runner import ClipScore, run_clip
 from pipeline.evaluation.simulated_prompts import ClickStrategy
+from pipeline.evaluation.single_frames import SingleFrameScore, score_single_frames
 from pipeline.evaluation.speed.command import speed
 from pipeline.evaluation.zivos.command import (
     DEFAULT_START,

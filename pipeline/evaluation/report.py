@@ -16,13 +16,22 @@ from rich.table import Table
 
 from pipeline.evaluation.metrics import ClipRounds, mean_over_objects, over_rounds, over_time
 from pipeline.evaluation.results import machine, peak_rss_mib, versions
-from pipeline.evaluation.runner import KINDS, ClipScore, SingleFrameScore
+from pipeline.evaluation.runner import ClipScore
+from pipeline.evaluation.single_frames import CORRECTIONS, KINDS, SingleFrameScore
 from pipeline.evaluation.timing import PARTS
 
 SCHEMA_VERSION = 1
 AT_S = 60.0
 FIGURES = ("j", "f", "jf")
-TITLES_OF_KINDS = {"box": "exact box", "box_clicks": "exact box, 8 + 1 clicks", "click": "one click"}
+TITLES_OF_KINDS = {
+    "box": "exact box",
+    "box_clicks": "box, 8 + 1 clicks",
+    "click": "click",
+    "click_1": "+1",
+    "click_2": "+2",
+    "click_3": "+3",
+}
+"""Columns of the table of single frames; the last ones are corrective clicks after the click."""
 CLIP_COLOUR, MEAN_COLOUR = "#b8c4d0", "#0b3d66"
 
 
@@ -234,14 +243,17 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _single_frames(scores: Sequence[SingleFrameScore]) -> dict[str, Any]:
-    clips = list(dict.fromkeys(score.sequence for score in scores))
+    clips, kinds = list(dict.fromkeys(score.sequence for score in scores)), (*KINDS, *CORRECTIONS)
     return {
         "frames": sorted({score.frame_index for score in scores}),
         "masks": len(scores),
-        "mean_iou": {kind: _mean([score.iou[kind] for score in scores]) for kind in KINDS},
+        "mean_iou": {kind: _mean([score.iou[kind] for score in scores]) for kind in kinds},
         "sequences": [
             {"name": name, "masks": sum(score.sequence == name for score in scores)}
-            | {kind: _mean([score.iou[kind] for score in scores if score.sequence == name]) for kind in KINDS}
+            | {
+                kind: _mean([score.iou[kind] for score in scores if score.sequence == name])
+                for kind in (*KINDS, *CORRECTIONS)
+            }
             for name in clips
         ],
     }

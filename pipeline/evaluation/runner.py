@@ -1,10 +1,9 @@
-"""One clip of `ivos bench`: rounds of a simulated annotator on a `Session`, or single frames, with their scores."""
+"""One clip of `ivos bench`: rounds of a simulated annotator on a `Session`, with their scores."""
 
 from __future__ import annotations
 
 import time
-import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,17 +12,12 @@ from numpy.typing import NDArray
 from pipeline.evaluation.annotator import Annotator, AnnotatorSettings
 from pipeline.evaluation.datasets import ClipFiles, DatasetError, Truth
 from pipeline.evaluation.metrics import boundary_accuracy, region_similarity
-from pipeline.evaluation.simulated_prompts import exact_box, grid_points, innermost, random_points
 from pipeline.evaluation.timing import Stopwatch, TimedFrames, timed_method
 from pipeline.export.clip import ExportedClip
-from pipeline.methods.base import ConcurrentVideo, Interaction, Method, PerObjectVideo
-from pipeline.prompting import merge_prompts
+from pipeline.methods.base import Method
 from pipeline.session.session import Session
-from pipeline.types import BoolMask, BoxPrompt, PointPrompt, Prompt, RunLengthMask
-from pipeline.video.frames import FrameError
+from pipeline.types import BoolMask, Prompt, RunLengthMask
 
-KINDS = ("box", "box_clicks", "click")
-"""An exact box; the exact box with 8 positive and 1 negative click; one click on the pixel farthest from the border."""
 N_SUGGESTIONS = 10
 """The simulated annotator considers so many suggested frames before it takes one at random."""
 
@@ -276,62 +270,3 @@ def _raw_scores(session: Session, truth: Truth, scored: slice) -> tuple[dict[int
         j[object_id] = float(np.mean([region_similarity(mask, true) for mask, true in pairs]))
         f[object_id] = float(np.mean([boundary_accuracy(mask, true) for mask, true in pairs]))
     return j, f
-
-
-@dataclass(frozen=True)
-class SingleFrameScore:
-    """IoU with the truth, in [0, 1], of one object on one frame for each of `KINDS`."""
-
-    sequence: str
-    frame_index: int
-    object_id: int
-    iou: dict[str, float]
-
-
-def score_single_frames(
-    clip: ClipFiles, truth: Truth, method: Method, frame_indices: Sequence[int], seed: int
-) -> Iterator[SingleFrameScore]:
-    """Score the objects on some frames; frames the clip does not have, and objects not on a frame, are left out.
-
-    Raises:
-        FrameError: a frame cannot be read.
-    """
-    for frame_index in frame_indices:
-        if not 0 <= frame_index < len(truth.labels):
-            continue
-        for object_id in truth.object_ids:
-            mask = truth.mask(frame_index, object_id)
-            if not mask.any():
-                continue
-            rng = np.random.default_rng([seed, zlib.crc32(clip.name.encode()), frame_index, object_id])
-            # A fresh video for each frame: nothing may be remembered from the one before.
-            video = method.open(clip.frames)
-            iou = {
-                kind: region_similarity(_segmented(video, frame_index, prompts), mask)
-                for kind, prompts in prompts_by_kind(mask, rng).items()
-            }
-            yield SingleFrameScore(clip.name, frame_index, object_id, iou)
-
-
-def prompts_by_kind(mask: BoolMask, rng: np.random.Generator) -> dict[str, list[Prompt]]:
-    """The prompts of each of `KINDS` for a mask (H, W) that is not empty; as if of object 1 on frame 0."""
-    box = BoxPrompt(1, 0, exact_box(mask))
-    inside, outside = grid_points(mask, 8), random_points(~mask, 1, rng)
-    x, y = innermost(mask)
-    clicks = [PointPrompt(1, 0, *xy) for xy in inside] + [PointPrompt(1, 0, *xy, positive=False) for xy in outside]
-    return {"box": [box], "box_clicks": [box, *clicks], "click": [PointPrompt(1, 0, x + 0.5, y + 0.5)]}
-
-
-def _segmented(video: PerObjectVideo | ConcurrentVideo, frame_index: int, prompts: Sequence[Prompt]) -> BoolMask:
-    """The mask (H, W) of a frame from prompts alone.
-
-    Raises:
-        FrameError: the frame cannot be read.
-    """
-    if not isinstance(video, ConcurrentVideo):
-        merged = merge_prompts(prompts, clicks_only=video.clicks_only)
-        return np.asarray(video.segment_prompted(frame_index, merged, prior=None, memory=None).logits > 0)
-    found = [estimate for _, estimate in video.interact([Interaction(1, frame_index, merge_prompts(prompts))], [])]
-    if not found:
-        raise FrameError(frame_index, "cannot be read")
-    return np.asarray(found[-1].logits > 0)

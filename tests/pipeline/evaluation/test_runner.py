@@ -14,19 +14,16 @@ from pipeline.evaluation.metrics import boundary_accuracy, region_similarity
 from pipeline.evaluation.report import clip_entry, report
 from pipeline.evaluation.results import write_json
 from pipeline.evaluation.runner import (
-    KINDS,
     ClipScore,
     Correction,
     MaskScores,
-    prompts_by_kind,
     run_clip,
-    score_single_frames,
 )
 from pipeline.evaluation.timing import PARTS
 from pipeline.methods.base import Method
 from pipeline.methods.choice import MethodChoice
 from pipeline.session.session import Session
-from pipeline.types import PointPrompt, RunLengthMask
+from pipeline.types import RunLengthMask
 from tests.built_methods import built
 from tests.pipeline.evaluation.davis_folder import write_rendered_clip
 
@@ -220,20 +217,3 @@ def test_a_method_for_many_objects_at_once(clips: dict[str, ClipFiles], frames_p
     for frame_index in range(N_FRAMES):
         first, second = (score.masks[object_id][frame_index].decode() for object_id in (1, 2))
         assert not (first & second).any()
-
-
-@pytest.mark.parametrize("name", ["i_pt", "idpro", "civos"])
-def test_single_frames(clips: dict[str, ClipFiles], name: str) -> None:
-    truth = read_truth(clips["two"])
-    truth.labels[2][truth.labels[2] == 2] = 0
-    method = built(MethodChoice(name, "classical"))
-    (score,) = score_single_frames(clips["two"], truth, method, [2, N_FRAMES], seed=1)
-    assert (score.frame_index, score.object_id) == (2, 1)
-    assert tuple(score.iou) == KINDS
-    assert score.iou["box_clicks"] > 0.5
-    prompts = prompts_by_kind(truth.mask(0, 1), np.random.default_rng(0))
-    (box,), (same_box, *clicks), (click,) = (prompts[kind] for kind in KINDS)
-    assert box == same_box
-    assert [each.positive for each in clicks if isinstance(each, PointPrompt)] == [True] * 8 + [False]
-    assert isinstance(click, PointPrompt)
-    assert click.positive
