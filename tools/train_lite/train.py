@@ -6,7 +6,6 @@ import copy
 import json
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,18 +13,11 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 
 from model_zoo.lite.decoder import Decoder, Plane
-from model_zoo.lite.trunk import PIXEL_MEAN, PIXEL_SCALE, Trunk
-from pipeline.memory import crstm
-from pipeline.segmenters.lite.embedding import grid_keys
-from pipeline.segmenters.lite.likeness import put_likeness
-from pipeline.segmenters.lite.memory import TEMPERATURE, TOP_K
-from tools.train_lite.samples import Sample, Sampler, correct, put_evidence
-from tools.train_lite.weights import mean_key
-
-LAST = torch.channels_last
+from model_zoo.lite.trunk import Trunk
+from tools.train_lite.batches import features_of, images_of, mean_key, planes_of, recall
+from tools.train_lite.samples import Sample, Sampler, correct
 
 
 @dataclass(frozen=True)
@@ -33,15 +25,14 @@ class Settings:
     """How long and how fast to train.
 
     Attributes:
-        steps: number of optimiser steps. The run behind the weights of the package was stopped after 4,000 of the
-            default.
+        steps: number of optimiser steps.
         learning_rate: at the start; a cosine takes it to 3 % of that.
         phases: (share of the steps done, side of the crops in pixels, crops in a batch).
         seed: of weights and samples.
         threads: CPU threads.
     """
 
-    steps: int = 4300
+    steps: int = 3400
     learning_rate: float = 1.2e-3
     phases: tuple[tuple[float, int, int], ...] = ((0.0, 160, 10), (0.3, 192, 8), (0.8, 256, 5))
     seed: int = 0
@@ -118,10 +109,10 @@ def _step(
     rng: np.random.Generator,
 ) -> tuple[float, float, float]:
     """One optimiser step, with one or two rounds of clicks; loss, IoU at first and at the end."""
-    image = _image([sample.crop for sample in samples])
-    features = _features(trunk, image)
-    _recall(trunk, features, mean, samples, rng)
-    planes, truth = _planes(samples), torch.from_numpy(np.stack([sample.truth for sample in samples])).float()
+    image = images_of([sample.crop for sample in samples])
+    features = features_of(trunk, image)
+    recall(trunk, features, mean, samples, rng)
+    planes, truth = planes_of(samples), torch.from_numpy(np.stack([sample.truth for sample in samples])).float()
     optimiser.zero_grad(set_to_none=True)
     rounds = 1 if share < 0.03 else int(rng.choice([1, 2, 3], p=[0.4, 0.45, 0.15]))
     total, ious = 0.0, []
@@ -135,7 +126,7 @@ def _step(
             probability = torch.sigmoid(logits.detach()).numpy()
             for sample, found in zip(samples, probability, strict=True):
                 correct(sample.planes, found, sample.truth, rng)
-            planes = _planes(samples)
+            planes = planes_of(samples)
     torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
     optimiser.step()
     return total, ious[0], ious[-1]
@@ -165,51 +156,6 @@ def losses(
         iou = torch.where(either > 0, both / either.clamp(min=1), torch.ones_like(entropy))
     head = F.binary_cross_entropy_with_logits(iou_logits, iou)
     return entropy.mean() + dice.mean() + 0.15 * head, float(iou.mean())
-
-
-def _image(crops: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
-    """Crops (R, R, 3) as the trunk takes them."""
-    image = torch.from_numpy((np.stack(crops).astype(np.float32) - PIXEL_MEAN) / PIXEL_SCALE)
-    return image.permute(0, 3, 1, 2).contiguous(memory_format=LAST)
-
-
-def _planes(samples: Sequence[Sample]) -> torch.Tensor:
-    """The planes of samples, with what follows from their colours."""
-    for sample in samples:
-        put_likeness(sample.planes, sample.crop)
-    return torch.from_numpy(np.stack([sample.planes for sample in samples])).contiguous(memory_format=LAST)
-
-
-def _features(trunk: Trunk, image: torch.Tensor) -> list[torch.Tensor]:
-    """The trunk's features; parts of four crops stay in the processor's cache, which halves the time."""
-    with torch.no_grad():
-        parts = [trunk(part) for part in torch.split(image, 4)]
-        return [torch.cat(maps).contiguous(memory_format=LAST) for maps in zip(*parts, strict=True)]
-
-
-def _recall(
-    trunk: Trunk,
-    features: list[torch.Tensor],
-    mean: torch.Tensor,
-    samples: Sequence[Sample],
-    rng: np.random.Generator,
-) -> None:
-    """Draw into the samples that have references what a memory of these says, as the segmenter does."""
-    crops = [reference.crop for sample in samples for reference in sample.references]
-    if not crops:
-        return
-    known = _features(trunk, _image(crops))
-    keys = iter(grid_keys(f16, f32, mean).flatten(1) for f16, f32 in zip(known[3], known[4], strict=True))
-    for row, sample in enumerate(samples):
-        if not sample.references:
-            continue
-        shown = [torch.from_numpy(reference.shown.ravel()) for reference in sample.references]
-        memory = torch.cat([next(keys)[:, each] for each in shown], 1)
-        shares = [torch.from_numpy(reference.shares.ravel()) for reference in sample.references]
-        values = torch.cat([each[cells] for each, cells in zip(shares, shown, strict=True)])[None]
-        query = grid_keys(features[3][row], features[4][row], mean)
-        readout = crstm.read(memory, values, query.flatten(1), TOP_K, TEMPERATURE)[0]
-        put_evidence(sample, readout.reshape(query.shape[1:]).numpy(), rng)
 
 
 def _average(mean: Decoder, decoder: Decoder, keep: float) -> None:

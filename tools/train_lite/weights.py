@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
 from model_zoo.lite.network import WEIGHTS_FILE, LiteNetwork
-from model_zoo.lite.trunk import CHANNELS, InvertedResidual, Trunk
+from model_zoo.lite.trunk import InvertedResidual, Trunk
+from pipeline.evaluation.metrics import region_similarity
+from tools.train_lite.batches import features_of, images_of, mean_key, planes_of, recall
+from tools.train_lite.samples import Sampler
 
 NORM_EPSILON = 1e-3
 """Of the batch norms of the published network."""
-MEAN_PAIRS, MEAN_SHARDS = 72, 6
-"""Pairs of frames over which the mean key is taken, and how many shards they come from."""
+IOU_BATCHES, IOU_SIDE_PX = 120, 224
+"""Batches of four crops to which the expected IoU is fitted, and their side."""
 
 State = dict[str, torch.Tensor]
 
@@ -63,13 +66,14 @@ def _fold(conv: nn.Conv2d, state: State, conv_name: str, norm_name: str) -> None
         conv.bias.copy_(state[f"{norm_name}.bias"] - state[f"{norm_name}.running_mean"] * scale)
 
 
-def export(trunk: Trunk, decoder: Path, pairs: Path, out: Path = WEIGHTS_FILE) -> None:
-    """Write trunk, decoder and mean key as one file of 16-bit floats.
+def export(trunk: Trunk, decoder: Path, pairs: Path, unseen: Path, out: Path = WEIGHTS_FILE) -> None:
+    """Write trunk, decoder, mean key and the scale of the expected IoU as one file of 16-bit floats.
 
     Args:
         trunk: with its weights.
         decoder: ``decoder.pt`` of `train.train`.
         pairs: directory of composed pairs, for the mean key.
+        unseen: directory of pairs that were not trained on, for the expected IoU.
         out: the file to write, which `model_zoo.lite.network.load_lite` reads.
 
     Raises:
@@ -81,29 +85,38 @@ def export(trunk: Trunk, decoder: Path, pairs: Path, out: Path = WEIGHTS_FILE) -
     network.trunk.load_state_dict(trunk.state_dict())
     network.decoder.load_state_dict(torch.load(decoder, map_location="cpu", weights_only=True))
     network.key_mean.copy_(mean_key(trunk, pairs))
+    network.iou_scale.copy_(iou_scale(network, unseen))
     out.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: value.half().contiguous() for name, value in network.state_dict().items()}, out)
     print(f"{out}: {out.stat().st_size / 1e6:.2f} MB")
 
 
-def mean_key(trunk: Trunk, pairs: Path) -> torch.Tensor:
-    """The mean (432,) of the features of unit length at strides 16 and 32, over composed frames.
+def iou_scale(network: LiteNetwork, unseen: Path, n_batches: int = IOU_BATCHES) -> torch.Tensor:
+    """The factor and the summand (2,) that fit IoU logits to the IoU of masks, by cross entropy (Platt scaling).
 
     Raises:
         FileNotFoundError: there are no pairs.
     """
-    files = sorted(pairs.glob("pairs_*.pkl"))[:MEAN_SHARDS]
-    if not files:
-        raise FileNotFoundError(
-            f"expected pairs_*.pkl in {pairs}, but there is none; run `python -m tools.train_lite data`"
-        )
-    sums, counts = [torch.zeros(channels) for channels in CHANNELS[3:]], [0, 0]
-    network = LiteNetwork()
-    network.trunk = trunk
-    for file in files:
-        for pair in pickle.loads(file.read_bytes())[: MEAN_PAIRS // len(files)]:
-            for index, features in enumerate(network.key_maps(pair.frame_rgb(0))):
-                unit = F.normalize(features.flatten(1), dim=0)
-                sums[index] += unit.sum(1)
-                counts[index] += unit.shape[1]
-    return torch.cat([total / count for total, count in zip(sums, counts, strict=True)])
+    sampler, rng = Sampler(unseen, seed=0), np.random.default_rng(0)
+    logits, ious = [], []
+    with torch.no_grad():
+        for _ in range(n_batches):
+            samples = sampler.batch(4, IOU_SIDE_PX)
+            image = images_of([sample.crop for sample in samples])
+            features = features_of(network.trunk, image)
+            recall(network.trunk, features, network.key_mean, samples, rng)
+            masks, iou_logits = network.decoder(features, planes_of(samples), image)
+            logits.append(iou_logits)
+            ious += [region_similarity(m > 0, s.truth) for m, s in zip(masks.numpy(), samples, strict=True)]
+    known, wanted = torch.cat(logits), torch.tensor(ious, dtype=torch.float32)
+    scale = torch.tensor([1.0, 0.0], requires_grad=True)
+    fit = torch.optim.LBFGS([scale], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        fit.zero_grad()
+        found = F.binary_cross_entropy_with_logits(scale[0] * known + scale[1], wanted)
+        torch.autograd.backward(found)
+        return found
+
+    fit.step(loss)  # type: ignore[no-untyped-call]
+    return scale.detach()

@@ -71,7 +71,7 @@ def _compared(bins: NDArray[np.intp], inside: FloatMap, outside: FloatMap) -> Fl
 
 def _histogram(bins: NDArray[np.intp], weights: FloatMap) -> FloatMap:
     """The share of each bin, with some of it spread to its neighbours."""
-    counts = np.bincount(bins, weights.ravel(), int(np.prod(BINS))).reshape(BINS)
+    counts: FloatMap = np.bincount(bins, weights.ravel(), int(np.prod(BINS))).reshape(BINS).astype(np.float32)
     for _ in range(2):
         for axis in range(3):
             counts = _spread(counts, axis)

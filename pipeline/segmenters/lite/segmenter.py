@@ -345,7 +345,7 @@ def _claims(keys: torch.Tensor, others: Sequence[Appearance]) -> NDArray[np.floa
     n = int(np.sqrt(keys.shape[1]))
     pooled = F.avg_pool2d(keys.reshape(1, -1, n, n), 2)[0]
     coarse = np.sum([each.read(each.projection(pooled.flatten(1))) for each in others], axis=0).astype(np.float32)
-    return cv2.resize(coarse.reshape(pooled.shape[1:]), (n, n), interpolation=cv2.INTER_LINEAR).ravel()
+    return np.asarray(cv2.resize(coarse.reshape(pooled.shape[1:]), (n, n)), np.float32).ravel()
 
 
 def _near(masks: Sequence[FloatMap | None], appearance: Sequence[Appearance | None]) -> list[list[int]]:

@@ -22,8 +22,10 @@ from model_zoo.lite.decoder import N_PLANES, Decoder, Plane
 from model_zoo.lite.network import LiteNetwork, load_lite
 from model_zoo.lite.trunk import InvertedResidual, SameConv, Trunk
 from tools.train_lite import __main__ as commands
+from tools.train_lite import weights
+from tools.train_lite.batches import mean_key
 from tools.train_lite.train import Settings, losses, train
-from tools.train_lite.weights import NORM_EPSILON, _fold, export, folded, load_trunk, mean_key
+from tools.train_lite.weights import NORM_EPSILON, _fold, export, folded, load_trunk
 
 SHORT = Settings(steps=1, phases=((0.0, 64, 2),))
 
@@ -139,12 +141,15 @@ def test_a_right_mask_has_less_loss_than_a_wrong_one() -> None:
     assert (right[1], wrong[1]) == (1.0, 0.0)
 
 
-def test_exported_weights_give_the_same_masks(trunk: Trunk, pairs_folder: Path, tmp_path: Path) -> None:
+def test_exported_weights_give_the_same_masks(
+    trunk: Trunk, pairs_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(1)
     network = LiteNetwork()
     network.trunk = trunk
     torch.save(network.decoder.state_dict(), tmp_path / "decoder.pt")
-    export(trunk, tmp_path / "decoder.pt", pairs_folder, tmp_path / "lite.safetensors")
+    monkeypatch.setattr(weights, "iou_scale", lambda *_: torch.tensor([1.0, 0.0]))
+    export(trunk, tmp_path / "decoder.pt", pairs_folder, pairs_folder, tmp_path / "lite.safetensors")
     loaded = load_lite(file=tmp_path / "lite.safetensors")
     rng = np.random.default_rng(0)
     crop = rng.integers(0, 256, (64, 64, 3), np.uint8)
@@ -163,7 +168,17 @@ def test_export_says_what_is_missing(missing: str, trunk: Trunk, tmp_path: Path)
     if missing == "pairs":
         torch.save(Decoder().state_dict(), tmp_path / "decoder.pt")
     with pytest.raises(FileNotFoundError, match=f"expected .*{missing}.*python -m tools.train_lite"):
-        export(trunk, tmp_path / "decoder.pt", tmp_path, tmp_path / "out.safetensors")
+        export(trunk, tmp_path / "decoder.pt", tmp_path, tmp_path, tmp_path / "out.safetensors")
+
+
+def test_the_expected_iou_is_fitted_to_the_iou_of_masks(trunk: Trunk, pairs_folder: Path) -> None:
+    torch.manual_seed(2)
+    network = LiteNetwork()
+    network.trunk = trunk
+    factor, summand = weights.iou_scale(network, pairs_folder, n_batches=4).tolist()
+    # Masks of random weights are bad, and the head knows nothing yet: on average it has to say so.
+    assert np.isfinite([factor, summand]).all()
+    assert 1 / (1 + np.exp(-summand)) < 0.4
 
 
 @pytest.mark.parametrize("sequences", ["", "libby"])
