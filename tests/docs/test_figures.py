@@ -11,7 +11,7 @@ import pytest
 
 from tests.clips import REPOSITORY
 
-MEASURED = (REPOSITORY / "docs" / "results.md").read_text()
+RESULTS, EARLIER = ((REPOSITORY / "docs" / f"{name}.md").read_text() for name in ("results", "results_classical"))
 
 
 def measurement(name: str) -> dict[str, Any]:
@@ -20,9 +20,9 @@ def measurement(name: str) -> dict[str, Any]:
     return document
 
 
-def rows(title: str) -> dict[str, list[str]]:
+def rows(title: str, document: str = EARLIER) -> dict[str, list[str]]:
     """The table below a title: cells by first cell."""
-    section = MEASURED.split(f"\n## {title}")[1].split("\n## ")[0]
+    section = document.split(f"\n## {title}")[1].split("\n## ")[0]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\|.*\|$", section, re.M)]
     return {row[0]: row[1:] for row in cells[2:]}
 
@@ -36,7 +36,7 @@ def test_one_pass() -> None:
     table = rows("One pass")
     assert table == {clip["name"]: shown(clip["j"], clip["f"], clip["seconds_per_frame"]) for clip in clips}
     single = [clip["j"] for clip in clips if not clip["name"].startswith("comp-")]
-    assert f"**{sum(single) / len(single):.3f}**" in MEASURED
+    assert f"**{sum(single) / len(single):.3f}**" in EARLIER
 
 
 def test_single_frames() -> None:
@@ -60,7 +60,7 @@ def test_eight_rounds() -> None:
     assert rows("Eight rounds") == expected
     for curve in (means, [each["jf"] for each in earlier]):
         heights = np.array([0.0, *curve, curve[-1]])
-        assert f"**{float(np.mean((heights[1:] + heights[:-1]) / 2)):.3f}**" in MEASURED
+        assert f"**{float(np.mean((heights[1:] + heights[:-1]) / 2)):.3f}**" in EARLIER
 
 
 def test_how_far_corrections_spread() -> None:
@@ -91,7 +91,7 @@ def test_idpro_on_the_composed_clips() -> None:
     expected["**mean**"] = shown(*np.mean(list(figures.values()), axis=0))
     assert rows("IDPro") == expected
     for document in (one_pass, rounds):
-        assert f"**{document['before_aggregation']['after']['j']:.3f}**" in MEASURED
+        assert f"**{document['before_aggregation']['after']['j']:.3f}**" in EARLIER
 
 
 def test_several_frames_in_one_round() -> None:
@@ -131,7 +131,7 @@ def test_next_frames() -> None:
     clips = {tuple(clip["name"] for clip in found["sequences"]) for found in measured.values()}
     assert len(clips) == 1
     suggested, random, worst = (found["r_auc_jf"] for found in measured.values())
-    assert f"**{(suggested - random) / (worst - random):.0%}**" in MEASURED
+    assert f"**{(suggested - random) / (worst - random):.0%}**" in EARLIER
 
 
 @pytest.mark.parametrize("method", ["idpro", "i_pt"])
@@ -149,7 +149,7 @@ def test_long_videos(method: str) -> None:
         ]
         for each in found["lengths"]
     }
-    assert f"{found['ratios']['peak_rss']['measured']:.3f}" in MEASURED
+    assert f"{found['ratios']['peak_rss']['measured']:.3f}" in EARLIER
 
 
 def test_memory_policies() -> None:
@@ -178,21 +178,23 @@ def test_help_on_the_way() -> None:
     assert rows("Help on the way") == expected
     assert unhelped["spearman_objects"] == 15
     for key in ("spearman_median", "spearman_of_score_median"):
-        assert f"**{unhelped[key]:.3f}**" in MEASURED
+        assert f"**{unhelped[key]:.3f}**" in EARLIER
 
 
-def test_lite_single_frames() -> None:
-    kinds = ("box", "box_clicks", "click")
+KINDS = ("box", "box_clicks", "click", "click_1", "click_2", "click_3")
+
+
+def test_masks_from_prompts() -> None:
     found, before = (measurement(name)["single_frames"] for name in ("lite_single_frames", "single_frames"))
-    expected = {clip["name"]: shown(*(clip[kind] for kind in kinds)) for clip in found["sequences"]}
-    expected[f"**mean of {found['masks']} masks**"] = shown(*(found["mean_iou"][kind] for kind in kinds))
-    expected["mean of `classical`"] = shown(*(before["mean_iou"][kind] for kind in kinds))
-    assert rows("Lite: single frames") == expected
+    expected = {clip["name"]: shown(*(clip[kind] for kind in KINDS)) for clip in found["sequences"]}
+    expected[f"**mean of {found['masks']} masks**"] = shown(*(found["mean_iou"][kind] for kind in KINDS))
+    expected["mean of `classical`"] = [*shown(*(before["mean_iou"][kind] for kind in KINDS[:3])), "", "", ""]
+    assert rows("Masks from prompts", RESULTS) == expected
 
 
-def test_lite_one_pass() -> None:
-    table = rows("Lite: one pass")
-    for place, method in enumerate(("i_pt", "idpro")):
+def test_one_pass_by_method() -> None:
+    table = rows("One pass by method", RESULTS)
+    for place, method in enumerate(("i_pt", "idpro", "sam_pt")):
         clips = measurement(f"lite_one_pass_{method}")["sequences"]
         figures = {clip["name"]: [clip["j"], clip["f"], clip["seconds_per_frame"]] for clip in clips}
         for title, composed in (("**mean of ten single clips**", False), ("**mean of two composed clips**", True)):
@@ -201,3 +203,21 @@ def test_lite_one_pass() -> None:
         assert {name: row[3 * place : 3 * place + 3] for name, row in table.items()} == {
             name: shown(*each) for name, each in figures.items()
         }
+
+
+@pytest.mark.parametrize(
+    ("title", "names"),
+    [("Rounds of prompts", ("lite_rounds_1", "lite_rounds_2")), ("True masks on the worst frames", ("lite_spread",))],
+)
+def test_rounds(title: str, names: tuple[str, ...]) -> None:
+    clips = sorted((clip for name in names for clip in measurement(name)["sequences"]), key=lambda clip: clip["name"])
+    expected = {clip["name"]: shown(*(each["jf"] for each in clip["rounds"])) for clip in clips}
+    n_rounds = len(clips[0]["rounds"])
+    objects = np.array(
+        [[entry["jf"] for clip in clips for entry in clip["rounds"][k]["objects"]] for k in range(n_rounds)]
+    )
+    means = objects.mean(axis=1)
+    expected[f"**mean of {objects.shape[1]} objects**"] = shown(*means)
+    assert rows(title, RESULTS) == expected
+    heights = np.array([0.0, *means, means[-1]])
+    assert f"**{float(np.mean((heights[1:] + heights[:-1]) / 2)):.3f}**" in RESULTS
