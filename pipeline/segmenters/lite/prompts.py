@@ -26,11 +26,12 @@ CROP_PX, SMALL_CROP_PX = 256, 192
 """Sides of the crops."""
 BOX_WIDENINGS = {SMALL_CROP_PX: 1.35, CROP_PX: 1.6}
 """Crops of a box and how much more than the box they show; their logits are averaged."""
-CLICK_SCALES = (1.0, 0.7, 0.5, 0.35, 0.25, 0.17, 0.12)
+CLICK_SCALES = (1.0, 0.7, 0.5, 0.35, 0.25, 0.17)
 """Crops around a click, as shares of the picture's width: an object of any size fills one of them well."""
-EDGE_PENALTY, SPECK_PENALTY, SMALLER_PENALTY = 0.6, 0.3, 0.02
+EDGE_PENALTY, SPECK_PENALTY = 0.6, 0.3
 """What the choice among them subtracts from the expected IoU: for the share of the crop's edge that the mask covers,
-for a mask below `SPECK_SHARE` of the crop, and for each smaller scale."""
+and for a mask below `SPECK_SHARE` of the crop. It adds the mean IoU with the masks of the next scales: what a click
+means shows in several of them."""
 SPECK_SHARE = 0.02
 MASK_WIDENING = 1.5
 """How much more than a mask a crop around it shows."""
@@ -118,7 +119,7 @@ def from_clicks(picture: NDArray[np.uint8], prompts: WorkPrompts) -> Steps:
         prompts.draw(crop)
     replies = yield [Question(crop) for crop in crops]
     merits = [_merit(crop, reply.logits, reply.iou) for crop, reply in zip(crops, replies, strict=True)]
-    best = int(np.argmax(np.array(merits) - SMALLER_PENALTY * np.arange(len(merits))))
+    best = int(np.argmax(np.array(merits) + _agreement(crops, [reply.logits > 0 for reply in replies])))
     logits = crops[best].to_frame(replies[best].logits, picture.shape[:2])
     mask = _with_points(logits > 0, prompts.positive_xy)
     if not mask.any():
@@ -195,6 +196,17 @@ def _merit(crop: Crop, logits: FloatMap, iou: float) -> float:
     sides = mask[rows[0]], mask[rows[-1]], mask[:, columns[0]], mask[:, columns[-1]]
     at_edge = float(np.concatenate(sides).mean())
     return iou - EDGE_PENALTY * at_edge - (SPECK_PENALTY if mask.mean() < SPECK_SHARE else 0.0)
+
+
+def _agreement(crops: Sequence[Crop], masks: Sequence[BoolMask]) -> NDArray[np.float64]:
+    """For each crop the mean IoU (N,) of its mask with those of the next larger and the next smaller crop."""
+    pairs = []
+    for n in range(len(crops) - 1):
+        moved = crops[n].shown_by(crops[n + 1], masks[n + 1])
+        either = int((masks[n] | moved).sum())
+        pairs.append(int((masks[n] & moved).sum()) / either if either else 1.0)
+    found = [np.mean([pairs[k] for k in (n - 1, n) if 0 <= k < len(pairs)] or [0.0]) for n in range(len(crops))]
+    return np.array(found, np.float64)
 
 
 def box_of(mask: BoolMask) -> Box:
