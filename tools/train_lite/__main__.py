@@ -14,6 +14,7 @@ import typer
 
 from model_zoo.lite.network import WEIGHTS_FILE
 from pipeline.cli.console import error_exit
+from pipeline.evaluation.results import write_json
 from tools.train_lite import assets, compose, g3d, meshes, pmd, weights
 from tools.train_lite.packages import PackageError, fetch_all, read_sources
 from tools.train_lite.train import Settings
@@ -120,6 +121,21 @@ def evaluate(
         code = _ivos(words)
         if code:
             raise typer.Exit(code)
+
+
+@app.command()
+def speed(
+    data: Annotated[Path, typer.Option(help="Folder in the layout of DAVIS.")],
+    json: Annotated[Path, typer.Option(help="Where the figures go.")],
+    clip: Annotated[str, typer.Option(help="A clip with one object.")] = "dog",
+    threads: Threads = 1,
+) -> None:
+    """Measure seconds of prompts, corrections and propagation on one frame."""
+    from tools.train_lite.speed import measured
+
+    document = measured(data, clip, threads)
+    write_json(document, json)
+    print("  ".join(f"{name} {seconds:.3f}" for name, seconds in document["seconds"].items()))
 
 
 def bench_commands(data: Path, out: Path, sequences: str, method: str, seed: int) -> list[list[str]]:
