@@ -60,6 +60,8 @@ CLICK_RADIUS_PX = 1
 """Pixels around a person's click that are sure to be what the person says."""
 UNASKED_SCORE = 0.5
 """Score of a mask that is only where the object is expected."""
+CONTESTED_LOGIT = -0.5
+"""Highest logit of a pixel that another object is surer of."""
 LEAST_AREA_SHARE = 0.03
 """A mask smaller than this share of the object's usual area means that the object is gone."""
 FOUND_EVIDENCE, FOUND_AREA_SHARE = 0.5, 0.15
@@ -175,6 +177,8 @@ class LiteSegmenter(SerializableEmbeddings):
         answers = self._run(asked)
         queries = tuple(answer.query or MemoryQuery(torch.empty(0, 0)) for answer in answers)
         logits = np.stack([answer.logits for answer in answers]).astype(np.float32)
+        found = [given.tracked and known is not None for given, known in zip(prompts.objects, inputs, strict=True)]
+        logits = _without_overlaps(logits, found)
         scores = np.array([answer.iou for answer in answers], np.float32)
         return Segmentation(logits[:, None], scores[:, None], queries)
 
@@ -264,21 +268,23 @@ class LiteSegmenter(SerializableEmbeddings):
         return answer
 
     def _with_memory(self, embedding: LiteEmbedding, known: Known, previous: FloatMap) -> Steps:
-        """The mask of an object expected at ``previous``, with what the memory, or else the appearance, says.
+        """The mask of an object expected at ``previous``, with what its appearance, or else the memory, says.
 
-        I-PT's Eq. 6 mixes the memory's values with the frame's own. Here that is the network's task: it gets both.
+        I-PT's Eq. 6 mixes the memory's values with the frame's own. Here that is the network's task: it gets both. The
+        appearance knows more of the prompted frames than the memory, also what lies around the object: where objects
+        cross, it keeps them apart (docs/results.md).
         """
-        evidence, keys = None, None
+        keys = None
         if known.readout is not None and known.readout.query.cells is not None:
             cells: CropCells = known.readout.query.cells
             evidence = np.asarray(known.readout.values[0].cpu().numpy(), np.float32)
         else:
             crop = carried_crop(embedding.work_rgb.numpy(), previous)
             (reply,) = yield [Question(crop, wants_mask=False)]
-            cells = CropCells(crop, reply.features)
-            if known.appearance is not None:
-                keys = cells.keys(self._mean)
-                evidence = known.appearance.read(known.appearance.projection(keys))
+            cells, evidence = CropCells(crop, reply.features), None
+        if known.appearance is not None:
+            keys = cells.keys(self._mean)
+            evidence = known.appearance.read(known.appearance.projection(keys))
         if evidence is not None and known.others:
             keys = cells.keys(self._mean) if keys is None else keys
             # A cell that looks more like another object is that one's.
@@ -335,6 +341,17 @@ class LiteSegmenter(SerializableEmbeddings):
         answers = dict(zip(wanted, masks, strict=True))
         none = np.empty((0, 0), np.float32), 0.0
         return [Reply(found[i], *answers.get(i, none)) for i in range(len(questions))]
+
+
+def _without_overlaps(logits: FloatMap, may_lose: Sequence[bool]) -> FloatMap:
+    """Logits (O, h, w) in which tracked objects leave pixels to the objects that are surer of them.
+
+    Otherwise an object that passes behind another one would take it along from frame to frame. What a person prompted
+    loses nothing.
+    """
+    owner = logits.argmax(0)
+    lost = [may & (owner != row) for row, may in enumerate(may_lose)]
+    return np.where(np.stack(lost), np.minimum(logits, CONTESTED_LOGIT), logits).astype(np.float32)
 
 
 def _claims(keys: torch.Tensor, others: Sequence[Appearance]) -> NDArray[np.float32]:
