@@ -26,6 +26,7 @@ SHARDS = "1:20,2:20"
 UNSEEN_SEED, UNSEEN_SHARDS = 9, 1
 MESH_SEED, VIEWS_PER_ANIMATION, FRAMES_PER_VIEW = 1, 3, 4
 SINGLE_FRAMES = "0,20,40"
+ABLATION_CLIPS = "bmx-trees,comp-bear-lucia,comp-camel-dog-scooter,flamingo,kite-surf,libby,scooter-black"
 
 app = typer.Typer(name="train_lite", no_args_is_help=True, add_completion=False, help=__doc__)
 
@@ -136,6 +137,20 @@ def speed(
     document = measured(data, clip, threads)
     write_json(document, json)
     print("  ".join(f"{name} {seconds:.3f}" for name, seconds in document["seconds"].items()))
+
+
+@app.command()
+def ablation(
+    data: Annotated[Path, typer.Option(help="Folder in the layout of DAVIS.")],
+    json: Annotated[Path, typer.Option(help="Where the figures go.")],
+    clips: Annotated[str, typer.Option(help="Clips by name, separated by commas.")] = ABLATION_CLIPS,
+    frames: Annotated[int, typer.Option(min=2, help="How far objects are followed.")] = 30,
+    threads: Threads = 1,
+) -> None:
+    """Measure what each part gives, on objects that are followed from their true first mask without trackers."""
+    from tools.train_lite.ablation import measured
+
+    write_json(measured(data, clips.split(","), frames, threads), json)
 
 
 def bench_commands(data: Path, out: Path, sequences: str, method: str, seed: int) -> list[list[str]]:
