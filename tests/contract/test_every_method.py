@@ -131,7 +131,7 @@ def test_the_bench_measures_it(parts: list[str], data: Path, tmp_path: Path) -> 
     [
         (("--method", "magic"), "known are civos, i_pt, idpro, lazy, sam2, sam_pd, sam_pt"),
         (("--segmenter", "sam_vit_b"), "sam_vit_b are not on this machine; .*ivos models pull sam_vit_b"),
-        (("--method", "sam2"), "method sam2 cannot use the segmenter classical; choose one of sam2_1_hiera_large, "),
+        (("--method", "sam2"), "method sam2 cannot use the segmenter lite; choose one of sam2_1_hiera_large, "),
         (("--segmenter", "edgetam"), "edgetam is a video model, .* choose the method sam2"),
         (("--point-tracker", "pips"), "ivos models pull pips"),
         (("--box-tracker", "vittrack"), "ivos models pull vittrack"),

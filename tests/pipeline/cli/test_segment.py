@@ -110,7 +110,7 @@ def test_a_folder_becomes_masks_and_a_summary(frames: Path, prompts: Path, clip:
     assert summary.complete
     assert summary.frames_done == [(0, N_FRAMES - 1)]
     assert (summary.video.frames, summary.video.height_px, summary.video.width_px) == (N_FRAMES, *SIZE_HW_PX)
-    assert (summary.method, summary.segmenter, summary.box_tracker) == ("i_pt", "classical", "opencv_template")
+    assert (summary.method, summary.segmenter, summary.box_tracker) == ("i_pt", "lite", "opencv_template")
     assert [(entry.object_id, entry.name) for entry in summary.objects] == [(1, "front"), (2, "back")]
     for entry in summary.objects:
         assert entry.frames_with_mask == sum(bool((labels == entry.object_id).any()) for labels in found.values())
@@ -224,7 +224,7 @@ def test_an_interrupted_run_keeps_its_frames_and_is_continued(
     stopped = interrupted_segment(output, signal.SIGINT, frames, "-p", prompts)
     assert stopped.exit_code == 130, stopped.output
     (note,) = (line for line in stopped.stderr.splitlines() if line.startswith("interrupted: "))
-    parts = "--segmenter classical --box-tracker opencv_template"
+    parts = "--segmenter lite --box-tracker opencv_template"
     command = f"ivos segment {frames} --prompts {prompts} --output {output} {parts} --resume"
     assert note.endswith(command)
     before, summary = masks_of(output), summary_of(output)

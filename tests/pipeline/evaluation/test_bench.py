@@ -99,7 +99,7 @@ def test_two_rounds_on_two_clips(data: Path, tmp_path: Path) -> None:
     document = json.loads(file.read_text())
     assert has_form(document, TOP_KEYS)
     assert document["complete"] is True
-    assert (document["method"], document["segmenter"]) == (DEFAULT_METHOD, "classical")
+    assert (document["method"], document["segmenter"]) == (DEFAULT_METHOD, "lite")
     assert (document["seed"], document["frames"], document["objects"]) == (4, 2 * N_FRAMES, 3)
     assert [entry["name"] for entry in document["sequences"]] == ["one", "two"]
     for entry in document["sequences"]:
