@@ -14,7 +14,7 @@ SMALL = "mobile_sam"
 
 LEARNED_BOX_TRACKER, DOWNLOAD_FREE_BOX_TRACKER = "nanotrack_v2", "opencv_template"
 
-FIT_FOR_CPU = (DOWNLOAD_FREE, "classical", SMALL, "sam_hq_vit_tiny", "edgetam")
+FIT_FOR_CPU = (DOWNLOAD_FREE, SMALL, "sam_hq_vit_tiny", "edgetam")
 """Segmenters that need at most a few seconds per frame on a CPU (docs/models.md)."""
 
 BEST_FIRST = (

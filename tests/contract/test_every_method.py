@@ -31,11 +31,11 @@ N_FRAMES = 3
 QUICK = "refinement_iterations=1"
 OF_SEGMENTERS = [name for name in own_names(METHOD) if name != "sam2"]
 PAIRS = [
-    *((method, segmenter) for method in OF_SEGMENTERS for segmenter in ("classical", "lite", "sam_vit_b")),
+    *((method, segmenter) for method in OF_SEGMENTERS for segmenter in ("lite", "sam_vit_b")),
     *(("sam2", model) for model in tiny_sam2.MODELS),
 ]
-FEW = {("i_pt", "classical"), ("i_pt", "lite"), ("idpro", "sam_vit_b"), ("sam2", tiny_sam2.MODELS[0])}
-ONE_OF_EACH = FEW | {(method, "classical") for method in OF_SEGMENTERS} | {("idpro", "lite")}
+FEW = {("i_pt", "lite"), ("idpro", "sam_vit_b"), ("sam2", tiny_sam2.MODELS[0])}
+ONE_OF_EACH = FEW | {(method, "lite") for method in OF_SEGMENTERS}
 
 
 def every_pair(*, without_long: set[tuple[str, str]]) -> pytest.MarkDecorator:

@@ -110,4 +110,4 @@ def test_a_large_model_on_a_cpu_is_warned_of(
     (tmp_path / "models" / "sam_vit_b").mkdir(parents=True)
     save_checkpoint(tmp_path / "models" / "sam_vit_b" / "sam_vit_b_01ec64.pth")
     assert finished(provider()) == "i_pt+sam_vit_b"
-    assert "sam_vit_b takes long on a CPU; name one of lite, classical, mobile_sam" in caplog.text
+    assert "sam_vit_b takes long on a CPU; name one of lite, mobile_sam" in caplog.text

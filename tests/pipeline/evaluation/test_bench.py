@@ -19,7 +19,7 @@ from pipeline.evaluation.datasets import ClipFiles, Truth
 from pipeline.evaluation.metrics import region_similarity
 from pipeline.methods.choice import DEFAULT_METHOD
 from pipeline.parts.registry import METHOD, own_names
-from tests import slow_colour_segmenter
+from tests import colour_segmenter, slow_colour_segmenter
 from tests.clips import REPOSITORY
 from tests.pipeline.evaluation.davis_folder import write_rendered_clip
 from tests.pipeline.evaluation.ivos_command import check_refused, ivos
@@ -118,12 +118,16 @@ def test_two_rounds_on_two_clips(data: Path, tmp_path: Path) -> None:
     check_masks(document, data, masks)
 
 
-def test_several_starts_are_averaged_and_each_is_in_the_file(data: Path, tmp_path: Path) -> None:
+def test_several_starts_are_averaged_and_each_is_in_the_file(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first start is the run that a single start is; the others begin elsewhere, with other random numbers."""
+    colour_segmenter.use_it(monkeypatch)
     file, single = tmp_path / "x.json", tmp_path / "single.json"
-    result = bench("--data", data, "--rounds", "2", "--starts", "3", "--json", file)
+    words = ("--data", data, "--rounds", "2", "--segmenter", colour_segmenter.NAME)
+    result = bench(*words, "--starts", "3", "--json", file)
     assert result.exit_code == 0, result.output
-    assert bench("--data", data, "--rounds", "2", "--json", single).exit_code == 0
+    assert bench(*words, "--json", single).exit_code == 0
     document, alone = json.loads(file.read_text()), json.loads(single.read_text())
     assert document["settings"]["starts"] == 3
     for entry, of_one in zip(document["sequences"], alone["sequences"], strict=True):

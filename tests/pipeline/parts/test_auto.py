@@ -64,7 +64,7 @@ def test_boxes_are_tracked_by_the_network_where_its_weights_are(
 
 
 def test_every_segmenter_with_weights_elsewhere_has_its_place() -> None:
-    assert set(EVERY_NAME) == set(own_names(SEGMENTER)) - {"classical", "lite"}
+    assert set(EVERY_NAME) == set(own_names(SEGMENTER)) - {"lite"}
     assert set(EVERY_NAME) == {
         name for name, model in load_registry().items() if model.task in ("segmenter", "video method")
     }
