@@ -17,6 +17,7 @@ from pipeline.evaluation import bench as command
 from pipeline.evaluation import options
 from pipeline.evaluation.datasets import ClipFiles, Truth
 from pipeline.evaluation.metrics import region_similarity
+from pipeline.evaluation.single_frames import CORRECTIONS, KINDS
 from pipeline.methods.choice import DEFAULT_METHOD
 from pipeline.parts.registry import METHOD, own_names
 from tests import colour_segmenter, slow_colour_segmenter
@@ -221,7 +222,7 @@ def test_options_choose_prompts_and_frames(data: Path, tmp_path: Path, arguments
         assert document["jf"] is document["seconds_per_frame"] is None
         assert document["single_frames"]["frames"] == [1]
         assert document["single_frames"]["masks"] == 1
-        assert set(document["single_frames"]["mean_iou"]) == {"box", "box_clicks", "click"}
+        assert set(document["single_frames"]["mean_iou"]) == {*KINDS, *CORRECTIONS}
         assert "one click" in result.output
 
 
