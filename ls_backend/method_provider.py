@@ -1,4 +1,4 @@
-"""The method of this process. With ``IVOS_SEGMENTER=auto`` a learned segmenter takes over once its weights are here."""
+"""The method of this process. With ``IVOS_SEGMENTER=auto`` a larger segmenter takes over once its weights are here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ServedMethod:
 
 
 class MethodProvider:
-    """Builds the method at once; pulls the small learned segmenter once, in the background, if ``auto`` finds none.
+    """Builds the method at once; pulls the smallest other segmenter once, in the background, if ``auto`` finds none.
 
     Videos opened after that are segmented with it; those already open keep the method that they were opened with.
     """

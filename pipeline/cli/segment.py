@@ -225,7 +225,7 @@ def _exit_now(exit_code: int) -> None:
 
 def _suggest_better_segmenter(asked_segmenter: str, choice: MethodChoice) -> None:
     if asked_segmenter == AUTO and choice.segmenter == DOWNLOAD_FREE:
-        print_note(f"segmented with {DOWNLOAD_FREE}, which needs no download; a learned one: ivos models pull {SMALL}")
+        print_note(f"segmented with {DOWNLOAD_FREE}, which needs no download; a larger one: ivos models pull {SMALL}")
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

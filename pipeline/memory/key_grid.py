@@ -26,7 +26,7 @@ class KeyGrid:
     Attributes:
         low_res_hw: rows and columns of the segmenter's low-resolution masks.
         covered_hw: how many of them the image covers, from the top left; the rest is padding.
-        features_hw: how many rows and columns of the segmenter's feature map the image covers.
+        features_hw: how many rows and columns of the segmenter's map of keys the image covers.
         grid_hw: rows and columns of the grid.
         x_px: (w,) float32, centres of the low-resolution columns in pixels of the original frame.
         y_px: (h,) float32, centres of the low-resolution rows.
@@ -43,7 +43,7 @@ class KeyGrid:
     def of(cls, segmenter: Segmenter, embedding: Any, size_hw_px: tuple[int, int], max_cells_across: int) -> KeyGrid:
         """The grid for a segmenter and a frame size, with at most ``max_cells_across`` cells along the longer side."""
         x_px, y_px = low_res_centres_px(segmenter, embedding, size_hw_px)
-        n_rows, n_columns = segmenter.features(embedding).shape[1:]
+        n_rows, n_columns = segmenter.key_features(embedding).shape[1:]
         features_hw = _covered(y_px, n_rows), _covered(x_px, n_columns)
         scale = min(1.0, max_cells_across / max(features_hw))
         return cls(
@@ -66,7 +66,7 @@ class KeyGrid:
         The mean over all cells is subtracted first, as it distinguishes none of them.
 
         Args:
-            features: (C, h', w'), see `Segmenter.features`.
+            features: (C, h', w'), see `Segmenter.key_features`.
         """
         rows, columns = self.features_hw
         with torch.inference_mode():

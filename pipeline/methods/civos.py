@@ -43,8 +43,8 @@ class Civos:
     (4.4.2), the chosen segmenter gets the clicks and the earlier mask. In place of MiVOS' key and value encoders and
     its decoder (4.4.3) stand the segmenter's own features, the share of a cell that the object covers, and the
     segmenter prompted with what was read. In place of the difference-aware fusion the passes from both sides are
-    weighted by distance and score (I-PT, Eq. 1). What a segmenter itself learns of an object, such as the network of
-    the download-free one, comes from all prompted frames.
+    weighted by distance and score (I-PT, Eq. 1). What a segmenter itself learns of an object, as lite does, comes
+    from all prompted frames.
     """
 
     segmenter: Segmenter

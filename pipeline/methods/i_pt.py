@@ -38,7 +38,7 @@ class IPtSettings:
         memory_interval_frames: offer one frame in every ``memory_interval_frames`` to the memory (the paper's d).
         memory_top_k: how many memory cells answer for one cell of the frame (Eq. 4).
         memory_temperature: what affinities are divided by before the memory's softmax (Eq. 4): 1 as in the paper; 0 as
-            the segmenter's keys need it. That is 1 for the download-free segmenter, and a sixteenth of the mean squared
+            the segmenter's keys need it. That is 1 for ``lite``, and a sixteenth of the mean squared
             length of the keys for SAM and HQ-SAM: 16 where they have length 16. With 1 a single cell would answer.
         memory_rounds: the paper's R in Eq. 6: with half as many prompted frames, memory and frame count equally.
         memory_mib: upper bound in MiB of one object's memory in one video.

@@ -7,13 +7,14 @@ from model_zoo.registry import find
 from model_zoo.store import ModelStore
 
 AUTO = "auto"
-DOWNLOAD_FREE = "classical"
+DOWNLOAD_FREE = "lite"
+"""The segmenter whose weights come with the package."""
 SMALL = "mobile_sam"
-"""The smallest learned segmenter: the one that may be downloaded without asking."""
+"""The smallest segmenter with weights elsewhere: the one that may be downloaded without asking."""
 
 LEARNED_BOX_TRACKER, DOWNLOAD_FREE_BOX_TRACKER = "nanotrack_v2", "opencv_template"
 
-FIT_FOR_CPU = (DOWNLOAD_FREE, "lite", SMALL, "sam_hq_vit_tiny", "edgetam")
+FIT_FOR_CPU = (DOWNLOAD_FREE, SMALL, "sam_hq_vit_tiny", "edgetam")
 """Segmenters that need at most a few seconds per frame on a CPU (docs/models.md)."""
 
 BEST_FIRST = (

@@ -63,7 +63,8 @@ def require_known(kind: str, name: str, known: tuple[str, ...]) -> None:
         ValueError: it is unknown; the message lists what is known.
     """
     if name not in known:
-        raise ValueError(f"unknown {kind.replace('_', ' ')} {name!r}; known are {', '.join(known)}")
+        kind = kind.replace("_", " ")
+        raise ValueError(f"unknown {kind} {name!r}; known are {', '.join(known)}; choose one of these")
 
 
 def load(kind: str, name: str) -> Any:

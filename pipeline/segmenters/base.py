@@ -152,7 +152,7 @@ class Segmenter(Protocol):
         ...
 
     def key_features(self, embedding: Any) -> torch.Tensor:
-        """The keys of a memory that all objects share, (C, h', w') float32, over the same area as `features`."""
+        """The keys of a memory that all objects share, (C, h, w) float32: the area of `features`, at any resolution."""
         ...
 
     def learn(self, references: Sequence[ReferenceFrame], previous: Any = None) -> Any:

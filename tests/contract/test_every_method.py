@@ -31,11 +31,11 @@ N_FRAMES = 3
 QUICK = "refinement_iterations=1"
 OF_SEGMENTERS = [name for name in own_names(METHOD) if name != "sam2"]
 PAIRS = [
-    *((method, segmenter) for method in OF_SEGMENTERS for segmenter in ("classical", "lite", "sam_vit_b")),
+    *((method, segmenter) for method in OF_SEGMENTERS for segmenter in ("lite", "sam_vit_b")),
     *(("sam2", model) for model in tiny_sam2.MODELS),
 ]
-FEW = {("i_pt", "classical"), ("i_pt", "lite"), ("idpro", "sam_vit_b"), ("sam2", tiny_sam2.MODELS[0])}
-ONE_OF_EACH = FEW | {(method, "classical") for method in OF_SEGMENTERS} | {("idpro", "lite")}
+FEW = {("i_pt", "lite"), ("idpro", "sam_vit_b"), ("sam2", tiny_sam2.MODELS[0])}
+ONE_OF_EACH = FEW | {(method, "lite") for method in OF_SEGMENTERS}
 
 
 def every_pair(*, without_long: set[tuple[str, str]]) -> pytest.MarkDecorator:
@@ -131,7 +131,7 @@ def test_the_bench_measures_it(parts: list[str], data: Path, tmp_path: Path) -> 
     [
         (("--method", "magic"), "known are civos, i_pt, idpro, lazy, sam2, sam_pd, sam_pt"),
         (("--segmenter", "sam_vit_b"), "sam_vit_b are not on this machine; .*ivos models pull sam_vit_b"),
-        (("--method", "sam2"), "method sam2 cannot use the segmenter classical; choose one of sam2_1_hiera_large, "),
+        (("--method", "sam2"), "method sam2 cannot use the segmenter lite; choose one of sam2_1_hiera_large, "),
         (("--segmenter", "edgetam"), "edgetam is a video model, .* choose the method sam2"),
         (("--point-tracker", "pips"), "ivos models pull pips"),
         (("--box-tracker", "vittrack"), "ivos models pull vittrack"),

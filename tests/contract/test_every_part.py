@@ -79,9 +79,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "nanotrack_v2": mirrored(write_nanotrack),
     "xfeat": mirrored(lambda folder: write_like_xfeat(folder / "xfeat.onnx")),
 }
-SEGMENTERS_ELSEWHERE = (
-    {"classical", "lite"} | {f"sam_vit_{kind}" for kind in "blh"} | {f"sam_hq_vit_{kind}" for kind in "blh"}
-)
+SEGMENTERS_ELSEWHERE = {"lite"} | {f"sam_vit_{kind}" for kind in "blh"} | {f"sam_hq_vit_{kind}" for kind in "blh"}
 """Covered by test_every_method.py, or of the same code as one that is covered; their networks are large."""
 TRACKERS_ELSEWHERE = {"lucas_kanade", "opencv_template", "raft_large", "opencv_csrt"}
 """The defaults; the large variant of a covered one; and one that the installed OpenCV does not have."""
@@ -120,7 +118,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_part_is_chosen_by_its_name_alone(kind: str, name: str, data: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.json"
     words = ["segment", write_box_prompt(data, "short", prompts), "-p", prompts, "-o", tmp_path / "out"]
-    words += ["--segmenter", "classical", "--device", "cpu", "--option", "refinement_iterations=1"]
+    words += ["--segmenter", "lite", "--device", "cpu", "--option", "refinement_iterations=1"]
     words += [f"--{kind.replace('_', '-')}", name]
     result = CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "300"})
     assert result.exit_code == 0, result.output

@@ -64,16 +64,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_tracker_of_another_package_is_used(installed: dict[str, str], clip: Path, tmp_path: Path) -> None:
-    words = [
-        "segment",
-        clip / "frames",
-        "-p",
-        clip / "prompts.json",
-        "-o",
-        tmp_path / "out",
-        "--segmenter",
-        "classical",
-    ]
+    words = ["segment", clip / "frames", "-p", clip / "prompts.json", "-o", tmp_path / "out", "--segmenter", "lite"]
     subprocess.run([*IVOS, *words, "--point-tracker", "camera_motion", "--device", "cpu"], check=True, env=installed)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["point_tracker"], summary["complete"]) == ("camera_motion", True)

@@ -49,7 +49,7 @@ def test_the_small_one_takes_over_when_it_is_here(
     torch.save(load_mobile_sam(None).state_dict(), tmp_path / "mirror" / "mobile_sam" / "mobile_sam.pt")
     made = provider(tmp_path / "mirror")
     before = made.current
-    assert before.model_version == "i_pt+classical"
+    assert before.model_version == "i_pt+lite"
     assert finished(made) == "i_pt+mobile_sam"
     assert made.current.method is not before.method
     assert "pulling mobile_sam" in caplog.text
@@ -62,11 +62,11 @@ def test_the_small_one_takes_over_when_it_is_here(
 
 def test_offline_it_says_so_once(provider: Made, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "empty").mkdir()
-    assert finished(provider(tmp_path / "empty")) == "i_pt+classical"
+    assert finished(provider(tmp_path / "empty")) == "i_pt+lite"
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(warnings) == 1
     assert "ivos models pull mobile_sam" in warnings[0]
-    assert "IVOS_SEGMENTER=classical" in warnings[0]
+    assert "IVOS_SEGMENTER=lite" in warnings[0]
 
 
 def test_weights_that_are_none_do_not_stop_the_work(
@@ -75,7 +75,7 @@ def test_weights_that_are_none_do_not_stop_the_work(
     unverified(monkeypatch, "mobile_sam")
     put_here(tmp_path / "mirror", "mobile_sam")
     (tmp_path / "mirror" / "mobile_sam" / "mobile_sam.pt").write_bytes(b"no weights at all")
-    assert finished(provider(tmp_path / "mirror")) == "i_pt+classical"
+    assert finished(provider(tmp_path / "mirror")) == "i_pt+lite"
     assert "could not be taken into use" in caplog.text
 
 
@@ -98,7 +98,7 @@ def test_closing_stops_the_download(
 def test_a_named_segmenter_pulls_nothing(provider: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     pulled: list[str] = []
     monkeypatch.setattr(ModelStore, "pull", lambda _store, model, **_: pulled.append(model))
-    assert finished(provider(segmenter="classical")) == "i_pt+classical"
+    assert finished(provider(segmenter="lite")) == "i_pt+lite"
     assert pulled == []
 
 
@@ -110,4 +110,4 @@ def test_a_large_model_on_a_cpu_is_warned_of(
     (tmp_path / "models" / "sam_vit_b").mkdir(parents=True)
     save_checkpoint(tmp_path / "models" / "sam_vit_b" / "sam_vit_b_01ec64.pth")
     assert finished(provider()) == "i_pt+sam_vit_b"
-    assert "sam_vit_b takes long on a CPU; name one of classical, lite, mobile_sam" in caplog.text
+    assert "sam_vit_b takes long on a CPU; name one of lite, mobile_sam" in caplog.text

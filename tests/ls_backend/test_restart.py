@@ -139,7 +139,7 @@ def test_a_restart_changes_no_answer(in_file: Backend, clip: SampleClip) -> None
         box_around(clip, 2, 2, "obj 2", "b2"),
         click_on(clip, 3, 1, "obj1", "p2"),
     ]
-    editor = in_file.editor(segmenter="classical")
+    editor = in_file.editor(segmenter="lite")
     steady = Editor(editor.service, in_file.urls, task_id=8)
     expected = []
     for click in copy.deepcopy(clicks):
@@ -156,8 +156,10 @@ def test_a_restart_changes_no_answer(in_file: Backend, clip: SampleClip) -> None
             assert again.keys() == expected_masks.keys()
             assert all(iou(mask, expected_masks[i]) > 0.95 for i, mask in again.items() if expected_masks[i].any())
         editor.save()
-        in_file.restart(editor, segmenter="classical")
-    assert expected[-1][1] < N_FRAMES, "the last click changes only its surroundings"
+        in_file.restart(editor, segmenter="lite")
+    assert expected[-1][1] < 2 * N_FRAMES, "the last click changes only its surroundings, of the label it touches too"
+    before, after = (masks(list(regions.values()), "obj1") for regions, _ in expected[-2:])
+    assert all(np.array_equal(before[i], after[i]) for i in (0, N_FRAMES - 1)), "prompted frames end its range"
 
 
 def test_what_is_known_is_answered_from_the_store(backend: Backend, clip: SampleClip) -> None:
@@ -450,7 +452,7 @@ def test_a_newer_store_is_refused_before_the_server_starts(settings: Settings, m
         connection.exec_driver_sql(f"UPDATE ivos_schema SET version = {SCHEMA_VERSION + 1}")
     database.close()
     current.cache_clear()
-    monkeypatch.setenv("IVOS_SEGMENTER", "classical")
+    monkeypatch.setenv("IVOS_SEGMENTER", "lite")
     # Were it to go on, the server would take the place of the tests' own process.
     monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("the server was started"))
     answer = CliRunner().invoke(app, ["serve"])

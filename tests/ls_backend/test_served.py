@@ -59,7 +59,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def backend(media: MediaServer, data_dir: Path) -> Iterator[BackendServer]:
     access = {"label_studio_url": media.url, "label_studio_token": LEGACY_TOKEN}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("IVOS_SEGMENTER", "classical")
+        patch.setenv("IVOS_SEGMENTER", "lite")
         server = BackendServer(data_dir, free_port(), user=AUTH[0], password=AUTH[1], **access)
     with server:
         yield server

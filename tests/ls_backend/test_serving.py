@@ -73,7 +73,7 @@ def test_wrong_settings_are_named_without_their_values(
         ({"SEGMENTER": "sam_vit_b"}, "ivos models pull sam_vit_b"),
         ({"BOX_TRACKER": "nanotrack_v2"}, "ivos models pull nanotrack_v2"),
         ({"METHOD": "sam2"}, "ivos models pull edgetam"),
-        ({"METHOD": "sam2", "SEGMENTER": "classical"}, "method sam2 cannot use the segmenter classical; choose one of"),
+        ({"METHOD": "sam2", "SEGMENTER": "lite"}, "method sam2 cannot use the segmenter lite; choose one of"),
         ({"SEGMENTER": "edgetam"}, "edgetam is a video model, which method i_pt cannot use"),
     ],
 )

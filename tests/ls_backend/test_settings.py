@@ -26,7 +26,7 @@ def test_credentials_are_required(monkeypatch: pytest.MonkeyPatch) -> None:
         ("IVOS_STORE_URL", "mysql://host/database", "expected postgresql://"),
         ("IVOS_BOX_TRACKER", "magic", "unknown box tracker 'magic'; known are .*opencv_mil"),
         ("IVOS_METHOD", "magic", "unknown method .magic.; known are .*i_pt"),
-        ("IVOS_SEGMENTER", "magic", "unknown segmenter 'magic'; known are auto, classical"),
+        ("IVOS_SEGMENTER", "magic", "unknown segmenter 'magic'; known are auto, .*lite, .*; choose one of these"),
     ],
 )
 def test_bad_values_are_named(

@@ -134,7 +134,7 @@ def test_entries_out_of_form(line: str, changed: str) -> None:
     ("wrong", "message"),
     [
         ("mobilesam", "no model is called 'mobilesam'; did you mean mobile_sam\\? known are sam_vit_b, "),
-        ("classical", "no model is called 'classical'; known are sam_vit_b, "),
+        ("lite", "no model is called 'lite'; known are sam_vit_b, "),
     ],
 )
 def test_unknown_name(wrong: str, message: str) -> None:

@@ -34,7 +34,7 @@ def environment_of(server: BackendServer) -> dict[str, str]:
 def test_it_finds_pulled_models_and_the_callers_proxies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "intranet.example")
-    monkeypatch.setenv("IVOS_SEGMENTER", "classical")
+    monkeypatch.setenv("IVOS_SEGMENTER", "lite")
     environment = environment_of(backend(tmp_path / "data"))
     assert environment["IVOS_MODEL_DIR"] == str(ModelSettings().model_store.folder)
     assert environment["IVOS_CACHE_DIR"] == str(tmp_path / "data" / "cache")

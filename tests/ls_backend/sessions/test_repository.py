@@ -29,7 +29,7 @@ URLS = ("/a.png",)
 def idle_session(settings: Settings) -> TaskSession:
     """A session nobody has prompted."""
     frames = TaskFrames(URLS, MediaFetcher(settings, settings.cache_dir / "frames"), LabelStudioAuth("", ""))
-    method = built(MethodChoice(segmenter="classical", box_tracker="mask_box"), embedding_ram_mib=16)
+    method = built(MethodChoice(segmenter="lite", box_tracker="mask_box"), embedding_ram_mib=16)
     return TaskSession(frames, Session(frames, method))
 
 

@@ -44,7 +44,7 @@ def session_record(task: str = "7", used_at_s: float = 2000.0, **changes: Any) -
     copies = {"obj-00000": EditorCopy(True, 2, {b"d" * 16: 1, b"e" * 16: 2}), "obj-00001": EditorCopy(False, 1)}
     return replace(
         SessionRecord(
-            "5", task, urls_digest(["/a.png", "/b.png"]), "i_pt+classical", 1000.5, used_at_s, 2,
+            "5", task, urls_digest(["/a.png", "/b.png"]), "i_pt+lite", 1000.5, used_at_s, 2,
             {"ein Öbjekt": 1, "später": 2},
             (PromptRecord("ein Öbjekt", "box", "b1", raw), PromptRecord("ein Öbjekt", "point", "p1", {"id": "p1"})),
             EditorRecord({"ein Öbjekt": frozenset({"b1"})}, {"b1": 1, "p1": 2}, 1999.5, copies),

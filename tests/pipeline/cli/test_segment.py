@@ -27,7 +27,7 @@ from pipeline.embeddings.cache import embedding_cache
 from pipeline.methods.choice import MethodChoice
 from pipeline.parts.registry import METHOD, own_names
 from pipeline.video.sample_clip import SampleClip, render_sample_clip
-from tests import slow_colour_segmenter
+from tests import colour_segmenter, slow_colour_segmenter
 from tests.built_methods import NOWHERE
 from tests.pipeline.streaming.online_command import masks_of
 
@@ -110,7 +110,7 @@ def test_a_folder_becomes_masks_and_a_summary(frames: Path, prompts: Path, clip:
     assert summary.complete
     assert summary.frames_done == [(0, N_FRAMES - 1)]
     assert (summary.video.frames, summary.video.height_px, summary.video.width_px) == (N_FRAMES, *SIZE_HW_PX)
-    assert (summary.method, summary.segmenter, summary.box_tracker) == ("i_pt", "classical", "opencv_template")
+    assert (summary.method, summary.segmenter, summary.box_tracker) == ("i_pt", "lite", "opencv_template")
     assert [(entry.object_id, entry.name) for entry in summary.objects] == [(1, "front"), (2, "back")]
     for entry in summary.objects:
         assert entry.frames_with_mask == sum(bool((labels == entry.object_id).any()) for labels in found.values())
@@ -224,7 +224,7 @@ def test_an_interrupted_run_keeps_its_frames_and_is_continued(
     stopped = interrupted_segment(output, signal.SIGINT, frames, "-p", prompts)
     assert stopped.exit_code == 130, stopped.output
     (note,) = (line for line in stopped.stderr.splitlines() if line.startswith("interrupted: "))
-    parts = "--segmenter classical --box-tracker opencv_template"
+    parts = "--segmenter lite --box-tracker opencv_template"
     command = f"ivos segment {frames} --prompts {prompts} --output {output} {parts} --resume"
     assert note.endswith(command)
     before, summary = masks_of(output), summary_of(output)
@@ -284,7 +284,7 @@ def test_folders_of_other_programs_are_left_alone(option: str, frames: Path, pro
         ("prompts.json", (), "no frame can be decoded; expected a video"),
         ("empty", (), "holds no image; expected files ending in .jpg"),
         ("frames", ("--method", "magic"), f"unknown method 'magic'; known are {', '.join(own_names(METHOD))}"),
-        ("frames", ("--segmenter", "magic"), "unknown segmenter 'magic'; known are auto, classical, "),
+        ("frames", ("--segmenter", "magic"), "unknown segmenter 'magic'; known are auto, edgetam, lite, "),
         ("frames", ("--box-tracker", "magic"), "unknown box tracker 'magic'; known are auto, mask_box, "),
         ("frames", ("--device", "tpu"), "device 'tpu' is none of auto, cpu, cuda"),
         ("frames", ("--resume", "--overwrite"), "give one of them"),
@@ -364,11 +364,12 @@ def test_embeddings_beyond_the_memory_come_from_disk(
     assert max(made.values()) > 1, "they do not fit into memory"
 
 
-def test_the_download_free_segmenter_stores_no_embeddings(
+def test_a_segmenter_that_cannot_store_its_embeddings_stores_none(
     frames: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    colour_segmenter.use_it(monkeypatch)
     monkeypatch.setenv("IVOS_CACHE_DIR", str(tmp_path / "cache"))
-    result = segment(frames, "-p", prompts, "-o", tmp_path / "out")
+    result = segment(frames, "-p", prompts, "-o", tmp_path / "out", "--segmenter", colour_segmenter.NAME)
     assert result.exit_code == 0, result.output
     assert not (tmp_path / "cache" / "embeddings").exists()
 

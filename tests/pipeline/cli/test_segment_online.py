@@ -149,8 +149,8 @@ def test_a_folder_is_followed_until_the_end_is_marked(clip: SampleClip, tmp_path
 
     writer = threading.Thread(target=write)
     writer.start()
-    classical = ("--segmenter", "classical", "--device", "cpu")
-    result = segment(frames, "--online", *classical, "-p", prompts, "-o", output, "--idle-s", "60")
+    lite = ("--segmenter", "lite", "--device", "cpu")
+    result = segment(frames, "--online", *lite, "-p", prompts, "-o", output, "--idle-s", "60")
     writer.join()
     assert result.exit_code == 0, result.stderr
     lines = [line for line in logged(output) if line["event"] == "frame"]
@@ -251,7 +251,7 @@ def test_errors_are_one_line(
 ) -> None:
     video_file(tmp_path / "clip.avi", clip)
     monkeypatch.chdir(tmp_path)
-    result = segment(*arguments, "--segmenter", "classical", "-o", "out")
+    result = segment(*arguments, "--segmenter", "lite", "-o", "out")
     assert (result.exit_code, result.stdout) == (exit_code, "")
     assert message in result.stderr
     if exit_code == 1:
@@ -269,7 +269,7 @@ def test_prompts_outside_the_first_frame_are_refused(clip: SampleClip, tmp_path:
 
 def test_an_earlier_run_is_only_replaced_when_asked(clip: SampleClip, tmp_path: Path, output: Path) -> None:
     video = video_file(tmp_path / "clip.avi", clip)
-    arguments = (video, "--online", "--segmenter", "classical", "-o", output)
+    arguments = (video, "--online", "--segmenter", "lite", "-o", output)
     assert segment(*arguments).exit_code == 0
     refused = segment(*arguments)
     assert refused.exit_code == 1

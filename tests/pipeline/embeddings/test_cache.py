@@ -18,10 +18,11 @@ from PIL import Image
 
 import pipeline.embeddings.disk
 from pipeline.embeddings.cache import EmbeddingCache, FrameEmbeddings, StorableEmbeddings, embedding_cache
-from pipeline.segmenters.classical.segmenter import ClassicalSegmenter
 from pipeline.types import FrameRGB
 from pipeline.video.frames import FrameError, ImageFileFrames
+from tests.built_methods import lite_segmenter
 from tests.pipeline.frame_sources import ArrayFrames
+from tests.pipeline.methods.recording_segmenter import RecordingSegmenter
 
 MIB = 2**20
 
@@ -254,5 +255,6 @@ def test_forgetting_a_frame_makes_room(clip: ImageFileFrames) -> None:
 
 
 def test_embeddings_that_are_quickly_made_are_not_stored() -> None:
-    assert not isinstance(ClassicalSegmenter(), StorableEmbeddings)
+    assert not isinstance(RecordingSegmenter(), StorableEmbeddings)
+    assert isinstance(lite_segmenter(), StorableEmbeddings)
     assert isinstance(Segmenter(), StorableEmbeddings)

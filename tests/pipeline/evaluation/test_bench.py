@@ -17,9 +17,10 @@ from pipeline.evaluation import bench as command
 from pipeline.evaluation import options
 from pipeline.evaluation.datasets import ClipFiles, Truth
 from pipeline.evaluation.metrics import region_similarity
+from pipeline.evaluation.single_frames import CORRECTIONS, KINDS
 from pipeline.methods.choice import DEFAULT_METHOD
 from pipeline.parts.registry import METHOD, own_names
-from tests import slow_colour_segmenter
+from tests import colour_segmenter, slow_colour_segmenter
 from tests.clips import REPOSITORY
 from tests.pipeline.evaluation.davis_folder import write_rendered_clip
 from tests.pipeline.evaluation.ivos_command import check_refused, ivos
@@ -99,7 +100,7 @@ def test_two_rounds_on_two_clips(data: Path, tmp_path: Path) -> None:
     document = json.loads(file.read_text())
     assert has_form(document, TOP_KEYS)
     assert document["complete"] is True
-    assert (document["method"], document["segmenter"]) == (DEFAULT_METHOD, "classical")
+    assert (document["method"], document["segmenter"]) == (DEFAULT_METHOD, "lite")
     assert (document["seed"], document["frames"], document["objects"]) == (4, 2 * N_FRAMES, 3)
     assert [entry["name"] for entry in document["sequences"]] == ["one", "two"]
     for entry in document["sequences"]:
@@ -118,12 +119,16 @@ def test_two_rounds_on_two_clips(data: Path, tmp_path: Path) -> None:
     check_masks(document, data, masks)
 
 
-def test_several_starts_are_averaged_and_each_is_in_the_file(data: Path, tmp_path: Path) -> None:
+def test_several_starts_are_averaged_and_each_is_in_the_file(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first start is the run that a single start is; the others begin elsewhere, with other random numbers."""
+    colour_segmenter.use_it(monkeypatch)
     file, single = tmp_path / "x.json", tmp_path / "single.json"
-    result = bench("--data", data, "--rounds", "2", "--starts", "3", "--json", file)
+    words = ("--data", data, "--rounds", "2", "--segmenter", colour_segmenter.NAME)
+    result = bench(*words, "--starts", "3", "--json", file)
     assert result.exit_code == 0, result.output
-    assert bench("--data", data, "--rounds", "2", "--json", single).exit_code == 0
+    assert bench(*words, "--json", single).exit_code == 0
     document, alone = json.loads(file.read_text()), json.loads(single.read_text())
     assert document["settings"]["starts"] == 3
     for entry, of_one in zip(document["sequences"], alone["sequences"], strict=True):
@@ -217,7 +222,7 @@ def test_options_choose_prompts_and_frames(data: Path, tmp_path: Path, arguments
         assert document["jf"] is document["seconds_per_frame"] is None
         assert document["single_frames"]["frames"] == [1]
         assert document["single_frames"]["masks"] == 1
-        assert set(document["single_frames"]["mean_iou"]) == {"box", "box_clicks", "click"}
+        assert set(document["single_frames"]["mean_iou"]) == {*KINDS, *CORRECTIONS}
         assert "one click" in result.output
 
 

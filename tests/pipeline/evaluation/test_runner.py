@@ -208,7 +208,7 @@ def test_the_report_weighs_objects_not_clips(two_rounds: ClipScore, tmp_path: Pa
 def test_a_method_for_many_objects_at_once(clips: dict[str, ClipFiles], frames_per_round: int, n_rounds: int) -> None:
     truth = read_truth(clips["two"])
     settings = AnnotatorSettings(start=Start.SCRIBBLES, frames_per_round=frames_per_round)
-    score = run_clip(clips["two"], truth, built(MethodChoice("idpro", "classical")), settings, n_rounds)
+    score = run_clip(clips["two"], truth, built(MethodChoice("idpro", "lite")), settings, n_rounds)
     prompted = [frame for each in score.rounds for frame in each.frame_indices]
     assert len(set(prompted)) == len(prompted) == 2
     assert min(score.rounds[-1].j.values()) > 0.5

@@ -22,7 +22,7 @@ from pipeline.memory.bank import MemoryBank
 from pipeline.methods.base import Method
 from pipeline.methods.choice import MethodChoice
 from pipeline.methods.concurrent.memory import ConcurrentMemory
-from pipeline.segmenters.classical.segmenter import ClassicalSegmenter
+from pipeline.segmenters.lite.segmenter import LiteSegmenter
 from pipeline.session.session import Session
 from pipeline.types import BoxPrompt, FrameRGB, MaskPrompt, RunLengthMask
 from tests.built_methods import built
@@ -106,12 +106,12 @@ def test_what_the_memory_stores_and_reads_is_a_part_of_its_own(name: str, monkey
     for owner in (MemoryBank, ConcurrentMemory):
         slowed(owner, "read")
         slowed(owner, "store")
-    slowed(ClassicalSegmenter, "memorise")
+    slowed(LiteSegmenter, "memorise")
     images, masks = moving_square(4)
     given = MaskPrompt(1, 0, RunLengthMask.encode(masks[0]))
     stopwatch = Stopwatch()
     with stopwatch.part("other"):
-        session = Session(ArrayFrames(images), timed_method(built(MethodChoice(name, "classical")), stopwatch))
+        session = Session(ArrayFrames(images), timed_method(built(MethodChoice(name, "lite")), stopwatch))
         list(session.run_round([given], object_ids=[1]))
     assert len(spent_s) >= len(images) - 1
     assert stopwatch.seconds["memory"] >= sum(spent_s)

@@ -43,7 +43,9 @@ class Call:
 
 @dataclass
 class RecordingSegmenter:
-    """The object is what is redder than green; resolution is half the frame's. ``calls`` are the passes in order.
+    """The object is what is redder than green. ``calls`` are the passes in order.
+
+    Masks have half the frame's resolution, and the memory half of that.
 
     A ``restless`` one finds less of it with every pass.
     """
@@ -90,12 +92,13 @@ class RecordingSegmenter:
         logits = np.repeat(np.repeat((red - green)[None, None] / 10, n_objects, 0), 3 if multimask else 1, 1)
         if self.restless:
             logits[..., : 20 + 3 * len(self.calls), :] = -1.0
-        keys = torch.from_numpy(np.stack([red.ravel(), green.ravel()]))
+        keys = torch.from_numpy(np.stack([red[::2, ::2].ravel(), green[::2, ::2].ravel()]))
         scores = np.tile(np.linspace(0.4, 0.6, logits.shape[1], dtype=np.float32), (n_objects, 1))
         return Segmentation(logits, scores, tuple(MemoryQuery(keys) for _ in prompts.objects))
 
     def memorise(self, embedding: Frame, query: MemoryQuery, low_res_logits: FloatMap) -> MemoryEntry:  # noqa: ARG002
-        return MemoryEntry(query.keys, torch.from_numpy((low_res_logits > 0).astype(np.float32).reshape(1, -1)))
+        mask = (low_res_logits[::2, ::2] > 0).astype(np.float32)
+        return MemoryEntry(query.keys, torch.from_numpy(mask.reshape(1, -1)))
 
     def to_low_res(self, embedding: Frame, logits: FloatMap) -> FloatMap:  # noqa: ARG002
         return np.asarray(logits[::2, ::2], np.float32)

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.segmenters.classical import ClassicalSegmenter
 from pipeline.session.session import Session
+from tests.built_methods import lite_segmenter
 from tests.oracle.methods import ious, mask_prompt, oracle_method
 from tests.oracle.scenes import Scene, scene
 
@@ -107,7 +107,7 @@ def test_the_download_free_segmenter_does_not_find_again_what_a_person_cleared()
     """Its own search may take for the object whatever it took for it on the frame that was cleared."""
     shown = scene("alike")
     only_second = replace(shown, masks={1: tuple(np.zeros_like(mask) for mask in shown.masks[1])})
-    session = Session(shown.frames, oracle_method("i_pt", segmenter=ClassicalSegmenter()))
+    session = Session(shown.frames, oracle_method("i_pt", segmenter=lite_segmenter()))
     list(session.run_round([mask_prompt(shown, 0), mask_prompt(only_second, 5)], object_ids=[1]))
     after = [each for each in session.results(1) if each.frame_index > 5]
     assert not any(each.mask.area_px for each in after)

@@ -18,11 +18,11 @@ from tests.built_methods import built
 @pytest.mark.parametrize(
     ("name", "segmenter", "box_tracker", "device", "message"),
     [
-        ("other", "classical", "mask_box", "cpu", "i_pt"),
-        ("i_pt", "other", "mask_box", "cpu", "classical"),
-        ("i_pt", "classical", "other", "cpu", "opencv_template"),
-        ("i_pt", "classical", "mask_box", "abacus", "auto, cpu, cuda"),
-        ("i_pt", "classical", "mask_box", "cuda:99", "cannot be used|use auto"),
+        ("other", "lite", "mask_box", "cpu", "i_pt"),
+        ("i_pt", "other", "mask_box", "cpu", "lite"),
+        ("i_pt", "lite", "other", "cpu", "opencv_template"),
+        ("i_pt", "lite", "mask_box", "abacus", "auto, cpu, cuda"),
+        ("i_pt", "lite", "mask_box", "cuda:99", "cannot be used|use auto"),
     ],
 )
 def test_unknown_names_are_refused_with_the_known_ones(
@@ -54,12 +54,12 @@ class OfferedMethod:
 def test_a_package_can_offer_a_method(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("mine", f"{__name__}:OfferedMethod", registry.entry_point_group(registry.METHOD))
     monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == point.group else [])
-    method = built(MethodChoice("mine", "classical", options={"speed": "3"}))
+    method = built(MethodChoice("mine", "lite", options={"speed": "3"}))
     assert isinstance(method, OfferedMethod)
     assert method.settings == OfferedSettings(3)
     assert not works_online("mine")
     with pytest.raises(ValueError, match="unknown option box of method mine; known are speed"):
-        built(MethodChoice("mine", "classical", options={"box": 1}))
+        built(MethodChoice("mine", "lite", options={"box": 1}))
 
 
 def test_the_default_online_method_comes_first() -> None:

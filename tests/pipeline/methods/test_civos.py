@@ -13,8 +13,8 @@ from pipeline.methods.base import Anchor, ConcurrentVideo, ObjectRound
 from pipeline.methods.civos import Civos, CivosSettings
 from pipeline.methods.concurrent.civos_video import CivosVideo
 from pipeline.segmenters.base import ObjectPrompts, Segmenter
-from pipeline.segmenters.classical import ClassicalSegmenter
 from pipeline.video.frames import FrameError
+from tests.built_methods import lite_segmenter
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
 from tests.pipeline.methods.recording_segmenter import RecordingSegmenter
 
@@ -40,9 +40,9 @@ def test_it_takes_one_object_at_a_time_and_clicks_alone() -> None:
 
 
 @pytest.mark.parametrize("frames", [range(7, 13), range(5, -1, -1)])
-@pytest.mark.parametrize("kind", ["recording", "classical"])
+@pytest.mark.parametrize("kind", ["recording", "lite"])
 def test_an_object_is_followed_in_both_directions(frames: range, kind: str) -> None:
-    video = opened(RecordingSegmenter() if kind == "recording" else ClassicalSegmenter())
+    video = opened(RecordingSegmenter() if kind == "recording" else lite_segmenter())
     found = list(video.propagate(Anchor(6, MASKS[6]), frames, video.begin_round(task(6))))
     assert [each.frame_index for each in found] == list(frames)
     for each in found:

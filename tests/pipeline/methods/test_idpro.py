@@ -18,12 +18,13 @@ from pipeline.methods.common.mask_flow import FlowField, FlowFields, MaskFlow
 from pipeline.methods.concurrent.settings import ConcurrentSettings
 from pipeline.methods.idpro import IdPro
 from pipeline.segmenters.base import ObjectPrompts, Segmenter
-from pipeline.segmenters.classical import ClassicalSegmenter
 from pipeline.segmenters.sam import SamSegmenter
 from pipeline.types import BoolMask
 from pipeline.video.frames import FrameError
+from tests.built_methods import lite_segmenter
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
 from tests.pipeline.methods.recording_segmenter import Frame, RecordingSegmenter
+from tests.pipeline.segmenters.touching import IMAGE, OBJECT, clicks, iou
 from tests.tiny_sam import build_tiny_sam
 
 N_FRAMES = 13
@@ -94,12 +95,12 @@ def test_the_flow_is_computed_once_a_frame_whatever_the_number_of_objects(monkey
     assert len(calls) == 5
 
 
-@pytest.mark.parametrize("kind", ["recording", "classical"])
+@pytest.mark.parametrize("kind", ["recording", "lite"])
 def test_another_object_changes_nothing(kind: str) -> None:
     other = [np.asarray(np.roll(mask, (30, 50), (0, 1))) for mask in MASKS]
 
     def video() -> ConcurrentVideo:
-        return opened(RecordingSegmenter() if kind == "recording" else ClassicalSegmenter())
+        return opened(RecordingSegmenter() if kind == "recording" else lite_segmenter())
 
     alone = walked(video(), [task(1, 0)], range(1, 4))
     together = walked(video(), [task(2, 0, masks=other), task(1, 0)], range(1, 4))
@@ -108,7 +109,7 @@ def test_another_object_changes_nothing(kind: str) -> None:
 
 
 def test_a_known_mask_is_followed() -> None:
-    found = walked(opened(ClassicalSegmenter()), [task(1, 0)], range(1, N_FRAMES))
+    found = walked(opened(lite_segmenter()), [task(1, 0)], range(1, N_FRAMES))
     assert min(overlap(each) for (each,) in found) > 0.85
 
 
@@ -189,12 +190,15 @@ def test_frames_known_before_are_seen_too() -> None:
 
 
 def test_a_cue_on_one_frame_helps_the_other() -> None:
-    """A click alone takes little of the square; with the box on another frame it takes all of it."""
-    click = Interaction(1, 9, ObjectPrompts(np.array([[50.0, 45.0]], np.float32), np.array([True])))
-    alone = list(opened(ClassicalSegmenter()).interact([click], ()))
-    together = list(opened(ClassicalSegmenter()).interact([click, Interaction(1, 0, BOX)], ()))
+    """A click near another thing alone takes some of that; with the box on another frame it takes the object."""
+    method = IdPro(lite_segmenter(), EmbeddingCache(256))
+    frames = ArrayFrames([IMAGE, np.roll(IMAGE, 9, axis=1)])
+    click = Interaction(1, 1, clicks((189, 120, True)))
+    alone = list(method.open(frames).interact([click], ()))
+    together = list(method.open(frames).interact([click, Interaction(1, 0, clicks(box=(71, 81, 190, 160)))], ()))
     last = [estimate for each, estimate in together if each is click][-1]
-    assert overlap(last) > max(0.9, overlap(alone[-1][1]))
+    by_itself, helped = (iou(each.logits > 0, np.roll(OBJECT, 9, axis=1)) for each in (alone[-1][1], last))
+    assert helped > max(0.95, by_itself)
 
 
 def test_an_unreadable_prompted_frame_is_left_out() -> None:
@@ -234,7 +238,7 @@ def test_sam_takes_part_with_its_padding() -> None:
 
 
 def test_points_lie_in_the_expected_mask_and_outside_of_it() -> None:
-    segmenter = ClassicalSegmenter()
+    segmenter = lite_segmenter()
     embedding = segmenter.embed(IMAGES[4])
     video = opened(segmenter)
     grid = video._memory.grid(embedding)  # type: ignore[attr-defined]

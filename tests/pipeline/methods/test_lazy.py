@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model_zoo.lite.network import load_lite
 from model_zoo.store import ModelStore
 from pipeline.embeddings.cache import EmbeddingCache
 from pipeline.methods.base import Anchor, Estimate, ObjectRound
@@ -21,11 +22,12 @@ from pipeline.methods.concurrent.settings import ConcurrentSettings
 from pipeline.methods.concurrent.video import PassState
 from pipeline.methods.idpro import IdPro
 from pipeline.methods.lazy import Lazy, LazySettings, _warn_uncalibrated
-from pipeline.segmenters.base import FloatMap, PromptBatch, Segmentation, Segmenter
-from pipeline.segmenters.classical import ClassicalSegmenter
+from pipeline.segmenters.base import CalibratedSegmenter, FloatMap, PromptBatch, Segmentation, Segmenter
+from pipeline.segmenters.lite.segmenter import LiteSegmenter
 from pipeline.session.session import Session
 from pipeline.types import BoolMask, FrameRGB, MaskPrompt, RunLengthMask
 from pipeline.uncertainty import UncertaintyThresholds
+from tests.built_methods import lite_segmenter
 from tests.clips import REPOSITORY
 from tests.oracle.methods import iou
 from tests.oracle.scenes import Body, Scene, rendered
@@ -221,13 +223,20 @@ def behind_a_pillar() -> Scene:
     )
 
 
+class Calibrated(LiteSegmenter):
+    """Brings thresholds of its own, which fit the scene above."""
+
+    uncertainty_thresholds = UncertaintyThresholds(0.04, 0.02, 0.8)
+
+
 @pytest.mark.parametrize(("settings", "asks"), [({}, True), ({"tau_u": 0.5, "tau_p": 0.2}, False)])
 def test_with_the_segmenters_own_thresholds_help_is_asked_for_before_the_object_is_lost(
     settings: dict[str, float], asks: bool
 ) -> None:
     """The thesis' thresholds, for another segmenter, are never reached in this scene."""
     scene = behind_a_pillar()
-    video = Lazy(ClassicalSegmenter(), EmbeddingCache(256), LazySettings(**settings)).open(scene.frames)  # type: ignore[arg-type]
+    segmenter = Calibrated(load_lite())
+    video = Lazy(segmenter, EmbeddingCache(256), LazySettings(**settings)).open(scene.frames)  # type: ignore[arg-type]
     (pass_,) = started(video, [scene.masks[1][0]])
     estimates = [video.step(frame, [pass_], None)[0] for frame in range(1, len(scene.images))]
     ious = [iou(each.logits > 0, scene.masks[1][each.frame_index]) for each in estimates]
@@ -236,11 +245,14 @@ def test_with_the_segmenters_own_thresholds_help_is_asked_for_before_the_object_
     assert [frame < lost for frame in calls][:1] == [True] * asks
 
 
-def test_the_download_free_segmenters_thresholds_are_those_measured() -> None:
+def test_the_thresholds_of_lite_are_those_measured() -> None:
     """Except tau_m, see the class."""
-    measured = json.loads((REPOSITORY / "benchmarks" / "calibration.json").read_text())["options"]
-    own = ClassicalSegmenter.uncertainty_thresholds
-    assert measured[:2] == [f"tau_u={own.tau_u:g}", f"tau_p={own.tau_p:g}"]
+    segmenter: Segmenter = lite_segmenter()
+    assert isinstance(segmenter, CalibratedSegmenter)
+    measured = json.loads((REPOSITORY / "benchmarks" / "calibration.json").read_text())
+    own = segmenter.uncertainty_thresholds
+    assert measured["segmenter"] == "lite"
+    assert measured["options"][:2] == [f"tau_u={own.tau_u:g}", f"tau_p={own.tau_p:g}"]
 
 
 @pytest.mark.parametrize(
@@ -267,16 +279,16 @@ def test_without_calibrated_thresholds_it_says_so_once(caplog: pytest.LogCapture
     caplog.clear()
     _warn_uncalibrated.cache_clear()
     opened(RecordingSegmenter(), contrasts(6), tau_u=0.5, tau_p=0.2)
-    opened(ClassicalSegmenter(), contrasts(6))
+    opened(Calibrated(load_lite()), contrasts(6))
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize("segmenter", ["recording", "classical"])
+@pytest.mark.parametrize("segmenter", ["recording", "lite"])
 def test_without_thresholds_it_is_idpro_with_the_same_memory(segmenter: str) -> None:
     images, masks = moving_square(n_frames=9)
 
     def masks_by(lazy: bool) -> list[bytes]:
-        part: Segmenter = RecordingSegmenter() if segmenter == "recording" else ClassicalSegmenter()
+        part: Segmenter = RecordingSegmenter() if segmenter == "recording" else lite_segmenter()
         parts: tuple[Segmenter, EmbeddingCache[Any]] = part, EmbeddingCache(256)
         off = LazySettings(tau_p=NEVER, tau_u=NEVER, tau_m=NEVER)
         shared = {each.name: getattr(off, each.name) for each in fields(ConcurrentSettings)}
@@ -301,6 +313,6 @@ def test_without_thresholds_it_is_idpro_with_the_same_memory(segmenter: str) -> 
     ],
 )
 def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], message: str, tmp_path: Path) -> None:
-    choice = MethodChoice("lazy", "classical", options=options)
+    choice = MethodChoice("lazy", "lite", options=options)
     with pytest.raises(ValueError, match=message):
         build_method(choice, store=ModelStore(tmp_path), device="cpu", embeddings=EmbeddingCache(1))

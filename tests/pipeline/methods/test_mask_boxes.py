@@ -8,12 +8,12 @@ import pytest
 from pipeline.masks import bounding_box
 from pipeline.methods.common.mask_boxes import MaskBoxes, widened
 from pipeline.segmenters.base import Segmenter
-from pipeline.segmenters.classical.segmenter import ClassicalSegmenter
+from tests.built_methods import lite_segmenter
 from tests.oracle.model import oracle_segmenter
 from tests.pipeline.frame_sources import ArrayFrames
 
 
-@pytest.mark.parametrize("new_segmenter", [oracle_segmenter, ClassicalSegmenter])
+@pytest.mark.parametrize("new_segmenter", [oracle_segmenter, lite_segmenter])
 @pytest.mark.parametrize("size_hw_px", [(192, 256), (250, 120), (480, 854)])
 def test_the_box_of_a_mask_is_right_to_a_cell(new_segmenter: type[Segmenter], size_hw_px: tuple[int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 255, (*size_hw_px, 3), dtype=np.uint8)

@@ -20,10 +20,9 @@ from pipeline.methods.i_pt import IPt, IPtSettings
 from pipeline.methods.idpro import IdPro
 from pipeline.methods.per_object.tracked_video import TrackedVideo
 from pipeline.segmenters.base import Segmenter
-from pipeline.segmenters.classical import ClassicalSegmenter
 from pipeline.trackers.boxes.mask_box import MaskBox
 from pipeline.trackers.points.lucas_kanade import LucasKanade
-from tests.built_methods import built
+from tests.built_methods import built, lite_segmenter
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
 from tests.pipeline.methods.recording_segmenter import RecordingSegmenter
 
@@ -51,7 +50,7 @@ def overlap(logits: Any, frame_index: int) -> float:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("kind", ["recording", "classical"])
+@pytest.mark.parametrize("kind", ["recording", "lite"])
 def test_a_way_reads_no_more_frames_however_far_it_goes(
     policy: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,7 +62,7 @@ def test_a_way_reads_no_more_frames_however_far_it_goes(
         return read(query, keys, *rest)
 
     monkeypatch.setattr(shared, "read", recorded)
-    video = concurrent(RecordingSegmenter() if kind == "recording" else ClassicalSegmenter(), policy)
+    video = concurrent(RecordingSegmenter() if kind == "recording" else lite_segmenter(), policy)
     memory = video.begin_round([START])
     pass_ = video.start_pass(1, START.anchors[0], memory)
     video.prefetch(range(1, N_FRAMES))
@@ -85,7 +84,7 @@ def test_a_way_reads_no_more_frames_however_far_it_goes(
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("kind", ["recording", "classical"])
+@pytest.mark.parametrize("kind", ["recording", "lite"])
 def test_the_space_time_memory_has_no_more_cells_however_long_the_clip(
     policy: str, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,7 +96,7 @@ def test_the_space_time_memory_has_no_more_cells_however_long_the_clip(
         return read(keys, *rest)
 
     monkeypatch.setattr(crstm, "read", recorded)
-    video = tracked(RecordingSegmenter() if kind == "recording" else ClassicalSegmenter(), policy)
+    video = tracked(RecordingSegmenter() if kind == "recording" else lite_segmenter(), policy)
     memory = video.begin_round(START)
     assert memory.bank is not None
     found = list(video.propagate(START.anchors[0], range(1, N_FRAMES), memory))
@@ -141,7 +140,7 @@ def test_settings_that_do_not_fit_are_refused_with_what_is_known(
     method: str, option: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):
-        built(MethodChoice(method, "classical", options=option))
+        built(MethodChoice(method, "lite", options=option))
 
 
 def test_the_default_of_i_pt_forgets_nothing_in_a_short_clip() -> None:

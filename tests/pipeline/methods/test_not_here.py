@@ -19,13 +19,14 @@ from tests.pipeline.frame_sources import ArrayFrames, moving_square
 
 IMAGES, MASKS = moving_square(5)
 NOWHERE = np.zeros_like(MASKS[0])
-SEGMENTERS = "classical", "sam"
+SEGMENTERS = "lite", "sam"
 
 
 def method_of(name: str, segmenter: str) -> Method:
-    """With the download-free segmenter, or with one of the family of segment-anything."""
-    method: Any = built(MethodChoice(name, "classical"))
-    return method if segmenter == "classical" else dataclasses.replace(method, segmenter=oracle_segmenter())
+    """With `lite`, or with a segmenter of the family of segment-anything; `sam_pd` with fewer prompts than usual."""
+    options = {"scales": (1.0,)} if name == "sam_pd" else {}
+    method: Any = built(MethodChoice(name, "lite", options=options))
+    return method if segmenter == "lite" else dataclasses.replace(method, segmenter=oracle_segmenter())
 
 
 def given(frame_index: int, mask: BoolMask) -> Prompt:

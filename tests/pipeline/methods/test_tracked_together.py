@@ -17,7 +17,6 @@ from pipeline.methods.i_pt import IPt, IPtSettings
 from pipeline.methods.per_object.tracked_video import TrackedVideo
 from pipeline.methods.sam_pt import SamPt, SamPtSettings
 from pipeline.segmenters.base import Segmentation, Segmenter
-from pipeline.segmenters.classical.segmenter import ClassicalSegmenter
 from pipeline.session.session import Session
 from pipeline.trackers.boxes.base import BoxQuery, BoxTracks
 from pipeline.trackers.boxes.template import OpenCvTemplate
@@ -30,6 +29,7 @@ from pipeline.trackers.points.tapir import Tapir
 from pipeline.trackers.points.xfeat import XFeatTracker
 from pipeline.types import BoolMask, FrameRGB
 from pipeline.video.frames import FrameSource
+from tests.built_methods import lite_segmenter
 from tests.oracle.methods import ious, mask_prompt, oracle_method
 from tests.oracle.model import oracle_segmenter
 from tests.oracle.scenes import scene
@@ -97,7 +97,7 @@ def by_pass(found: Iterator[tuple[int, Estimate]]) -> dict[int, list[Estimate]]:
     return masks
 
 
-@pytest.mark.parametrize("segmenter", [oracle_segmenter, ClassicalSegmenter])
+@pytest.mark.parametrize("segmenter", [oracle_segmenter, lite_segmenter])
 @pytest.mark.parametrize("method", ["i_pt", "sam_pt"])
 def test_together_each_object_gets_the_mask_it_gets_alone(method: str, segmenter: type[Segmenter]) -> None:
     """Two passes of different objects; passes of one object share its memory, and see what the other stored."""

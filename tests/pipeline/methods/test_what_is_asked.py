@@ -17,6 +17,7 @@ from pipeline.video.frames import FrameSource
 from tests.oracle.methods import METHODS, mask_prompt, oracle_method
 from tests.oracle.model import POSITIVE
 from tests.oracle.scenes import scene
+from tests.pipeline.frame_sources import ArrayFrames
 
 
 class OnePoint:
@@ -88,7 +89,7 @@ def test_negative_clicks_alone_give_an_empty_mask_that_is_not_sure(method: str) 
 @pytest.mark.parametrize("method", METHODS)
 def test_negative_clicks_alone_correct_the_mask_a_frame_had(method: str) -> None:
     shown = scene("two_coloured")
-    session = Session(shown.frames, oracle_method(method))
+    session = Session(ArrayFrames(list(shown.images[:8])), oracle_method(method))
     given = [mask_prompt(shown, 0)]
     list(session.run_round(given, object_ids=[1]))
     before = {each.frame_index: each.mask.decode() for each in session.results(1)}[2]

@@ -19,12 +19,12 @@ EVERY_NAME = (*BEST_FIRST, *VIDEO_MODELS_BEST_FIRST)
 @pytest.mark.parametrize(
     ("here", "method", "expected"),
     [
-        ((), "i_pt", "classical"),
+        ((), "i_pt", "lite"),
         (("mobile_sam",), "i_pt", "mobile_sam"),
         (("mobile_sam", "sam_vit_b"), "i_pt", "sam_vit_b"),
         (("sam_vit_h", "sam_hq_vit_b", "mobile_sam"), "sam_pt", "sam_vit_h"),
         (BEST_FIRST, "sam_pd", "sam_hq_vit_h"),
-        (("sam2_1_hiera_tiny",), "i_pt", "classical"),
+        (("sam2_1_hiera_tiny",), "i_pt", "lite"),
         (("edgetam", "mobile_sam"), "sam2", "edgetam"),
         (("edgetam", "sam2_1_hiera_small", "sam2_1_hiera_large"), "sam2", "sam2_1_hiera_large"),
     ],
@@ -63,8 +63,8 @@ def test_boxes_are_tracked_by_the_network_where_its_weights_are(
     assert resolve_box_tracker("mask_box", ModelStore(tmp_path)) == "mask_box"
 
 
-def test_every_learned_segmenter_has_its_place() -> None:
-    assert set(EVERY_NAME) == set(own_names(SEGMENTER)) - {"classical", "lite"}
+def test_every_segmenter_with_weights_elsewhere_has_its_place() -> None:
+    assert set(EVERY_NAME) == set(own_names(SEGMENTER)) - {"lite"}
     assert set(EVERY_NAME) == {
         name for name, model in load_registry().items() if model.task in ("segmenter", "video method")
     }

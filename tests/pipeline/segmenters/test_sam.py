@@ -22,9 +22,9 @@ from pipeline.segmenters.base import (
     Segmenter,
     memory_temperature,
 )
-from pipeline.segmenters.classical.segmenter import ClassicalSegmenter
 from pipeline.segmenters.sam import SamEmbedding, SamSegmenter
 from pipeline.segmenters.sam_memory import AskedCells, CellLimits
+from tests.built_methods import lite_segmenter
 from tests.tiny_sam import build_tiny_sam
 
 SIZE_HW_PX = (301, 417)
@@ -71,7 +71,7 @@ def test_the_memory_s_temperature_follows_the_length_of_the_keys() -> None:
     with torch.no_grad():
         model.mask_decoder.transformer.layers[-1].norm4.weight.fill_(0.5)
     assert memory_temperature(SamSegmenter(model, name="tiny")) == 4.0
-    assert memory_temperature(ClassicalSegmenter()) == 1.0
+    assert memory_temperature(lite_segmenter()) == 1.0
 
 
 def test_the_model_is_frozen() -> None:

@@ -154,7 +154,7 @@ class Command:
 @contextmanager
 def online(*arguments: str | Path) -> Iterator[Command]:
     """Run the command with the download-free segmenter; nothing is left of it afterwards."""
-    words = [sys.executable, "-c", COMMAND, "segment", "--online", "--segmenter", "classical", "--device", "cpu"]
+    words = [sys.executable, "-c", COMMAND, "segment", "--online", "--segmenter", "lite", "--device", "cpu"]
     process = subprocess.Popen(
         [*words, *map(str, arguments)],
         cwd=REPOSITORY,

@@ -27,7 +27,7 @@ INPUTS = RunInputs(
     video=VideoSummary(path="-", sha256="", frames=0, height_px=20, width_px=30),
     prompts=PromptsSummary(path="", sha256=""),
     method="lazy",
-    segmenter="classical",
+    segmenter="lite",
     box_tracker="",
     device="cpu",
 )

@@ -18,11 +18,11 @@ from pipeline.methods.choice import MethodChoice, build_method, online_methods
 from pipeline.methods.concurrent.settings import ConcurrentSettings
 from pipeline.methods.idpro import IdPro
 from pipeline.methods.lazy import Lazy, LazySettings
-from pipeline.segmenters.classical import ClassicalSegmenter
 from pipeline.session.session import Session
 from pipeline.streaming.session import ClickMeans, OnlineFrame, OnlineSession
 from pipeline.types import BoolMask, BoxPrompt, FrameRGB, MaskPrompt, PointPrompt, Prompt, RunLengthMask
 from pipeline.uncertainty import dilated
+from tests.built_methods import lite_segmenter
 from tests.clips import real_or_rendered
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
 from tests.pipeline.methods.recording_segmenter import RecordingSegmenter
@@ -67,7 +67,7 @@ def iou(mask: RunLengthMask, truth: BoolMask) -> float:
 @pytest.mark.parametrize("name", online_methods())
 def test_one_pass_gives_the_masks_of_a_session(name: str, tmp_path: Path) -> None:
     def method() -> Method:
-        choice = MethodChoice(name, "classical")
+        choice = MethodChoice(name, "lite")
         return build_method(choice, store=ModelStore(tmp_path), device="cpu", embeddings=EmbeddingCache(256))
 
     session = Session(ArrayFrames(IMAGES), method())
@@ -148,9 +148,9 @@ def test_a_click_on_the_mask_confirms_it() -> None:
 
 def test_a_click_beside_the_mask_says_where_the_object_is() -> None:
     """The object jumps away; what was learnt of it finds it where the click is, and follows it from there."""
-    session = OnlineSession(Lazy(ClassicalSegmenter(), EmbeddingCache(64), LazySettings(tau_p=NEVER, tau_u=NEVER)))
+    session = OnlineSession(Lazy(lite_segmenter(), EmbeddingCache(64), LazySettings(tau_p=NEVER, tau_u=NEVER)))
     fed(session, IMAGES[:5], [given(0)])
-    jumped, there = np.roll(IMAGES[5], (45, 60), axis=(0, 1)), np.roll(MASKS[5], (45, 60), axis=(0, 1))
+    jumped, there = np.roll(IMAGES[5], (25, 60), axis=(0, 1)), np.roll(MASKS[5], (25, 60), axis=(0, 1))
     ys, xs = np.nonzero(there)
     lost = session.feed(jumped).results[0].mask
     aside = PointPrompt(1, 5, float(xs.mean()) + 4.5, float(ys.mean()) - 3.5)
@@ -158,13 +158,13 @@ def test_a_click_beside_the_mask_says_where_the_object_is() -> None:
     assert iou(lost, there) < 0.5
     assert iou(again.mask, there) > 0.85
     assert again.prompted
-    further = session.feed(np.roll(IMAGES[6], (45, 60), axis=(0, 1))).results[0].mask
-    assert iou(further, np.roll(MASKS[6], (45, 60), axis=(0, 1))) > 0.85
+    further = session.feed(np.roll(IMAGES[6], (25, 60), axis=(0, 1))).results[0].mask
+    assert iou(further, np.roll(MASKS[6], (25, 60), axis=(0, 1))) > 0.85
 
 
 def test_a_click_where_the_method_finds_nothing_makes_a_new_mask() -> None:
     """What the person clicked is object, whatever the method remembers."""
-    session = OnlineSession(Lazy(ClassicalSegmenter(), EmbeddingCache(64), LazySettings(tau_p=NEVER, tau_u=NEVER)))
+    session = OnlineSession(Lazy(lite_segmenter(), EmbeddingCache(64), LazySettings(tau_p=NEVER, tau_u=NEVER)))
     fed(session, IMAGES[:3], [given(0)])
     empty = np.full_like(IMAGES[3], 128)
     empty[20:60, 90:130] = (250, 20, 20)
@@ -238,7 +238,7 @@ def test_idpro_never_requests_help() -> None:
 
 @pytest.mark.parametrize("name", ["i_pt", "sam_pt", "sam_pd", "civos"])
 def test_methods_that_cannot_work_online_are_refused(name: str, tmp_path: Path) -> None:
-    choice = MethodChoice(name, "classical")
+    choice = MethodChoice(name, "lite")
     method = build_method(choice, store=ModelStore(tmp_path), device="cpu", embeddings=EmbeddingCache(1))
     with pytest.raises(ValueError, match=r"cannot follow a video while it arrives; .* are lazy, idpro"):
         OnlineSession(method)
@@ -334,7 +334,7 @@ def test_nothing_grows_with_the_number_of_frames(means: ClickMeans) -> None:
 
 def test_a_real_clip_is_followed_and_corrected(tmp_path: Path) -> None:
     clip = real_or_rendered("bmx-trees", tmp_path)
-    session = OnlineSession(Lazy(ClassicalSegmenter(), EmbeddingCache(256), LazySettings(tau_p=NEVER, tau_u=NEVER)))
+    session = OnlineSession(Lazy(lite_segmenter(), EmbeddingCache(256), LazySettings(tau_p=NEVER, tau_u=NEVER)))
     for frame_index in range(6):
         start = [given(0, mask=clip.mask(0))] if frame_index == 0 else []
         found = session.feed(clip.frames.frame(frame_index), start)

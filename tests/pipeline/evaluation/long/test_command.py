@@ -22,7 +22,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_two_lengths_are_measured_in_processes_of_their_own(data: Path, tmp_path: Path) -> None:
-    words = ("bench", "long", "--data", data, "--sequences", "a,b", "--frames", "20,24", "--method", "sam_pd")
+    words = ("bench", "long", "--data", data, "--sequences", "a,b", "--frames", "20,24", "--method", "idpro")
     result = ivos(*words, "--frame-disk-mib", "1", "--json", tmp_path / "long.json")
     assert result.exit_code == 0, result.output
     document = json.loads((tmp_path / "long.json").read_text())
@@ -50,7 +50,7 @@ def test_two_lengths_are_measured_in_processes_of_their_own(data: Path, tmp_path
         (["--sequences", "c"], "no sequence c"),
         (["--embedding-disk-mib", "7"], "--embedding-disk-mib must be 0, or 64 or more"),
         (["--json", "/nowhere/long.json"], "cannot be written"),
-        (["--method", "sam2", "--segmenter", "classical"], "cannot use the segmenter classical"),
+        (["--method", "sam2", "--segmenter", "lite"], "cannot use the segmenter lite"),
     ],
 )
 def test_wrong_options_are_refused_in_one_line(words: list[str], message: str, data: Path) -> None:

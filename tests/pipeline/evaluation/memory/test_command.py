@@ -40,7 +40,7 @@ def test_both_policies_on_one_clip(data: Path, tmp_path: Path, method: str) -> N
     assert document["clip"]["absent"] == [*[False] * 7, *[True] * 3, *[False] * 3]
     assert list(document["policies"]) == ["fifo", "readmem"]
     for found in document["policies"].values():
-        assert found["jf_present"] > 0.5
+        assert found["jf_present"] > 0.4
         assert [len(curve) for curve in found["curves"].values()] == [N_FRAMES, N_FRAMES]
         assert len(found["kept"]["1"]) == 2
         assert found["log_det"] is not None

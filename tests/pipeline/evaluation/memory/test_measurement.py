@@ -35,7 +35,7 @@ def long_clip(data: Path, *names: str, n_frames: int = N_FRAMES) -> LongClip:
 @pytest.fixture(scope="module")
 def run(data: Path) -> MemoryRun:
     options = {"memory_policy": "readmem", "memory_slots": 1, "interval_frames": 2, "memory_similarity": -1.0}
-    method = built(MethodChoice("idpro", "classical", options=options))
+    method = built(MethodChoice("idpro", "lite", options=options))
     return run_memory(long_clip(data, "ours", "other"), method)
 
 
@@ -84,12 +84,12 @@ def test_objects_count_alike() -> None:
 
 def test_a_method_without_a_policy_is_refused(data: Path) -> None:
     with pytest.raises(ValueError, match="has no policy; choose i_pt, idpro"):
-        run_memory(long_clip(data, "ours"), built(MethodChoice("sam_pd", "classical")))
+        run_memory(long_clip(data, "ours"), built(MethodChoice("sam_pd", "lite")))
 
 
 def test_a_pass_needs_an_object_on_its_first_frame(data: Path) -> None:
     with pytest.raises(DatasetError, match="late shows no object that counts on frame 0"):
-        run_memory(long_clip(data, "late"), built(MethodChoice("idpro", "classical")))
+        run_memory(long_clip(data, "late"), built(MethodChoice("idpro", "lite")))
 
 
 def test_the_running_mean_leaves_out_what_is_missing() -> None:

@@ -32,7 +32,7 @@ def frames() -> SampleFrames:
     [
         ("lucas_kanade", "none needed", 30, N_FRAMES),
         ("opencv_template", "none needed", 30, N_FRAMES),
-        ("classical", "none needed", 0, 2),
+        ("lite", "none needed", 0, 2),
         ("raft_small", "random", 30, N_FRAMES),
         ("sam_vit_b", "random", 30, N_FRAMES - 1),
     ],
@@ -84,4 +84,4 @@ def test_the_command_writes_what_it_shows(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_is_refused() -> None:
-    check_refused(ivos("models", "speed", "magic"), "unknown model magic; known are classical, ")
+    check_refused(ivos("models", "speed", "magic"), "unknown model magic; known are edgetam, lite, ")

@@ -33,7 +33,7 @@ from pipeline.methods.choice import parse_options
 from pipeline.methods.lazy import LazySettings
 
 NAN = float("nan")
-RUN = {"method": "lazy", "segmenter": "classical"}
+RUN = {"method": "lazy", "segmenter": "lite"}
 SETTINGS = CalibrationSettings(fall_frames=2, horizon_frames=2, least_events=2)
 
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from typer.testing import Result
@@ -35,9 +36,12 @@ OBJECT |= {"iou", "found_iou", "uncertainty", "spearman_of_score"}
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip whose last frame is blurred, so that its mask is less certain than those before."""
     folder = tmp_path_factory.mktemp("data") / "davis"
     sample = render_sample_clip(n_frames=40, size_hw_px=(120, 214))
-    write_clip(folder, "one", (sample.labels[:N_FRAMES] == 1).astype(np.uint8), sample.frames[:N_FRAMES])
+    frames = sample.frames[:N_FRAMES].copy()
+    frames[-1] = cv2.GaussianBlur(frames[-1], (0, 0), 3.0)
+    write_clip(folder, "one", (sample.labels[:N_FRAMES] == 1).astype(np.uint8), frames)
     return folder
 
 

@@ -211,7 +211,7 @@ def test_figures_of_nothing_are_none() -> None:
 
 def test_the_document_holds_every_frame(requested: PassScore) -> None:
     entry = clip_entry({"requested": requested}, 24.0, {1: 1, 2: 9}, SIZE_HW_PX)
-    settings = {"method": "lazy", "segmenter": "classical", "seed": 0, "frames_per_s": 24.0}
+    settings = {"method": "lazy", "segmenter": "lite", "seed": 0, "frames_per_s": 24.0}
     runs = [{"requested": requested}]
     document = zivos_report(runs, [entry], ["requested"], settings, device="cpu", complete=True)
     assert (document["frames"], document["objects"]) == (N_FRAMES, 2)
