@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from model_zoo.lite.decoder import N_PLANES, Plane
 from pipeline.segmenters.base import FloatMap
-from pipeline.types import BoolMask
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels."""
@@ -95,13 +94,6 @@ class Crop:
         """Draw what the memory says: (n, n) in [0, 1] of the cells of the crop."""
         large = cv2.resize(readout, (self.side_px, self.side_px), interpolation=cv2.INTER_LINEAR)
         self.planes[Plane.EVIDENCE] = (2 * large - 1) * self.planes[Plane.VALID]
-
-    def shown_by(self, other: Crop, mask: BoolMask) -> BoolMask:
-        """A mask of another crop (R, R), brought to this one; what the other does not show is not in it."""
-        inverse = cv2.invertAffineTransform(other.matrix)
-        joined = self.matrix @ np.vstack([inverse, [0, 0, 1]])
-        moved = cv2.warpAffine(mask.astype(np.float32), joined, (self.side_px, self.side_px))
-        return np.asarray(moved > 0.5, np.bool_)
 
     def to_frame(self, logits: FloatMap, frame_hw: tuple[int, ...]) -> FloatMap:
         """Logits (side_px, side_px) of the crop brought to the frame's size (H, W)."""

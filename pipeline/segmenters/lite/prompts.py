@@ -22,16 +22,15 @@ from pipeline.segmenters.lite.crops import OUTSIDE_LOGIT, Box, Crop
 from pipeline.segmenters.lite.memory import CropCells
 from pipeline.types import BoolMask
 
-CROP_PX, SMALL_CROP_PX = 256, 192
-"""Sides of the crops."""
-BOX_WIDENINGS = {SMALL_CROP_PX: 1.35, CROP_PX: 1.6}
-"""Crops of a box and how much more than the box they show; their logits are averaged."""
-CLICK_SCALES = (1.0, 0.7, 0.5, 0.35, 0.25, 0.17)
+CROP_PX = 256
+"""Side of the crops."""
+BOX_LOOKS = ((192, 1.8), (CROP_PX, 1.5))
+"""Crops of a box, one after the other: their side, and how much more than the box they show."""
+CLICK_SCALES = (0.7, 0.5, 0.35, 0.25, 0.17)
 """Crops around a click, as shares of the picture's width: an object of any size fills one of them well."""
-EDGE_PENALTY, SPECK_PENALTY = 0.6, 0.3
+EDGE_PENALTY, SPECK_PENALTY, SMALLER_PENALTY = 0.6, 0.3, 0.02
 """What the choice among them subtracts from the expected IoU: for the share of the crop's edge that the mask covers,
-and for a mask below `SPECK_SHARE` of the crop. It adds the mean IoU with the masks of the next scales: what a click
-means shows in several of them."""
+for a mask below `SPECK_SHARE` of the crop, and for each smaller scale."""
 SPECK_SHARE = 0.02
 MASK_WIDENING = 1.5
 """How much more than a mask a crop around it shows."""
@@ -94,19 +93,24 @@ class WorkPrompts:
 
 
 def from_box(picture: NDArray[np.uint8], prompts: WorkPrompts, previous: FloatMap | None) -> Steps:
-    """The mask of a box, with or without points; ``previous`` holds logits (h, w) of an earlier mask or is None."""
+    """The mask of a box, with or without points; ``previous`` holds logits (h, w) of an earlier mask or is None.
+
+    The first look is a wide one: what lies around the box is not the object. The second one sees its answer.
+    """
     assert prompts.box is not None
     reach = _joined(prompts.box, prompts.positive_xy)
-    crops = [Crop.around(picture, reach, widening, side) for side, widening in BOX_WIDENINGS.items()]
-    before = None if previous is None else probabilities(previous)
-    for crop in crops:
+    answer, before = Answer(nothing((picture.shape[0], picture.shape[1])), 0.0), previous
+    for side, widening in BOX_LOOKS:
+        crop = Crop.around(picture, reach, widening, side)
         prompts.draw(crop)
         if before is not None:
-            crop.put_previous(before)
-    replies = yield [Question(crop) for crop in crops]
-    logits = [crop.to_frame(reply.logits, picture.shape[:2]) for crop, reply in zip(crops, replies, strict=True)]
-    mean = np.asarray(np.mean(logits, axis=0), np.float32)
-    return Answer(settled(picture, mean), float(np.mean([reply.iou for reply in replies])))
+            crop.put_previous(probabilities(before))
+        (reply,) = yield [Question(crop)]
+        answer = Answer(crop.to_frame(reply.logits, picture.shape[:2]), reply.iou)
+        if (answer.logits > 0).any():
+            # Points already say what a box alone leaves to colours.
+            before = answer.logits if len(prompts.points_xy) else settled(picture, answer.logits)
+    return Answer(settled(picture, answer.logits), answer.iou)
 
 
 def from_clicks(picture: NDArray[np.uint8], prompts: WorkPrompts) -> Steps:
@@ -114,12 +118,12 @@ def from_clicks(picture: NDArray[np.uint8], prompts: WorkPrompts) -> Steps:
     middle = prompts.positive_xy.mean(0)
     spread = float(np.ptp(prompts.positive_xy, axis=0).max()) * 1.1
     shown = sorted({max(scale * picture.shape[1], spread) for scale in CLICK_SCALES}, reverse=True)
-    crops = [Crop.of(picture, (float(middle[0]), float(middle[1])), each, SMALL_CROP_PX) for each in shown]
+    crops = [Crop.of(picture, (float(middle[0]), float(middle[1])), each, CROP_PX) for each in shown]
     for crop in crops:
         prompts.draw(crop)
     replies = yield [Question(crop) for crop in crops]
     merits = [_merit(crop, reply.logits, reply.iou) for crop, reply in zip(crops, replies, strict=True)]
-    best = int(np.argmax(np.array(merits) + _agreement(crops, [reply.logits > 0 for reply in replies])))
+    best = int(np.argmax(np.array(merits) - SMALLER_PENALTY * np.arange(len(merits))))
     logits = crops[best].to_frame(replies[best].logits, picture.shape[:2])
     mask = _with_points(logits > 0, prompts.positive_xy)
     if not mask.any():
@@ -196,17 +200,6 @@ def _merit(crop: Crop, logits: FloatMap, iou: float) -> float:
     sides = mask[rows[0]], mask[rows[-1]], mask[:, columns[0]], mask[:, columns[-1]]
     at_edge = float(np.concatenate(sides).mean())
     return iou - EDGE_PENALTY * at_edge - (SPECK_PENALTY if mask.mean() < SPECK_SHARE else 0.0)
-
-
-def _agreement(crops: Sequence[Crop], masks: Sequence[BoolMask]) -> NDArray[np.float64]:
-    """For each crop the mean IoU (N,) of its mask with those of the next larger and the next smaller crop."""
-    pairs = []
-    for n in range(len(crops) - 1):
-        moved = crops[n].shown_by(crops[n + 1], masks[n + 1])
-        either = int((masks[n] | moved).sum())
-        pairs.append(int((masks[n] & moved).sum()) / either if either else 1.0)
-    found = [np.mean([pairs[k] for k in (n - 1, n) if 0 <= k < len(pairs)] or [0.0]) for n in range(len(crops))]
-    return np.array(found, np.float64)
 
 
 def box_of(mask: BoolMask) -> Box:
