@@ -194,7 +194,7 @@ def test_masks_from_prompts() -> None:
 
 def test_one_pass_by_method() -> None:
     table = rows("One pass by method", RESULTS)
-    for place, method in enumerate(("i_pt", "idpro", "sam_pt")):
+    for place, method in enumerate(("i_pt", "idpro")):
         clips = measurement(f"lite_one_pass_{method}")["sequences"]
         figures = {clip["name"]: [clip["j"], clip["f"], clip["seconds_per_frame"]] for clip in clips}
         for title, composed in (("**mean of ten single clips**", False), ("**mean of two composed clips**", True)):
@@ -203,21 +203,3 @@ def test_one_pass_by_method() -> None:
         assert {name: row[3 * place : 3 * place + 3] for name, row in table.items()} == {
             name: shown(*each) for name, each in figures.items()
         }
-
-
-@pytest.mark.parametrize(
-    ("title", "names"),
-    [("Rounds of prompts", ("lite_rounds_1", "lite_rounds_2")), ("True masks on the worst frames", ("lite_spread",))],
-)
-def test_rounds(title: str, names: tuple[str, ...]) -> None:
-    clips = sorted((clip for name in names for clip in measurement(name)["sequences"]), key=lambda clip: clip["name"])
-    expected = {clip["name"]: shown(*(each["jf"] for each in clip["rounds"])) for clip in clips}
-    n_rounds = len(clips[0]["rounds"])
-    objects = np.array(
-        [[entry["jf"] for clip in clips for entry in clip["rounds"][k]["objects"]] for k in range(n_rounds)]
-    )
-    means = objects.mean(axis=1)
-    expected[f"**mean of {objects.shape[1]} objects**"] = shown(*means)
-    assert rows(title, RESULTS) == expected
-    heights = np.array([0.0, *means, means[-1]])
-    assert f"**{float(np.mean((heights[1:] + heights[:-1]) / 2)):.3f}**" in RESULTS

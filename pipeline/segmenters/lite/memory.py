@@ -7,7 +7,7 @@ of them as large ones.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -43,8 +43,6 @@ MAX_DISTANCE = 11.0
 """Squared distance of a key from the nearest one of an object beyond which a cell shows something else. On six real
 clips, ten and 35 frames after the prompted one, most cells of the object were nearer in eleven of twelve cases, and at
 most one in 20 of all others."""
-RECENT_FRAMES, RECENT_INTERVAL = 3, 3
-"""An appearance keeps the cells of the latest frames: how many of them, and one frame in so many."""
 
 
 @dataclass(frozen=True)
@@ -102,23 +100,22 @@ class Projection:
 
 @dataclass(frozen=True)
 class Appearance:
-    """What an object looked like: cells of its prompted frames and of the latest ones.
+    """What an object looked like: cells of its prompted frames.
+
+    Frames between them are not learnt from: their masks may be wrong, and look most like those that come next. On seven
+    objects of real clips that lost more than it gave.
 
     Attributes:
         projection: of keys; it stays the same, so that memories stay comparable.
         references: of the prompted frames.
         whole: of the prompted frames as wholes, keys (432, M) not projected; lost objects are searched with them.
-        recent: of the latest frames.
         usual_area_px: median area of the object on its prompted frames, in work pixels.
-        n_seen: frames since the prompted one.
     """
 
     projection: Projection
     references: MemoryEntry
     whole: MemoryEntry
-    recent: tuple[MemoryEntry, ...]
     usual_area_px: float
-    n_seen: int = 0
 
     @classmethod
     def learn(
@@ -151,23 +148,12 @@ class Appearance:
             projection,
             joined(entries) if entries else _nothing(),
             joined(whole),
-            (),
             float(np.median(areas_px)) if areas_px else 0.0,
         )
 
-    @property
-    def wants_frame(self) -> bool:
-        """Whether the next frame is remembered."""
-        return self.n_seen % RECENT_INTERVAL == RECENT_INTERVAL - 1
-
-    def with_frame(self, entry: MemoryEntry | None) -> Appearance:
-        """With one more frame, whose mask no person has checked; None if nothing of it is to be remembered."""
-        seen = replace(self, n_seen=self.n_seen + 1)
-        return seen if entry is None else replace(seen, recent=(*self.recent, entry)[-RECENT_FRAMES:])
-
     def read(self, keys: torch.Tensor) -> NDArray[np.float32]:
         """What these frames say of cells, (N,) in [0, 1], for projected keys (C, N)."""
-        return _read(joined([self.references, *self.recent]), keys)
+        return _read(self.references, keys)
 
     def search(self, embedding: LiteEmbedding, mean: torch.Tensor) -> FloatMap:
         """What the prompted frames say of all cells (rows, columns) of a frame, in [0, 1].

@@ -138,16 +138,9 @@ class LiteSegmenter(SerializableEmbeddings):
             frames.append((each.embedding, mask, cells))
         return Appearance.learn(frames, self._mean, None if previous is None else previous.projection)
 
-    def adapt(self, appearance: Appearance, embedding: LiteEmbedding, low_res_logits: FloatMap) -> Appearance:
-        """Remember cells of one more frame; of most frames none."""
-        mask = low_res_logits > 0
-        if not appearance.wants_frame or not mask.any():
-            return appearance.with_frame(None)
-        crop = carried_crop(embedding.work_rgb.numpy(), low_res_logits)
-        (reply,) = self._replies([Question(crop, wants_mask=False)])
-        cells = CropCells(crop, reply.features)
-        keys = appearance.projection(cells.keys(self._mean))
-        return appearance.with_frame(remembered(cells, keys, mask, ENTRY_CELLS, predicted=True))
+    def adapt(self, appearance: Appearance, embedding: LiteEmbedding, low_res_logits: FloatMap) -> Appearance:  # noqa: ARG002
+        """The same appearance: nothing is learnt from masks that no person has checked."""
+        return appearance
 
     def segment(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, fields
@@ -22,13 +21,12 @@ from pipeline.methods.concurrent.settings import ConcurrentSettings
 from pipeline.methods.concurrent.video import PassState
 from pipeline.methods.idpro import IdPro
 from pipeline.methods.lazy import Lazy, LazySettings, _warn_uncalibrated
-from pipeline.segmenters.base import CalibratedSegmenter, FloatMap, PromptBatch, Segmentation, Segmenter
+from pipeline.segmenters.base import FloatMap, PromptBatch, Segmentation, Segmenter
 from pipeline.segmenters.lite.segmenter import LiteSegmenter
 from pipeline.session.session import Session
 from pipeline.types import BoolMask, FrameRGB, MaskPrompt, RunLengthMask
 from pipeline.uncertainty import UncertaintyThresholds
 from tests.built_methods import lite_segmenter
-from tests.clips import REPOSITORY
 from tests.oracle.methods import iou
 from tests.oracle.scenes import Body, Scene, rendered
 from tests.pipeline.frame_sources import ArrayFrames, moving_square
@@ -243,16 +241,6 @@ def test_with_the_segmenters_own_thresholds_help_is_asked_for_before_the_object_
     calls = [each.frame_index for each in estimates if each.wants_help]
     lost = next(each.frame_index for each, value in zip(estimates, ious, strict=True) if value < 0.5)
     assert [frame < lost for frame in calls][:1] == [True] * asks
-
-
-def test_the_thresholds_of_lite_are_those_measured() -> None:
-    """Except tau_m, see the class."""
-    segmenter: Segmenter = lite_segmenter()
-    assert isinstance(segmenter, CalibratedSegmenter)
-    measured = json.loads((REPOSITORY / "benchmarks" / "calibration.json").read_text())
-    own = segmenter.uncertainty_thresholds
-    assert measured["segmenter"] == "lite"
-    assert measured["options"][:2] == [f"tau_u={own.tau_u:g}", f"tau_p={own.tau_p:g}"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from pipeline.masks import bounding_box
 from pipeline.memory.bank import MemoryBank
 from pipeline.segmenters.base import FloatMap, ObjectPrompts, PromptBatch, ReferenceFrame
 from pipeline.segmenters.lite.embedding import TRUNK_LONG_SIDE_PX, WORK_LONG_SIDE_PX, embed
-from pipeline.segmenters.lite.memory import RECENT_FRAMES, RECENT_INTERVAL
 from pipeline.types import BoolMask, FrameRGB
 from tests.clips import real_or_rendered
 from tests.pipeline.segmenters.lite.scene import BOX, EMBEDDING, SEGMENTER, logits_of, segment
@@ -130,18 +129,11 @@ def test_an_empty_mask_is_asked_nothing_and_remembered_nowhere() -> None:
     assert not (found.low_res_logits > 0).any()
     entry = SEGMENTER.memorise(EMBEDDING, found.queries[0], empty)
     assert entry.keys.shape[1] == entry.values.shape[1] == 0
-    for _ in range(RECENT_INTERVAL):
-        learnt = SEGMENTER.adapt(learnt, EMBEDDING, empty)
-    assert learnt.recent == ()
 
 
-def test_one_frame_in_a_few_is_remembered_and_trusted_less() -> None:
+def test_nothing_is_learnt_from_masks_that_nobody_checked() -> None:
     learnt = SEGMENTER.learn([ReferenceFrame(EMBEDDING, OBJECT)])
-    for _ in range(RECENT_INTERVAL * (RECENT_FRAMES + 1)):
-        learnt = SEGMENTER.adapt(learnt, EMBEDDING, logits_of(OBJECT))
-    assert len(learnt.recent) == RECENT_FRAMES
-    assert all((entry.keys[-1] > 0).all() for entry in learnt.recent)
-    assert not learnt.references.keys[-1].any()
+    assert SEGMENTER.adapt(learnt, EMBEDDING, logits_of(OBJECT | NEIGHBOUR)) is learnt
 
 
 def test_an_appearance_from_empty_masks_finds_nothing() -> None:
