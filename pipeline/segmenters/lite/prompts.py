@@ -32,6 +32,8 @@ EDGE_PENALTY, SPECK_PENALTY, SMALLER_PENALTY = 0.6, 0.3, 0.02
 """What the choice among them subtracts from the expected IoU: for the share of the crop's edge that the mask covers,
 for a mask below `SPECK_SHARE` of the crop, and for each smaller scale."""
 SPECK_SHARE = 0.02
+FEW_CLICKS = 4
+"""So many points may be single clicks."""
 MASK_WIDENING = 1.5
 """How much more than a mask a crop around it shows."""
 CARRIED_WIDENING = 1.6
@@ -85,6 +87,11 @@ class WorkPrompts:
         """The positive points (P, 2)."""
         return self.points_xy[self.positive]
 
+    @property
+    def first(self) -> WorkPrompts:
+        """The first positive point alone."""
+        return WorkPrompts(self.positive_xy[:1], np.ones(1, np.bool_), None)
+
     def draw(self, crop: Crop) -> None:
         """Draw points and box into a crop."""
         crop.put_points(self.points_xy, self.positive)
@@ -114,18 +121,23 @@ def from_box(picture: NDArray[np.uint8], prompts: WorkPrompts, previous: FloatMa
 
 
 def from_clicks(picture: NDArray[np.uint8], prompts: WorkPrompts) -> Steps:
-    """The mask of clicks on an object of unknown size: the best of several scales, and a second look at it."""
-    middle = prompts.positive_xy.mean(0)
-    spread = float(np.ptp(prompts.positive_xy, axis=0).max()) * 1.1
-    shown = sorted({max(scale * picture.shape[1], spread) for scale in CLICK_SCALES}, reverse=True)
-    crops = [Crop.of(picture, (float(middle[0]), float(middle[1])), each, CROP_PX) for each in shown]
+    """The mask of clicks on an object of unknown size: the best of several scales, and a second look at it.
+
+    A few clicks came one after the other: the first one says what is meant, the others correct that. Many are the
+    points of a stroke.
+    """
+    shown = prompts.first if len(prompts.points_xy) <= FEW_CLICKS else prompts
+    middle = shown.positive_xy.mean(0)
+    spread = float(np.ptp(shown.positive_xy, axis=0).max()) * 1.1
+    sizes = sorted({max(scale * picture.shape[1], spread) for scale in CLICK_SCALES}, reverse=True)
+    crops = [Crop.of(picture, (float(middle[0]), float(middle[1])), each, CROP_PX) for each in sizes]
     for crop in crops:
-        prompts.draw(crop)
+        shown.draw(crop)
     replies = yield [Question(crop) for crop in crops]
     merits = [_merit(crop, reply.logits, reply.iou) for crop, reply in zip(crops, replies, strict=True)]
     best = int(np.argmax(np.array(merits) - SMALLER_PENALTY * np.arange(len(merits))))
     logits = crops[best].to_frame(replies[best].logits, picture.shape[:2])
-    mask = _with_points(logits > 0, prompts.positive_xy)
+    mask = _with_points(logits > 0, shown.positive_xy)
     if not mask.any():
         return Answer(logits, replies[best].iou)
     kept = np.where(mask, logits, np.minimum(logits, -2.0)).astype(np.float32)

@@ -209,9 +209,12 @@ class LiteSegmenter(SerializableEmbeddings):
                 return _unchanged(self._expected(embedding, prior, known.appearance))
             return self._between(embedding, known, previous)
         if previous is not None:
-            if not (previous > 0).any() or (known.readout is None and known.appearance is None):
+            if not (previous > 0).any():
                 return _unchanged(previous)
-            return self._with_memory(embedding, known, previous)
+            if known.readout is not None or known.appearance is not None:
+                return self._with_memory(embedding, known, previous)
+            # The first pass had the positive prompts alone.
+            return _unchanged(previous) if prompts.positive.all() else corrected(picture, prompts, previous)
         before = prior if prior is not None and (prior > 0).any() else None
         if prompts.box is not None:
             return from_box(picture, prompts, before)
