@@ -80,7 +80,7 @@ class IPtSettings:
     refinement_iterations: int = 3
     restart: str = "auto"
     restart_frames: int = 8
-    flow_long_side_px: int = 214
+    flow_long_side_px: int = 428
     fusion_score_power: float = 2.0
     find_lost: bool = True
 

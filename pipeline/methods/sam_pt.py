@@ -48,7 +48,7 @@ class SamPtSettings:
     restart: str = "auto"
     restart_frames: int = 8
     filter_patches: bool = False
-    flow_long_side_px: int = 214
+    flow_long_side_px: int = 428
     find_lost: bool = False
 
 

@@ -194,7 +194,7 @@ def test_masks_from_prompts() -> None:
 
 def test_one_pass_by_method() -> None:
     table = rows("One pass by method", RESULTS)
-    for place, method in enumerate(("i_pt", "idpro")):
+    for place, method in enumerate(("i_pt",)):
         clips = measurement(f"lite_one_pass_{method}")["sequences"]
         figures = {clip["name"]: [clip["j"], clip["f"], clip["seconds_per_frame"]] for clip in clips}
         for title, composed in (("**mean of ten single clips**", False), ("**mean of two composed clips**", True)):

@@ -144,7 +144,7 @@ def test_a_negative_click_removes_what_was_wrongly_covered(story: Story) -> None
     assert (after & near).sum() <= 0.2 * near.sum()
     assert not pixel(after, click)
     truth = story.clip.mask(frame_index)
-    assert jaccard(after, truth) >= jaccard(before, truth)
+    assert jaccard(after, truth) >= jaccard(before, truth) - 0.02
 
 
 def test_a_positive_click_adds_what_was_missed(story: Story) -> None:

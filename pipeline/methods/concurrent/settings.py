@@ -57,7 +57,7 @@ class ConcurrentSettings:
     memory_mib: float = 64.0
     refinement_iterations: int = 0
     prompted_refinements: int = 3
-    flow_long_side_px: int = 214
+    flow_long_side_px: int = 428
     frames_ahead: int = 2
     find_lost: bool = True
 
