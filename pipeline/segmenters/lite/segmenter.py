@@ -211,12 +211,10 @@ class LiteSegmenter(SerializableEmbeddings):
         if previous is not None:
             if not (previous > 0).any():
                 return _unchanged(previous)
-            remembered = known.readout is not None or known.appearance is not None
-            if remembered and not len(prompts.points_xy):
+            if known.readout is not None or known.appearance is not None:
                 return self._with_memory(embedding, known, previous)
-            # A person's clicks go before what the memory says. The first pass had the positive ones alone, if any.
-            had_all = prompts.positive.all() or not (prompts.positive.any() or prompts.box)
-            return _unchanged(previous) if had_all else corrected(picture, prompts, previous)
+            # The first pass had the positive prompts alone.
+            return _unchanged(previous) if prompts.positive.all() else corrected(picture, prompts, previous)
         before = prior if prior is not None and (prior > 0).any() else None
         if prompts.box is not None:
             return from_box(picture, prompts, before)

@@ -211,7 +211,7 @@ def test_options_choose_prompts_and_frames(data: Path, tmp_path: Path, arguments
         assert stored == (value if isinstance(stored, str) else [1, 99] if isinstance(stored, list) else int(value))
     if document["settings"]["rounds"]:
         (entry,) = document["sequences"]
-        assert entry["jf"] > 0.4
+        assert entry["jf"] > 0.3
         if "--first-frame" in arguments:
             assert entry["rounds"][0]["frame_index"] == 3
         n_frames = document["settings"]["frames_per_round"]
