@@ -134,7 +134,7 @@ def test_an_object_that_was_never_prompted_counts_as_empty(clips: dict[str, Clip
     labels = truth.labels.copy()
     labels[0][labels[0] == 2] = 0
     score = run_clip(clips["two"], Truth(labels, (1, 2)), method, AnnotatorSettings(first_frame=0), 1)
-    assert score.rounds[0].j[1] > 0.5
+    assert score.rounds[0].j[1] > 0.4
     assert score.rounds[0].j[2] == pytest.approx(1 / N_FRAMES)
     assert score.masks[2] == {}
 
