@@ -57,11 +57,10 @@ def score_single_frames(
             rng = np.random.default_rng([seed, zlib.crc32(clip.name.encode()), frame_index, object_id])
             # A fresh video for each frame: nothing may be remembered from the one before.
             video = method.open(clip.frames)
-            iou = {
-                kind: region_similarity(_segmented(video, frame_index, prompts).logits > 0, mask)
-                for kind, prompts in prompts_by_kind(mask, rng).items()
-            }
-            iou |= _corrected(video, frame_index, mask)
+            asked = prompts_by_kind(mask, rng)
+            found = {kind: _segmented(video, frame_index, prompts) for kind, prompts in asked.items()}
+            iou = {kind: region_similarity(estimate.logits > 0, mask) for kind, estimate in found.items()}
+            iou |= _corrected(video, mask, asked["click"], found["click"])
             yield SingleFrameScore(clip.name, frame_index, object_id, iou)
 
 
@@ -74,21 +73,20 @@ def prompts_by_kind(mask: BoolMask, rng: np.random.Generator) -> dict[str, list[
     return {"box": [box], "box_clicks": [box, *clicks], "click": [PointPrompt(1, 0, x + 0.5, y + 0.5)]}
 
 
-def _corrected(video: PerObjectVideo | ConcurrentVideo, frame_index: int, mask: BoolMask) -> dict[str, float]:
-    """IoU of a click's mask after each of `CORRECTIONS`: one more click, in the middle of the largest error.
+def _corrected(
+    video: PerObjectVideo | ConcurrentVideo, mask: BoolMask, prompts: Sequence[Prompt], estimate: Estimate
+) -> dict[str, float]:
+    """IoU after each of `CORRECTIONS`: one more click than in ``prompts``, in the middle of the largest error.
 
     Raises:
         FrameError: the frame cannot be read.
     """
-    x, y = innermost(mask)
-    prompts: list[Prompt] = [PointPrompt(1, 0, x + 0.5, y + 0.5)]
-    estimate = _segmented(video, frame_index, prompts)
-    found = {}
+    given, found = list(prompts), {}
     for name in CORRECTIONS:
         clicks = correcting_clicks(estimate.logits > 0, mask, ClickStrategy.A3, max_clicks=1)
         if clicks:
-            prompts += [PointPrompt(1, 0, each.x_px, each.y_px, positive=each.positive) for each in clicks]
-            estimate = _segmented(video, frame_index, prompts)
+            given += [PointPrompt(1, 0, each.x_px, each.y_px, positive=each.positive) for each in clicks]
+            estimate = _segmented(video, estimate.frame_index, given)
         found[name] = region_similarity(estimate.logits > 0, mask)
     return found
 

@@ -21,6 +21,7 @@ from pipeline.evaluation.results import machine
 from pipeline.evaluation.single_frames import prompts_by_kind
 from pipeline.masks import saturated_logits
 from pipeline.methods.common.mask_flow import FlowFields, MaskFlow
+from pipeline.methods.i_pt import IPtSettings
 from pipeline.prompting import merge_prompts
 from pipeline.segmenters.base import FloatMap, PromptBatch, ReferenceFrame
 from pipeline.segmenters.base import ObjectPrompts as Prompts
@@ -29,7 +30,6 @@ from pipeline.segmenters.lite import segmenter as segmenter_module
 from pipeline.segmenters.lite.likeness import put_likeness
 from pipeline.segmenters.lite.segmenter import LiteSegmenter
 
-FLOW_SIDE_PX = 428
 BLIND = {
     "without evidence": (Plane.EVIDENCE,),
     "without the carried mask": (Plane.PREVIOUS,),
@@ -118,7 +118,7 @@ def _followed(clip: ClipFiles, truth: Truth, network: Any, variant: Variant, n_f
     first = segmenter.embed(frames.frame(0))
     masks = [truth.mask(0, object_id) for object_id in ids]
     known = [segmenter.learn([ReferenceFrame(first, mask)]) for mask in masks]
-    fields = FlowFields(frames, FLOW_SIDE_PX)
+    fields = FlowFields(frames, IPtSettings.flow_long_side_px)
     batch = PromptBatch(tuple(Prompts(tracked=True) for _ in ids))
     for frame_index in range(1, min(n_frames, len(frames))):
         embedding = segmenter.embed(frames.frame(frame_index))

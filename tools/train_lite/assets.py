@@ -45,7 +45,7 @@ class CutOut:
 
     Attributes:
         kind: drawn, emoji, photo or the kind of a mesh.
-        name: for people.
+        name: says what it is, for who looks through them.
         frames: BGRA pictures of one size.
         source: where it comes from; each source of a kind is drawn as often as the others.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import timeit
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from model_zoo.lite.network import load_lite
 from pipeline.evaluation.datasets import find_clips, read_truth
 from pipeline.evaluation.results import machine
 from pipeline.evaluation.simulated_prompts import exact_box, innermost
+from pipeline.masks import saturated_logits
 from pipeline.segmenters.base import FloatMap, ObjectPrompts, PromptBatch, ReferenceFrame
 from pipeline.segmenters.lite.embedding import LiteEmbedding
 from pipeline.segmenters.lite.memory import Appearance
@@ -39,7 +40,7 @@ def measured(data: Path, clip_name: str, threads: int) -> dict[str, Any]:
     (clip,) = find_clips(data, [clip_name])
     frames, mask, network = clip.frames, read_truth(clip).mask(0, 1), load_lite()
     first, second = (LiteSegmenter(network).embed(frames.frame(frame_index)) for frame_index in range(2))
-    known = Known(mask, LiteSegmenter(network).learn([ReferenceFrame(first, mask)]))
+    known = Followed(mask, LiteSegmenter(network).learn([ReferenceFrame(first, mask)]))
     x, y = innermost(mask)
     click = ObjectPrompts(np.array([[x + 0.5, y + 0.5]], np.float32), np.ones(1, np.bool_))
     box = ObjectPrompts(box_xyxy_px=exact_box(mask))
@@ -65,7 +66,7 @@ def measured(data: Path, clip_name: str, threads: int) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Known:
+class Followed:
     """An object before its propagation: its mask (H, W) on the frame before, and what it looks like."""
 
     mask: BoolMask
@@ -74,7 +75,7 @@ class Known:
     @property
     def logits(self) -> FloatMap:
         """Of the mask, (H, W)."""
-        return np.where(self.mask, 4, -4).astype(np.float32)
+        return saturated_logits(self.mask)
 
     def propagate(self, segmenter: LiteSegmenter, embedding: LiteEmbedding, n_objects: int) -> object:
         """The two passes of a frame between prompted ones, for the object at so many places side by side."""
@@ -90,9 +91,4 @@ class Known:
 
 def _median(call: Callable[[], object]) -> float:
     call()
-    seconds = []
-    for _ in range(REPEATS):
-        begin = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - begin)
-    return float(np.median(seconds))
+    return float(np.median(timeit.repeat(call, number=1, repeat=REPEATS)))

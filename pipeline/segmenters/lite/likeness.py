@@ -9,6 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import convolve1d
 
 from model_zoo.lite.decoder import Plane
 from pipeline.segmenters.base import FloatMap
@@ -17,6 +18,8 @@ BINS = (16, 32, 32)
 """Bins of lightness and of the two axes of colour (CIELAB)."""
 COLOUR_RANGE = 64
 """Colours farther from grey than this share the outermost bins."""
+SPREAD = (0.25, 0.5, 0.25)
+"""How much of a bin stays and goes to its neighbours, twice along each axis."""
 PRIOR_SHARE = 2e-4
 """Colours that make up much less than this of both sides say nothing."""
 
@@ -72,15 +75,6 @@ def _compared(bins: NDArray[np.intp], inside: FloatMap, outside: FloatMap) -> Fl
 def _histogram(bins: NDArray[np.intp], weights: FloatMap) -> FloatMap:
     """The share of each bin, with some of it spread to its neighbours."""
     counts: FloatMap = np.bincount(bins, weights.ravel(), int(np.prod(BINS))).reshape(BINS).astype(np.float32)
-    for _ in range(2):
-        for axis in range(3):
-            counts = _spread(counts, axis)
+    for axis in (0, 1, 2, 0, 1, 2):
+        counts = np.asarray(convolve1d(counts, SPREAD, axis, mode="constant"), np.float32)
     return np.asarray(counts.ravel() / max(float(counts.sum()), 1e-6), np.float32)
-
-
-def _spread(counts: FloatMap, axis: int) -> FloatMap:
-    moved = np.moveaxis(counts, axis, 0)
-    found = 0.5 * moved
-    found[1:] += 0.25 * moved[:-1]
-    found[:-1] += 0.25 * moved[1:]
-    return np.moveaxis(found, 0, axis)

@@ -76,14 +76,12 @@ class Known:
         tracked: whether trackers moved the prompts here.
         prompts: in pixels of the work picture.
         appearance: of the object, or None.
-        readout: what the memory says, or None.
         others: appearances of the objects near it.
     """
 
     tracked: bool
     prompts: WorkPrompts
     appearance: Appearance | None
-    readout: MemoryReadout | None
     others: tuple[Appearance, ...]
 
 
@@ -91,8 +89,11 @@ class LiteSegmenter(SerializableEmbeddings):
     """See `pipeline.segmenters.base.Segmenter`. Its own resolution is that of the work picture.
 
     A frame between prompted ones needs two passes. The first one only says where the object is expected, and runs the
-    trunk there for the memory's query. The second one runs the decoder with what the memory says. A further pass over
-    its own result changes nothing.
+    trunk there. The second one runs the decoder with what the object's appearance says of the cells there. A further
+    pass over its own result changes nothing.
+
+    The appearance knows all prompted frames, and what lies around the object there. So readouts of a memory, which
+    knows a sample of the same cells, are not looked at.
     """
 
     uses_mask_prior: ClassVar[bool] = True
@@ -150,7 +151,7 @@ class LiteSegmenter(SerializableEmbeddings):
         mask_input: Sequence[FloatMap | None] | None = None,
         mask_prior: Sequence[FloatMap | None] | None = None,
         appearance: Sequence[Appearance | None] | None = None,
-        readout: Sequence[MemoryReadout | None] | None = None,
+        readout: Sequence[MemoryReadout | None] | None = None,  # noqa: ARG002 - see the class
         multimask: bool = False,  # noqa: ARG002 - it has one mask per object
     ) -> Segmentation:
         """Segment one frame, see `pipeline.segmenters.base.Segmenter.segment`. All crops run in common batches."""
@@ -160,8 +161,7 @@ class LiteSegmenter(SerializableEmbeddings):
         asked: list[Steps] = []
         for row, given in enumerate(prompts.objects):
             others = tuple(each for other in near[row] if (each := learnt[other]) is not None)
-            prompts_here, read = _work_prompts(given, embedding), (readout or nothing_given)[row]
-            known = Known(given.tracked, prompts_here, learnt[row], read, others)
+            known = Known(given.tracked, _work_prompts(given, embedding), learnt[row], others)
             steps = self._steps(embedding, known, inputs[row], (mask_prior or nothing_given)[row])
             if not given.tracked:
                 steps = _with_clicks(steps, known.prompts)
@@ -170,8 +170,8 @@ class LiteSegmenter(SerializableEmbeddings):
         answers = self._run(asked)
         queries = tuple(answer.query or MemoryQuery(torch.empty(0, 0)) for answer in answers)
         logits = np.stack([answer.logits for answer in answers]).astype(np.float32)
-        found = [given.tracked and known is not None for given, known in zip(prompts.objects, inputs, strict=True)]
-        logits = _without_overlaps(logits, found)
+        may_lose = [given.tracked and mask is not None for given, mask in zip(prompts.objects, inputs, strict=True)]
+        logits = _without_overlaps(logits, may_lose)
         scores = np.array([answer.iou for answer in answers], np.float32)
         return Segmentation(logits[:, None], scores[:, None], queries)
 
@@ -211,8 +211,8 @@ class LiteSegmenter(SerializableEmbeddings):
         if previous is not None:
             if not (previous > 0).any():
                 return _unchanged(previous)
-            if known.readout is not None or known.appearance is not None:
-                return self._with_memory(embedding, known, previous)
+            if known.appearance is not None:
+                return self._with_appearance(embedding, known, previous)
             # The first pass had the positive prompts alone.
             return _unchanged(previous) if prompts.positive.all() else corrected(picture, prompts, previous)
         before = prior if prior is not None and (prior > 0).any() else None
@@ -257,34 +257,26 @@ class LiteSegmenter(SerializableEmbeddings):
         size = embedding.work_size_hw_px
         if not (previous > 0).any():
             return Answer(nothing(size), UNASKED_SCORE)
-        answer = yield from self._with_memory(embedding, known, previous)
+        answer = yield from self._with_appearance(embedding, known, previous)
         least_px = LEAST_AREA_SHARE * (known.appearance.usual_area_px if known.appearance is not None else 0.0)
         if int((answer.logits > 0).sum()) < least_px:
             return replace(answer, logits=nothing(size))
         return answer
 
-    def _with_memory(self, embedding: LiteEmbedding, known: Known, previous: FloatMap) -> Steps:
-        """The mask of an object expected at ``previous``, with what its appearance, or else the memory, says.
+    def _with_appearance(self, embedding: LiteEmbedding, known: Known, previous: FloatMap) -> Steps:
+        """The mask of an object expected at ``previous``, with what its appearance says, if it has one.
 
-        I-PT's Eq. 6 mixes the memory's values with the frame's own. Here that is the network's task: it gets both. The
-        appearance knows more of the prompted frames than the memory, also what lies around the object: where objects
-        cross, it keeps them apart (docs/results.md).
+        I-PT's Eq. 6 mixes what is remembered with the frame's own value. Here that is the network's task: it gets both.
         """
-        keys = None
-        if known.readout is not None and known.readout.query.cells is not None:
-            cells: CropCells = known.readout.query.cells
-            evidence = np.asarray(known.readout.values[0].cpu().numpy(), np.float32)
-        else:
-            crop = carried_crop(embedding.work_rgb.numpy(), previous)
-            (reply,) = yield [Question(crop, wants_mask=False)]
-            cells, evidence = CropCells(crop, reply.features), None
+        crop = carried_crop(embedding.work_rgb.numpy(), previous)
+        (reply,) = yield [Question(crop, wants_mask=False)]
+        cells, evidence = CropCells(crop, reply.features), None
         if known.appearance is not None:
             keys = cells.keys(self._mean)
             evidence = known.appearance.read(known.appearance.projection(keys))
-        if evidence is not None and known.others:
-            keys = cells.keys(self._mean) if keys is None else keys
-            # A cell that looks more like another object is that one's.
-            evidence = evidence / np.maximum(1.0, evidence + _claims(keys, known.others))
+            if known.others:
+                # A cell that looks more like another object is that one's.
+                evidence = evidence / np.maximum(1.0, evidence + _claims(keys, known.others))
         # Tracked points may have left the object.
         return (yield from carried(cells, previous, evidence, None if known.tracked else known.prompts))
 
